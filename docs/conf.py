@@ -1,0 +1,29 @@
+from importlib.metadata import version as installed_version
+
+project = "weightprior"
+author = "The weightprior developers"
+copyright = f"2026, {author}"
+release = version = installed_version("weightprior")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+nitpicky = False  # without other projects' inventories their types cannot be resolved
+
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's sections name the types
+# The class template lists members already, once.
+numpydoc_show_class_members = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = project
+html_theme_options = {"show_toc_level": 2}

@@ -1,0 +1,140 @@
+"""Every check of what a user passes in, and the wording of what is said when it is wrong.
+
+A message names the argument, says what was expected and what came, and what to do about it.
+"""
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = [
+    "close_name",
+    "column_names",
+    "finite",
+    "integer",
+    "known_names",
+    "number",
+    "one_of",
+    "random_key",
+    "rows",
+    "several",
+]
+
+
+def several(names: Iterable[Any]) -> str:
+    """Write names the way messages list them: ``'a', 'b', 'c'``."""
+    return ", ".join(repr(name) for name in names)
+
+
+def close_name(name: Any, valid: Collection[Any]) -> str:
+    """Suggest the valid name that a misspelt one was probably meant to be."""
+    match = get_close_matches(str(name), [str(v) for v in valid], n=1)
+    return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def known_names(argument: str, names: Iterable[Any], valid: Collection[Any]) -> None:
+    """Raise where one of `names` is not among the `valid` ones."""
+    unknown = [name for name in names if name not in valid]
+    if unknown:
+        raise ValueError(
+            f"{argument}: expected names among {several(valid)}; got {several(unknown)}."
+            f"{close_name(unknown[0], valid)}"
+        )
+
+
+def one_of(argument: str, value: Any, valid: Collection[str]) -> None:
+    """Raise where an option is not one of the words it may be."""
+    if value not in valid:
+        hint = close_name(value, valid)
+        raise ValueError(f"{argument}: expected one of {several(valid)}; got {value!r}.{hint}")
+
+
+def integer(argument: str, value: Any, minimum: int) -> int:
+    """Return a whole number that is at least `minimum`."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{argument}: expected a whole number; got {value!r}.")
+    if value < minimum:
+        raise ValueError(f"{argument}: expected at least {minimum}; got {value}.")
+    return int(value)
+
+
+def number(argument: str, value: Any, *, above: float, below: float = np.inf) -> float:
+    """Return a finite number strictly between two bounds."""
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{argument}: expected a number; got {type(value).__name__} {value!r}.")
+    if not above < float(value) < below:
+        bounds = f"above {above:g}" + (f" and below {below:g}" if below < np.inf else " and finite")
+        raise ValueError(f"{argument}: expected a number {bounds}; got {value}.")
+    return float(value)
+
+
+def finite(argument: str, values: Any) -> np.ndarray:
+    """Return `values` as a float64 array without NaN or infinity."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{argument}: expected numbers; got {type(values).__name__} that numpy cannot convert "
+            f"({error}). Encode categories as numbers first."
+        ) from None
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        raise ValueError(
+            f"{argument}: expected finite numbers; got {len(bad)} NaN or infinite of {array.size}, "
+            f"the first at index {tuple(int(i) for i in bad[0])}. Drop or impute them first."
+        )
+    return array
+
+
+def column_names(x: Any) -> tuple[str, ...] | None:
+    """Names of a data frame's columns; None for a plain array."""
+    columns = getattr(x, "columns", None)
+    return None if columns is None else tuple(str(name) for name in columns)
+
+
+def rows(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
+    """Return the inputs as a float64 array of shape (rows, features).
+
+    A data frame's columns have to be the network's features, in their order, where the network
+    has names for them.
+    """
+    columns = column_names(x)
+    named = any(isinstance(name, str) for name in feature_names)
+    if columns is not None and named and columns != feature_names:
+        reordered = set(columns) == set(feature_names)
+        raise ValueError(
+            f"x: expected the columns {several(feature_names)}; got {several(columns)}. "
+            + ("Reorder them: x[list(names)]." if reordered else "Select the network's features.")
+        )
+    array = finite("x", x)
+    num_features = len(feature_names)
+    if array.ndim != 2 or array.shape[1] != num_features:
+        advice = " Pass x[:, None]." if array.ndim == 1 and num_features == 1 else ""
+        raise ValueError(
+            f"x: expected shape (rows, {num_features}), a column per feature of the network; "
+            f"got shape {array.shape}.{advice}"
+        )
+    if len(array) == 0:
+        raise ValueError("x: expected at least one row; got none.")
+    return array
+
+
+def random_key(rng_key: Any) -> jax.Array:
+    """Return a typed JAX key for an int, a typed key or an old-style pair of words."""
+    if isinstance(rng_key, Integral) and not isinstance(rng_key, bool):
+        return jax.random.key(int(rng_key))
+    if isinstance(rng_key, jax.Array | np.ndarray):
+        if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) and rng_key.shape == ():
+            return jnp.asarray(rng_key)
+        if rng_key.dtype == np.uint32 and rng_key.shape == (2,):
+            return jax.random.wrap_key_data(jnp.asarray(rng_key))
+    raise TypeError(
+        f"rng_key: expected an int or one JAX key (jax.random.key(0)); got {rng_key!r}."
+    )

@@ -1,0 +1,1 @@
+from .convergence import convergence as convergence

@@ -1,0 +1,157 @@
+"""Draws as plain arrays: read from a fit, evaluated, and given names again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks
+from weightprior.model import BNN
+
+__all__ = [
+    "SAMPLE_DIMS",
+    "check_fit",
+    "double",
+    "draws_of",
+    "evaluate",
+    "lay_out",
+    "new_inputs",
+    "starts_of",
+    "target_dims",
+]
+
+SAMPLE_DIMS = ("chain", "draw")
+# Draws evaluated at once: enough to keep the cores busy, few enough to bound memory.
+_BATCH = 64
+
+
+def check_fit(bnn: BNN, fit: Any) -> xr.DataTree:
+    """Return `fit` where it is one of this model's; raise otherwise."""
+    if not isinstance(fit, xr.DataTree) or "posterior" not in fit.children:
+        raise TypeError(
+            f"fit: expected the DataTree that a fit function returns; got {type(fit).__name__}."
+        )
+    posterior = fit["posterior"].dataset
+    expected = {name: site.shape for name, site in bnn.sites.items()}
+    found = {
+        str(name): values.isel({d: 0 for d in (*SAMPLE_DIMS, "prior") if d in values.dims}).shape
+        for name, values in posterior.data_vars.items()
+        if name != "noise"
+    }
+    if found != expected:
+        raise ValueError(
+            f"fit: expected the sites and shapes of this model, {expected}; got {found}. "
+            "Was it fitted with another network or likelihood?"
+        )
+    return fit
+
+
+def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
+    """Return inputs as a float64 array; a data frame's columns have to be those of the fit."""
+    names = fit["constant_data"]["feature"].to_numpy().tolist()
+    return _checks.rows(x, tuple(names) or bnn.network.feature_names)
+
+
+def draws_of(bnn: BNN, fit: xr.DataTree) -> list[dict[str, np.ndarray]]:
+    """Every site's draws, (chain, draw, ...), in double precision; a dict per part of the prior."""
+    posterior = check_fit(bnn, fit)["posterior"].dataset
+    return [
+        double({name: part[name].transpose(*SAMPLE_DIMS, ...) for name in bnn.sites})
+        for part in _parts(posterior)
+    ]
+
+
+def starts_of(bnn: BNN, fit: xr.DataTree) -> list[dict[str, np.ndarray]]:
+    """Points to start from, one axis in front; a dict per part of the prior.
+
+    They are a MAP's restarts, best first, or the last draw of every chain.
+    """
+    if "restarts" not in check_fit(bnn, fit).children:
+        return [{name: w[:, -1] for name, w in part.items()} for part in draws_of(bnn, fit)]
+    parts = _parts(fit["restarts"].dataset)
+    return [double({name: part[name] for name in bnn.sites}) for part in parts]
+
+
+def double(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Weights in double precision."""
+    return {name: np.asarray(values, dtype=np.float64) for name, values in weights.items()}
+
+
+def _parts(dataset: xr.Dataset) -> list[xr.Dataset]:
+    return [dataset.isel(prior=i) for i in range(dataset.sizes.get("prior", 0))] or [dataset]
+
+
+def evaluate(function, bnn: BNN, draws: Any, *args: Any) -> Any:
+    """Compute ``function(bnn, draw, *args)`` for every draw, in double precision.
+
+    Parameters
+    ----------
+    function : callable
+        A function of a module, so that it compiles once.
+    bnn : BNN
+        The model.
+    draws : pytree of arrays
+        With the axes chain and draw in front.
+    *args : pytree of arrays
+        What the draws have in common.
+
+    Returns
+    -------
+    pytree of numpy arrays
+        With the axes chain and draw in front.
+    """
+    lead = np.shape(jax.tree.leaves(draws)[0])[:2]
+    with jax.enable_x64(True):
+        flat = jax.tree.map(lambda a: a.reshape((-1, *a.shape[2:])), draws)
+        out = jax.device_get(_evaluate(function, bnn, flat, args))
+    return jax.tree.map(lambda a: np.asarray(a).reshape((*lead, *a.shape[1:])), out)
+
+
+def _evaluate_all(function, bnn, draws, args):
+    return jax.lax.map(lambda draw: function(bnn, draw, *args), draws, batch_size=_BATCH)
+
+
+_evaluate = jax.jit(_evaluate_all, static_argnums=0)
+
+
+def lay_out(
+    pieces: Sequence[Mapping[str, Any]],
+    lead: tuple[str, ...],
+    dims: Mapping[str, tuple[str, ...]],
+    coords: Mapping[Any, Any],
+) -> xr.Dataset:
+    """Name the axes of arrays; the pieces, one per part of a stacked prior, are laid along `prior`.
+
+    Parameters
+    ----------
+    pieces : sequence of dict of str to array
+        One for a single prior, or as many as ``coords["prior"]`` has labels.
+    lead : tuple of str
+        Dims that every array has in front; `prior` comes after them.
+    dims : mapping of str to tuple of str
+        The dims behind those, by variable.
+    coords : mapping of str to array
+        Coordinates of all dims; those that no variable has are left out.
+    """
+    variables = {}
+    for name in pieces[0]:
+        arrays = [np.asarray(piece[name]) for piece in pieces]
+        behind = dims[name] if arrays[0].ndim > len(lead) else ()
+        if "prior" in coords:
+            variables[name] = ((*lead, "prior", *behind), np.stack(arrays, len(lead)))
+        else:
+            variables[name] = ((*lead, *behind), arrays[0])
+    sizes = {
+        dim: size
+        for names, array in variables.values()
+        for dim, size in zip(names, array.shape, strict=True)
+    }
+    named = {dim: coords[dim] if dim in coords else np.arange(size) for dim, size in sizes.items()}
+    return xr.Dataset(variables, named)
+
+
+def target_dims(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
+    """Dims, behind chain and draw, of arrays that have a value per row and perhaps per output."""
+    return {name: ("obs_id", "output")[: array.ndim - 2] for name, array in arrays.items()}

@@ -1,0 +1,1 @@
+"""Ways to fit a model. One file per method; methods do not know each other."""

@@ -1,0 +1,202 @@
+"""Maximum a posteriori: the optimum of the model's density, which is L2 regularisation."""
+
+import time
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+
+from weightprior import _checks, results
+from weightprior.inference import _batch
+from weightprior.inference._optimise import minimise
+from weightprior.inference._standardised import Standardised
+from weightprior.model import BNN
+from weightprior.priors import NormalPrior
+
+__all__ = ["fit_map"]
+
+# Single precision rounds gradients at about 1e-4 of what it sums; double precision takes over
+# well before that, at a hundredth of a nat per unit.
+_ROUGH_TOLERANCE = 1e-2
+
+
+def fit_map(
+    bnn: BNN,
+    x: Any,
+    y: Any,
+    *,
+    prior: NormalPrior,
+    rng_key: Any = 0,
+    num_restarts: int = 8,
+    max_iterations: int = 5000,
+    tolerance: float = 1e-6,
+) -> xr.DataTree:
+    """Find the weights of highest posterior density: the L2-regularised network.
+
+    L-BFGS runs from draws of the prior, first in single precision, then in double precision to
+    the tolerance, whatever JAX's precision is set to.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    x : array or data frame of shape (rows, features)
+        Inputs. A data frame's column names become the coordinate `feature`.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets.
+    prior : NormalPrior
+        The prior; a stacked one is fitted part by part, each from the same standard starts.
+    rng_key : int or JAX key
+        Decides the starts.
+    num_restarts : int
+        Starts per prior.
+    max_iterations : int
+        L-BFGS steps per restart, both precisions together.
+    tolerance : float
+        A restart has converged where no partial derivative of the log density exceeds this, in
+        nats per unit, the unit of a weight being its prior's scale (where the prior is flat,
+        one over the root of the fan-in, or 1 for a bias).
+
+    Returns
+    -------
+    DataTree
+        A fit whose `posterior` is the best restart: one chain, one draw. The group `restarts` has
+        all, best first, with `lp`, `converged`, `gradient_norm` (largest partial derivative, as
+        for `tolerance`) and `num_iterations`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For data, a prior or options that cannot be used.
+    FloatingPointError
+        Where every restart ended in NaN or infinity.
+
+    Warns
+    -----
+    UserWarning
+        Where the best restart did not converge.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> fit = wp.fit_map(bnn, x, np.sin(3 * x[:, 0]), prior=wp.normal_prior(bnn))
+    >>> bool(fit["restarts"]["converged"][0])
+    True
+    """
+    inputs, targets = bnn.check_data(x, y)
+    bnn.check_prior(prior)
+    key = _checks.random_key(rng_key)
+    num_restarts = _checks.integer("num_restarts", num_restarts, 1)
+    max_iterations = _checks.integer("max_iterations", max_iterations, 1)
+    tolerance = _checks.number("tolerance", tolerance, above=0)
+
+    began = time.perf_counter()
+    parts = prior.parts()
+    with jax.enable_x64(True):
+        starts = list(jax.random.split(key, num_restarts))
+        items = [(part, start) for part in parts for start in starts]
+        shared = (bnn, inputs, targets, tolerance, max_iterations)
+        with tqdm(total=len(items), desc="fit_map", unit="fit", delay=2, disable=None) as bar:
+            ended = _batch.run(_restart, None, shared, items, on_done=lambda _: bar.update())
+    restarts = [
+        _best_first(ended[i : i + num_restarts], tolerance)
+        for i in range(0, len(ended), num_restarts)
+    ]
+    seconds = time.perf_counter() - began
+    _warn_unconverged(prior, restarts, max_iterations, tolerance)
+    stats = ("converged", "gradient_norm", "num_iterations")
+    return results.build(
+        bnn,
+        x,
+        y,
+        prior,
+        results.Draws(
+            weights=[
+                {n: v[None, None, 0] for n, v in r.items() if n in bnn.sites} for r in restarts
+            ],
+            stats=[{name: r[name][None, None, 0] for name in stats} for r in restarts],
+            groups={"restarts": restarts},
+        ),
+        method="map",
+        exact=False,
+        seconds=seconds,
+        options={
+            "num_restarts": num_restarts,
+            "max_iterations": max_iterations,
+            "tolerance": tolerance,
+            "rng_key": jax.random.key_data(key).tolist(),
+        },
+    )
+
+
+def _restart(static: None, shared: Any, item: Any) -> dict[str, Any]:
+    """One run from one draw of one prior."""
+    bnn, x, y, tolerance, max_iterations = shared
+    prior, key = item
+    rough = Standardised(bnn, x, y, prior, jnp.float32)
+    exact = Standardised(bnn, x, y, prior, jnp.float64)
+    start = exact.draw(key)
+    # A quarter of the steps is kept for the finish, so that it always has its turn.
+    near = minimise(
+        lambda z: -rough.log_density(z),
+        start.astype(jnp.float32),
+        _ROUGH_TOLERANCE,
+        max_iterations - (max_iterations + 3) // 4,
+    )
+    # Single precision may have overflowed where double does not: then it begins anew.
+    usable = jnp.isfinite(near.value) & jnp.all(jnp.isfinite(near.position))
+    begin = jnp.where(usable, near.position.astype(jnp.float64), start)
+    end = minimise(
+        lambda z: -exact.log_density(z), begin, tolerance, max_iterations - near.num_iterations
+    )
+    return {
+        "weights": exact.weights(end.position),
+        "lp": -end.value,
+        "gradient_norm": end.gradient_norm,
+        "num_iterations": near.num_iterations + end.num_iterations,
+    }
+
+
+def _best_first(ended: list[dict[str, Any]], tolerance: float) -> dict[str, np.ndarray]:
+    """Stack one prior's restarts, the highest density first."""
+    usable = [r for r in ended if np.isfinite(r["lp"]) and np.isfinite(r["gradient_norm"])]
+    if not usable:
+        raise FloatingPointError(
+            "fit_map: every restart ended in NaN or infinity. Standardise x and y, or give the "
+            "prior smaller scales."
+        )
+    usable.sort(key=lambda r: -r["lp"])
+    # The broken ones stay countable: they come last, as they ended.
+    ordered = usable + [r for r in ended if not any(r is u for u in usable)]
+    names = ordered[0]["weights"]
+    return {
+        **{name: np.stack([r["weights"][name] for r in ordered]) for name in names},
+        "lp": np.stack([r["lp"] for r in ordered]),
+        "converged": np.array([bool(r["gradient_norm"] <= tolerance) for r in ordered]),
+        "gradient_norm": np.stack([r["gradient_norm"] for r in ordered]),
+        "num_iterations": np.stack([r["num_iterations"] for r in ordered]),
+    }
+
+
+def _warn_unconverged(prior, restarts, max_iterations, tolerance) -> None:
+    labels = prior.labels or (None,)
+    late = [
+        ("" if label is None else f" under prior {label!r}")
+        + f" (gradient norm {r['gradient_norm'][0]:.1e})"
+        for label, r in zip(labels, restarts, strict=True)
+        if not r["converged"][0]
+    ]
+    if late:
+        warnings.warn(
+            f"fit_map: the best restart did not reach tolerance={tolerance:g}{', '.join(late)} "
+            f"within max_iterations={max_iterations}. Raise max_iterations; where the prior is "
+            "flat, there may be no optimum to reach: give every site a finite scale.",
+            stacklevel=3,
+        )

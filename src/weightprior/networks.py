@@ -1,0 +1,240 @@
+"""Networks: named weights and a pure function of them. They hold no numbers and no prior."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from weightprior import _checks
+from weightprior._weights import Site, Weights
+
+__all__ = ["ACTIVATIONS", "MLP", "HiddenUnits", "mlp"]
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    # The exact form, as PyTorch and Keras have it; JAX's default is an approximation.
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "relu": jax.nn.relu,
+    "softplus": jax.nn.softplus,
+    "silu": jax.nn.silu,
+    "gelu": _gelu,
+    "identity": _identity,
+}
+
+
+class HiddenUnits(NamedTuple):
+    """What goes into a layer's activations and what comes out, each of shape (rows, units)."""
+
+    pre: jax.Array
+    post: jax.Array
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multi-layer perceptron with linear outputs. Made by `mlp`.
+
+    Attributes
+    ----------
+    feature_names : tuple
+        A name per input, or 0, 1, ... where none were given.
+    hidden : tuple of int
+        Units of each hidden layer; empty for a linear model.
+    num_outputs : int
+        Outputs.
+    activations : tuple
+        A name or a callable for each hidden layer.
+    """
+
+    feature_names: tuple[str | int, ...]
+    hidden: tuple[int, ...]
+    num_outputs: int
+    activations: tuple[str | Activation, ...]
+
+    @property
+    def num_features(self) -> int:
+        """Number of inputs."""
+        return len(self.feature_names)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers: ``hidden_0``, ``hidden_1``, ..., ``output``."""
+        return (*(f"hidden_{i}" for i in range(len(self.hidden))), "output")
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """Name of every weight array, in the order of the layers, with its `Site`."""
+        sizes = (self.num_features, *self.hidden, self.num_outputs)
+        dims = ("feature", *self.layers)
+        sites = {}
+        for i, layer in enumerate(self.layers):
+            fan_in = sizes[i]
+            sites[f"{layer}.weight"] = Site(sizes[i : i + 2], dims[i : i + 2], fan_in, "weight")
+            sites[f"{layer}.bias"] = Site(sizes[i + 1 : i + 2], dims[i + 1 : i + 2], fan_in, "bias")
+        return sites
+
+    def apply(self, weights: Weights, x: jax.Array) -> jax.Array:
+        """Outputs of the network.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site.
+        x : array of shape (rows, features)
+            Inputs, used in the precision of the weights.
+
+        Returns
+        -------
+        array of shape (rows, outputs)
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> import weightprior as wp
+        >>> network = wp.mlp(2, hidden=(3,))
+        >>> weights = {name: jnp.ones(site.shape) for name, site in network.sites.items()}
+        >>> network.apply(weights, jnp.zeros((5, 2))).shape
+        (5, 1)
+        """
+        return self._forward(weights, x)[0]
+
+    def hidden_units(self, weights: Weights, x: jax.Array) -> dict[str, HiddenUnits]:
+        """Pre- and post-activations of every hidden layer.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site.
+        x : array of shape (rows, features)
+            Inputs.
+
+        Returns
+        -------
+        dict of str to HiddenUnits
+            By layer name; each holds two arrays of shape (rows, units).
+        """
+        return self._forward(weights, x)[1]
+
+    def _forward(self, weights: Weights, x: jax.Array):
+        units = {}
+        signal = jnp.asarray(x, dtype=weights["output.weight"].dtype)
+        for layer, activation in zip(self.layers, (*self.activations, "identity"), strict=True):
+            pre = signal @ weights[f"{layer}.weight"] + weights[f"{layer}.bias"][None, :]
+            signal = (
+                ACTIVATIONS[activation](pre) if isinstance(activation, str) else activation(pre)
+            )
+            units[layer] = HiddenUnits(pre, signal)
+        del units["output"]
+        return signal, units
+
+
+def mlp(
+    num_features: int | Sequence[str],
+    hidden: Sequence[int] = (32,),
+    num_outputs: int = 1,
+    activation: str | Activation | Sequence[str | Activation] = "tanh",
+) -> MLP:
+    """Describe a multi-layer perceptron with linear outputs.
+
+    Parameters
+    ----------
+    num_features : int or sequence of str
+        Number of inputs, or their names (a data frame's ``columns``).
+    hidden : sequence of int
+        Units of each hidden layer. Empty: a linear model.
+    num_outputs : int
+        Outputs: one per target, class logits, or two for a heteroscedastic likelihood.
+    activation : str, callable, or a sequence of them
+        ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"softplus"``, ``"silu"``, ``"gelu"``,
+        ``"identity"``, or an elementwise function of a JAX array; one for all hidden layers or
+        one per layer.
+
+    Returns
+    -------
+    MLP
+        Its `sites` name every weight array; `apply` computes the outputs.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a count is not positive, a name is unknown or doubled, or there are not as many
+        activations as hidden layers.
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> network = wp.mlp(["age", "dose"], hidden=(8, 4), activation=["tanh", "relu"])
+    >>> network.sites["hidden_1.weight"]
+    Site(shape=(8, 4), dims=('hidden_0', 'hidden_1'), fan_in=8, kind='weight')
+    """
+    if isinstance(hidden, int | str) or not hasattr(hidden, "__iter__"):
+        raise TypeError(
+            f"hidden: expected a sequence of layer widths, such as (32,) or (); got {hidden!r}."
+        )
+    widths = tuple(_checks.integer(f"hidden[{i}]", h, 1) for i, h in enumerate(hidden))
+    return MLP(
+        _feature_names(num_features),
+        widths,
+        _checks.integer("num_outputs", num_outputs, 1),
+        _activations(activation, len(widths)),
+    )
+
+
+def _feature_names(num_features: int | Sequence[str]) -> tuple[str | int, ...]:
+    if isinstance(num_features, str):
+        raise TypeError(
+            f"num_features: expected a count or a list of names; got {num_features!r}. "
+            "For one feature pass 1 or a list with its name."
+        )
+    if not isinstance(num_features, Iterable):
+        return tuple(range(_checks.integer("num_features", num_features, 1)))
+    names = tuple(str(name) for name in num_features)
+    if not names or len(set(names)) < len(names):
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"num_features: expected at least one name and each once; "
+            f"got {len(names)} names"
+            + (f", doubled: {_checks.several(doubled)}." if doubled else ".")
+        )
+    return names
+
+
+def _activations(activation: Any, num_layers: int) -> tuple[str | Activation, ...]:
+    single = isinstance(activation, str) or callable(activation)
+    given: tuple[Any, ...] = (activation,) if single else tuple(activation)
+    chosen: tuple[Any, ...] = given * num_layers if single else given
+    if len(chosen) != num_layers:
+        raise ValueError(
+            f"activation: expected one for all hidden layers or one for each of the {num_layers}; "
+            f"got {len(chosen)}."
+        )
+    # A single wrong name is wrong even where no hidden layer would use it.
+    for act in given:
+        if callable(act):
+            _elementwise(act)
+        else:
+            _checks.one_of("activation", act, ACTIVATIONS)
+    return chosen
+
+
+def _elementwise(activation: Any) -> None:
+    signal = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    result = jax.eval_shape(activation, signal)
+    if getattr(result, "shape", None) != signal.shape:
+        raise ValueError(
+            "activation: expected a function that keeps the shape of its array; "
+            f"got {activation!r}, which turns (2, 3) into {getattr(result, 'shape', result)!r}."
+        )

@@ -1,0 +1,354 @@
+"""Priors: one Gaussian per weight, each with a centre and a scale of its own.
+
+A prior is a pytree of numbers and nothing else, so that changing it never compiles anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.core import Tracer
+
+from weightprior import _checks
+from weightprior._weights import Site
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "NormalPrior",
+    "fan_in_scale",
+    "normal_prior",
+    "prior_summary",
+    "stack_priors",
+]
+
+
+class _NormalOrFlat(dist.Normal):
+    """A Gaussian whose density is 1 wherever its scale is infinite."""
+
+    def log_prob(self, value):
+        flat = jnp.isinf(self.scale)
+        # The inner `where` keeps infinities out of the gradient of the branch not taken.
+        proper = dist.Normal(self.loc, jnp.where(flat, jnp.ones_like(self.scale), self.scale))
+        log_density = proper.log_prob(value)
+        return jnp.where(flat, jnp.zeros_like(log_density), log_density)
+
+    def sample(self, key, sample_shape=()):
+        if not isinstance(self.scale, Tracer) and np.any(np.isinf(self.scale)):
+            raise ValueError(
+                "prior: expected finite scales to draw from; got inf. A flat prior is improper and "
+                "has no draws: give every site a finite scale."
+            )
+        return super().sample(key, sample_shape)
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class NormalPrior:
+    """Independent Gaussians over all latents. Made by `normal_prior` and `stack_priors`.
+
+    Attributes
+    ----------
+    loc, scale : dict of str to array
+        Centre and standard deviation of every number of every site, of the site's shape; a
+        stacked prior has one more axis, the first. An infinite scale is a flat prior.
+    labels : tuple or None
+        Names of a stacked prior's parts; None where it is a single prior.
+    """
+
+    loc: dict[str, Any]
+    scale: dict[str, Any]
+    labels: tuple[Any, ...] | None = field(default=None)
+
+    def tree_flatten(self):
+        """Split into traced numbers and structure."""
+        return (self.loc, self.scale), self.labels
+
+    @classmethod
+    def tree_unflatten(cls, labels, children):
+        """Rebuild from traced numbers and structure."""
+        loc, scale = children
+        return cls(loc, scale, labels)
+
+    def distribution(self, name: str, dtype: Any) -> dist.Distribution:
+        """NumPyro's distribution of one site."""
+        loc = jnp.asarray(self.loc[name], dtype)
+        return _NormalOrFlat(loc, jnp.asarray(self.scale[name], dtype)).to_event(loc.ndim)
+
+    def parts(self) -> list["NormalPrior"]:
+        """The single priors that a stacked one is made of; itself where it is not stacked."""
+        if self.labels is None:
+            return [self]
+        return [
+            NormalPrior(*jax.tree.map(lambda a, i=i: a[i], (self.loc, self.scale)))
+            for i in range(len(self.labels))
+        ]
+
+    def __getitem__(self, label: Any) -> "NormalPrior":
+        """Return the part of a stacked prior with this label."""
+        labels = self.labels or ()
+        _checks.known_names("label", [label], labels)
+        return self.parts()[labels.index(label)]
+
+
+def normal_prior(
+    bnn,
+    loc: Any = 0.0,
+    scale: Any = 1.0,
+    *,
+    log_noise: tuple[float, float] = (-1.0, 1.0),
+) -> NormalPrior:
+    """Put a Gaussian on every latent: the prior whose MAP is L2 regularisation.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model whose sites are covered.
+    loc : float, dict, or DataTree
+        Centre. A number; a dict by site (``"hidden_0.weight"``), layer (``"hidden_0"``) or kind
+        (``"weight"``, ``"bias"``), the most specific of which wins; a value is a number or, for a
+        site, an array of its shape. A fit stands for the posterior mean of every site, the noise
+        included. A dict has to cover every weight and bias.
+    scale : float or dict
+        Standard deviation, in the same forms. ``inf`` is a flat prior.
+    log_noise : (float, float)
+        Centre and scale of the log of the noise, in log units of y, where the likelihood learns
+        it and no dict names it; otherwise not used.
+
+    Returns
+    -------
+    NormalPrior
+
+    Raises
+    ------
+    ValueError
+        For an unknown or uncovered site, a wrong shape, a scale that is not positive, NaN.
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(3, hidden=(4,)), wp.Gaussian(noise=1.0))
+    >>> prior = wp.normal_prior(bnn, scale={"weight": 0.5, "output": 0.2, "bias": float("inf")})
+    >>> float(prior.scale["output.weight"][0, 0])
+    0.2
+    """
+    if len(log_noise) != 2:
+        raise ValueError(f"log_noise: expected (centre, scale); got {log_noise!r}.")
+    fit_means = _posterior_means(loc)
+    loc = _resolve("loc", loc if fit_means is None else fit_means, bnn.sites, log_noise[0])
+    scale = _resolve("scale", scale, bnn.sites, log_noise[1])
+    for name, values in loc.items():
+        _checks.finite(f"loc[{name!r}]", values)
+    for name, values in scale.items():
+        check_scale(name, values)
+    return NormalPrior(loc, scale)
+
+
+def check_scale(name: str, values: np.ndarray) -> None:
+    """Raise where a scale is not positive; inf is allowed."""
+    bad = values[~(values > 0)]
+    if bad.size:
+        raise ValueError(
+            f"scale[{name!r}]: expected positive numbers (inf for a flat prior); "
+            f"got {bad.flat[0]:g}."
+        )
+
+
+def _posterior_means(loc: Any) -> dict[str, np.ndarray] | None:
+    """Posterior mean of every site where `loc` is a fit; read without importing xarray."""
+    if not hasattr(loc, "children"):
+        return None
+    if "posterior" not in loc.children:
+        raise ValueError(
+            "loc: expected a fit with a `posterior` group; got a DataTree without one."
+        )
+    posterior = loc["posterior"].dataset
+    if "prior" in posterior.dims:
+        raise ValueError(
+            "loc: expected the fit of a single prior; got a stacked one. "
+            "Choose a part of it: weightprior.split(fit)[label]."
+        )
+    means = posterior.mean(("chain", "draw"))
+    return {str(name): means[name].to_numpy() for name in means if name != "noise"}
+
+
+def _resolve(
+    argument: str, value: Any, sites: dict[str, Site], log_noise: float
+) -> dict[str, np.ndarray]:
+    """Give every site an array of its own from any of the forms a user may write."""
+    if not isinstance(value, Mapping):
+        value = {"weight": value, "bias": value}
+        if np.ndim(value["weight"]) > 0:
+            raise TypeError(
+                f"{argument}: expected a number or a dict of arrays by site; got an array, which "
+                f"does not say which site it is for. The sites are {_checks.several(sites)}."
+            )
+    layers = dict.fromkeys(name.split(".")[0] for name in sites if "." in name)
+    _checks.known_names(argument, value, [*sites, *layers, "weight", "bias"])
+    value = {"log_noise": log_noise, **value}
+    resolved, missing = {}, []
+    for name, site in sites.items():
+        keys = (name, name.split(".")[0], site.kind)
+        key = next((key for key in keys if key in value), None)
+        if key is None:
+            missing.append(name)
+        else:
+            resolved[name] = _site_array(f"{argument}[{key!r}]", value[key], site, key == name)
+    if missing:
+        raise ValueError(
+            f"{argument}: expected a value for every site; got none for {_checks.several(missing)}."
+            f" Name the site, its layer ({_checks.several(layers)}) or its kind ('weight', 'bias')."
+        )
+    return resolved
+
+
+def _site_array(argument: str, value: Any, site: Site, is_site: bool) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument}: expected numbers; got {value!r}.") from None
+    if array.ndim and not (is_site and array.shape == site.shape):
+        expected = f"a number or an array of shape {site.shape}" if is_site else "a number"
+        raise ValueError(f"{argument}: expected {expected}; got shape {array.shape}.")
+    if np.any(np.isnan(array)):
+        raise ValueError(f"{argument}: expected numbers; got NaN.")
+    return np.array(np.broadcast_to(array, site.shape))
+
+
+def fan_in_scale(bnn, gain: float = 1.0) -> dict[str, float]:
+    """Scales that keep a layer's inputs at the same size, however wide the layer below is.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    gain : float
+        Scale of a unit's whole input. Positive.
+
+    Returns
+    -------
+    dict of str to float
+        By site: ``gain / sqrt(fan_in)`` for weights, `gain` for biases. For `normal_prior`'s
+        `scale`.
+
+    References
+    ----------
+    R. M. Neal, Bayesian Learning for Neural Networks, 1996. :doi:`10.1007/978-1-4612-0745-0`
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(4, hidden=(16,)), wp.Bernoulli())
+    >>> wp.fan_in_scale(bnn)["output.weight"]
+    0.25
+    """
+    gain = _checks.number("gain", gain, above=0)
+    return {
+        name: gain / np.sqrt(site.fan_in).item() if site.kind == "weight" else gain
+        for name, site in bnn.network.sites.items()
+    }
+
+
+def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
+    """Lay several priors of one model side by side; a fit of the stack is a sweep.
+
+    Parameters
+    ----------
+    priors : mapping of label to NormalPrior
+        At least one. The labels (all strings or all numbers) become the coordinate `prior` of
+        the fit.
+
+    Returns
+    -------
+    NormalPrior
+        With one more axis in front of every array.
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Gaussian())
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)})
+    >>> path.labels
+    (0.1, 1.0)
+    """
+    if not isinstance(priors, Mapping) or not priors:
+        raise TypeError(f"priors: expected a dict of label to prior, not empty; got {priors!r}.")
+    labels, parts = tuple(priors), list(priors.values())
+    if len({isinstance(label, str) for label in labels}) > 1:
+        raise TypeError(
+            f"priors: expected labels that are all strings or all numbers; got {labels}."
+        )
+    for label, part in priors.items():
+        if not isinstance(part, NormalPrior) or part.labels is not None:
+            raise TypeError(f"priors[{label!r}]: expected a single NormalPrior; got {part!r}.")
+        shapes = {name: np.shape(values) for name, values in part.loc.items()}
+        first = {name: np.shape(values) for name, values in parts[0].loc.items()}
+        if shapes != first:
+            raise ValueError(
+                f"priors[{label!r}]: expected the sites and shapes of the first prior, {first}; "
+                f"got {shapes}. Stack priors of one model only."
+            )
+    loc, scale = jax.tree.map(lambda *a: np.stack(a), *[(p.loc, p.scale) for p in parts])
+    return NormalPrior(loc, scale, labels)
+
+
+def prior_summary(bnn, prior: NormalPrior) -> "pd.DataFrame":
+    """Describe a prior, a row per site (and per label, where it is stacked).
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    prior : NormalPrior
+        Its prior.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `shape`, `size`, `loc_mean`, `loc_norm` (Euclidean), `scale_min`, `scale_max` and
+        `density` ("normal", "flat" or "part flat"), indexed by site, or by label and site.
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(3, hidden=(4,)), wp.Gaussian())
+    >>> print(wp.prior_summary(bnn, wp.normal_prior(bnn))[["size", "loc_mean", "scale_max"]])
+                     size  loc_mean  scale_max
+    site
+    hidden_0.weight    12       0.0        1.0
+    hidden_0.bias       4       0.0        1.0
+    output.weight       4       0.0        1.0
+    output.bias         1       0.0        1.0
+    log_noise           1      -1.0        1.0
+    """
+    import pandas as pd
+
+    bnn.check_prior(prior)
+    labels = (None,) if prior.labels is None else prior.labels
+    table = pd.DataFrame(
+        {"prior": label, "site": name, **_describe(part.loc[name], part.scale[name])}
+        for label, part in zip(labels, prior.parts(), strict=True)
+        for name in bnn.sites
+    )
+    if prior.labels is None:
+        return table.drop(columns="prior").set_index("site")
+    return table.set_index(["prior", "site"])
+
+
+def _describe(loc: Any, scale: Any) -> dict[str, Any]:
+    loc, scale = np.asarray(loc), np.asarray(scale)
+    flat = np.isinf(scale)
+    return {
+        "shape": loc.shape,
+        "size": loc.size,
+        "loc_mean": loc.mean(),
+        "loc_norm": np.linalg.norm(loc.ravel()),
+        "scale_min": scale.min(),
+        "scale_max": scale.max(),
+        "density": "flat" if flat.all() else "part flat" if flat.any() else "normal",
+    }

@@ -1,0 +1,258 @@
+"""The one place where fits become DataTrees, in ArviZ's schema, and where they are checked.
+
+Everything derived from draws (log densities, the noise) is computed here, in double precision, so
+that every method reports the same quantities.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks
+from weightprior.draws import SAMPLE_DIMS, double, evaluate, lay_out, target_dims
+from weightprior.model import BNN
+from weightprior.priors import NormalPrior
+
+__all__ = ["Draws", "build", "build_prior", "split", "validate"]
+
+_GROUPS = (
+    "posterior",
+    "sample_stats",
+    "log_likelihood",
+    "log_prior",
+    "observed_data",
+    "constant_data",
+)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a method brings home: plain arrays, one set per part of the prior.
+
+    Attributes
+    ----------
+    weights : list of dict of str to array
+        Per part of the prior, every site with two axes in front: chain and draw.
+    stats : list of dict of str to array
+        Per part of the prior, sampler statistics of shape (chain, draw).
+    groups : dict of str to list of dict, optional
+        Further groups, such as the restarts of a MAP, whose arrays have one axis in front, named
+        like the group in the singular.
+    """
+
+    weights: list[dict[str, np.ndarray]]
+    stats: list[dict[str, np.ndarray]]
+    groups: dict[str, list[dict[str, np.ndarray]]] = field(default_factory=dict)
+
+
+def build(
+    bnn: BNN,
+    x: Any,
+    y: Any,
+    prior: NormalPrior,
+    draws: Draws,
+    *,
+    method: str,
+    exact: bool,
+    seconds: float,
+    options: Mapping[str, Any],
+) -> xr.DataTree:
+    """Lay out a fit as a DataTree.
+
+    Parameters
+    ----------
+    bnn, x, y, prior
+        What was fitted, as the user passed it; `x` may be a data frame, whose column names become
+        the coordinate `feature`.
+    draws : Draws
+        What came out.
+    method : str
+        Name of the method.
+    exact : bool
+        Whether its draws converge to the posterior.
+    seconds : float
+        Wall-clock time of the fit.
+    options : mapping
+        The method's options, stored as JSON.
+    """
+    inputs, targets = bnn.check_data(x, y)
+    coords = _coords(bnn, x, prior)
+    dims = {name: site.dims for name, site in bnn.sites.items()}
+    dims |= {"noise": ("output",), "y": ("obs_id",)}
+    densities = [
+        evaluate(_densities_of_draw, bnn, double(weights), inputs, targets, part)
+        for weights, part in zip(draws.weights, prior.parts(), strict=True)
+    ]
+
+    def merged(pieces, key):
+        return [piece | d[key] for piece, d in zip(pieces, densities, strict=True)]
+
+    def along_draws(pieces):
+        return lay_out(pieces, SAMPLE_DIMS, dims, coords)
+
+    groups = {
+        "posterior": along_draws(merged(draws.weights, "derived")),
+        "sample_stats": along_draws(merged(draws.stats, "lp")),
+        "log_likelihood": along_draws([d["log_likelihood"] for d in densities]),
+        "log_prior": along_draws([d["log_prior"] for d in densities]),
+    }
+    for group, pieces in draws.groups.items():
+        groups[group] = lay_out(pieces, (group.removesuffix("s"),), dims, coords)
+    groups["observed_data"] = _observed(targets)
+    groups["constant_data"] = _constants(bnn, inputs, prior, coords)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = {
+        "method": method,
+        "exact": int(exact),  # netCDF has no booleans among attributes
+        "seconds": seconds,
+        "options": json.dumps(dict(options)),
+        **_origin(bnn),
+    }
+    validate(tree)
+    return tree
+
+
+def build_prior(
+    bnn: BNN, x: Any, prior: NormalPrior, pieces: list[dict[str, dict[str, np.ndarray]]]
+) -> xr.DataTree:
+    """Lay out draws from a prior: per part of it, the groups `prior` and `prior_predictive`."""
+    coords = _coords(bnn, x, prior)
+    dims = {name: site.dims for name, site in bnn.sites.items()}
+    dims |= {"noise": ("output",), **target_dims(pieces[0]["prior_predictive"])}
+    groups = {
+        group: lay_out([piece[group] for piece in pieces], SAMPLE_DIMS, dims, coords)
+        for group in ("prior", "prior_predictive")
+    }
+    inputs = _checks.rows(x, bnn.network.feature_names)
+    groups["constant_data"] = _constants(bnn, inputs, prior, coords)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = _origin(bnn)
+    return tree
+
+
+def _densities_of_draw(bnn: BNN, weights, x, y, prior) -> dict[str, Any]:
+    return {
+        "lp": {"lp": bnn.log_joint(weights, x, y, prior)},
+        "log_prior": bnn.log_prior_by_site(weights, prior),
+        "log_likelihood": {"y": bnn.pointwise_log_likelihood(weights, x, y)},
+        "derived": bnn.likelihood.derived(weights),
+    }
+
+
+def _coords(bnn: BNN, x: Any, prior: NormalPrior) -> dict[str, Any]:
+    """Coordinates that are not simply counted."""
+    coords: dict[str, Any] = {"feature": list(_checks.column_names(x) or bnn.network.feature_names)}
+    return coords if prior.labels is None else coords | {"prior": list(prior.labels)}
+
+
+def _observed(y: np.ndarray) -> xr.Dataset:
+    return lay_out([{"y": y}], (), {"y": ("obs_id", "output")[: y.ndim]}, {})
+
+
+def _constants(bnn: BNN, x: np.ndarray, prior: NormalPrior, coords) -> xr.Dataset:
+    """Inputs and prior."""
+    dims, pieces = {}, []
+    for part in prior.parts():
+        piece = {}
+        for name, site in bnn.sites.items():
+            for field_name, values in (("loc", part.loc), ("scale", part.scale)):
+                dims[f"prior_{field_name}.{name}"] = site.dims
+                piece[f"prior_{field_name}.{name}"] = values[name]
+        pieces.append(piece)
+    inputs = lay_out(
+        [{"x": x}],
+        (),
+        {"x": ("obs_id", "feature")},
+        {k: v for k, v in coords.items() if k != "prior"},
+    )
+    return xr.merge([inputs, lay_out(pieces, (), dims, coords)])
+
+
+def _origin(bnn: BNN) -> dict[str, str]:
+    """What was fitted, and by which software."""
+    network = bnn.network
+    model = {
+        "hidden": network.hidden,
+        "activations": [a if isinstance(a, str) else repr(a) for a in network.activations],
+        "likelihood": repr(bnn.likelihood),
+    }
+    return {
+        "model": json.dumps(model),
+        "inference_library": "weightprior",
+        "inference_library_version": version("weightprior"),
+        "versions": json.dumps({name: version(name) for name in ("jax", "numpyro", "arviz")}),
+    }
+
+
+def validate(fit: xr.DataTree) -> None:
+    """Raise where a fit lacks a group, or holds NaN where there must be a number.
+
+    Raises
+    ------
+    ValueError
+        Naming the group or the variable.
+    """
+    missing = [group for group in _GROUPS if group not in fit.children]
+    if missing:
+        raise ValueError(
+            f"fit: expected the groups {_checks.several(_GROUPS)}; got none of the name "
+            f"{_checks.several(missing)}."
+        )
+    for group in _GROUPS:
+        for name, values in fit[group].dataset.data_vars.items():
+            if bool(values.isnull().any()):
+                raise ValueError(
+                    f"fit: expected numbers; got NaN in {group}[{name!r}]. Are the inputs or the "
+                    "prior's scales so large that the network's outputs overflow?"
+                )
+
+
+def split(fit: xr.DataTree) -> dict[Any, xr.DataTree]:
+    """Take a fit of a stacked prior apart.
+
+    Parameters
+    ----------
+    fit : DataTree
+        Any fit.
+
+    Returns
+    -------
+    dict of label to DataTree
+        One ordinary fit per prior, for ArviZ's functions; a fit of a single prior comes back under
+        the label ``"fit"``. Each carries the `seconds` of the whole.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> priors = {f"sd {s}": wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)}
+    >>> x, y = np.arange(5.0)[:, None], np.arange(5.0)
+    >>> fit = wp.fit_map(bnn, x, y, prior=wp.stack_priors(priors))
+    >>> list(wp.split(fit))
+    ['sd 0.1', 'sd 1.0']
+    """
+    if not isinstance(fit, xr.DataTree) or "posterior" not in fit.children:
+        raise TypeError(
+            f"fit: expected the DataTree that a fit function returns; got {type(fit).__name__}."
+        )
+    posterior = fit["posterior"].dataset
+    if "prior" not in posterior.dims:
+        return {"fit": fit}
+    labels = posterior["prior"].to_numpy().tolist()
+    return {label: _part(fit, index) for index, label in enumerate(labels)}
+
+
+def _part(fit: xr.DataTree, index: int) -> xr.DataTree:
+    groups = {
+        name: group.dataset.isel(prior=index, drop=True) if "prior" in group.dims else group.dataset
+        for name, group in fit.children.items()
+    }
+    part = xr.DataTree.from_dict(groups)
+    part.attrs = dict(fit.attrs)
+    return part

@@ -1,0 +1,215 @@
+"""How good predictions are on rows that were held out."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from scipy.special import logsumexp
+
+from weightprior.draws import draws_of, evaluate, lay_out, new_inputs
+from weightprior.model import BNN
+
+__all__ = ["score"]
+
+# Central intervals whose coverage is counted.
+LEVELS = np.round(np.arange(1, 20) * 0.05, 2)
+# Draws with noise that the CRPS is estimated from, at the least: its Monte-Carlo error is then
+# about one percent of a row's value, far less for the mean over rows.
+_NUM_NOISY = 4000
+# Numbers held at once for each quantity: the rows are scored in blocks of this many over draws.
+_BLOCK = 4_000_000
+_NUM_BINS = 10
+
+
+def score(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Dataset:
+    """Score a fit's predictions on held-out rows.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model that was fitted.
+    fit : DataTree
+        The fit.
+    x : array or data frame of shape (rows, features)
+        Held-out inputs.
+    y : array of shape (rows,) or (rows, outputs)
+        Held-out targets.
+
+    Returns
+    -------
+    Dataset
+        In the units of y (log densities in nats), with the dim `prior` where the fit has it:
+
+        - `elpd`: log predictive density summed over rows, `elpd_se` its standard error over rows,
+          `elpd_i` its terms (dim `obs_id`). The predictive density of a row is the mean over all
+          draws of its density; divide by the number of rows to compare data sets.
+        - for numbers and counts `rmse` of the posterior mean prediction; `crps`, the continuous
+          ranked probability score, mean over rows; `coverage`, the share of targets inside the
+          central predictive interval (dim `level`); `calibration_error`, the mean distance of
+          that share from the level. With several outputs each has the dim `output`.
+        - for classes `accuracy`; `brier`, the mean squared distance of the probabilities from
+          what came; `calibration_error`, the expected distance of the confidence in the predicted
+          class from how often it is right (ten bins).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where the data do not suit the model, or the fit is another model's.
+
+    References
+    ----------
+    T. Gneiting and A. E. Raftery, Strictly proper scoring rules, prediction, and estimation, JASA
+    102, 2007. :doi:`10.1198/016214506000001437`
+
+    C. Czado, T. Gneiting and L. Held, Predictive model assessment for count data, Biometrics 65,
+    2009. :doi:`10.1111/j.1541-0420.2009.01191.x`
+
+    C. Guo et al., On calibration of modern neural networks, ICML 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x, y = np.arange(10.0)[:, None], np.arange(10.0)
+    >>> fit = wp.fit_map(bnn, x[::2], y[::2], prior=wp.normal_prior(bnn))
+    >>> scores = wp.score(bnn, fit, x[1::2], y[1::2])
+    >>> scores["elpd_i"].sizes["obs_id"], bool(scores["rmse"] < 0.1)
+    (5, True)
+    """
+    parts = draws_of(bnn, fit)
+    new_inputs(bnn, fit, x)
+    inputs, targets = bnn.check_data(x, y)
+    pieces = [_score_part(bnn, weights, inputs, targets) for weights in parts]
+    coords = {"level": LEVELS, **fit["posterior"].coords}
+    return lay_out(pieces, (), _dims(targets), coords)
+
+
+def _dims(y: np.ndarray) -> dict[str, tuple[str, ...]]:
+    """Dims of every score; with one output only `elpd_i` and `coverage` have any."""
+    per_output = ("output",)[: y.ndim - 1]
+    names = ("rmse", "crps", "accuracy", "brier", "calibration_error")
+    return {
+        "elpd": (),
+        "elpd_se": (),
+        "elpd_i": ("obs_id",),
+        "coverage": ("level", *per_output),
+        **dict.fromkeys(names, per_output),
+    }
+
+
+def _score_part(bnn: BNN, weights, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """All scores of one fit."""
+    num_draws = int(np.prod(next(iter(weights.values())).shape[:2]))
+    rows = max(1, _BLOCK // max(num_draws, _NUM_NOISY))
+    blocks = [slice(i, i + rows) for i in range(0, len(y), rows)]
+    by_class = bnn.likelihood.kind in ("binary", "class")
+    score_rows = _score_classes if by_class else _score_numbers
+    per_row = [score_rows(bnn, weights, x[b], y[b]) for b in blocks]
+    rowwise = {name: np.concatenate([block[name] for block in per_row]) for name in per_row[0]}
+    summary = _summarise_classes(rowwise, y) if by_class else _summarise_numbers(rowwise, y)
+    elpd_i = rowwise["elpd_i"]
+    return {"elpd": elpd_i.sum(), "elpd_se": standard_error(elpd_i), "elpd_i": elpd_i, **summary}
+
+
+def standard_error(terms: np.ndarray) -> float:
+    """Standard error of a sum over rows; NaN where there is but one row."""
+    return float(np.sqrt(len(terms)) * terms.std(ddof=1)) if len(terms) > 1 else float("nan")
+
+
+def log_mean(log_densities: np.ndarray) -> np.ndarray:
+    """Log of the mean density over the axes chain and draw."""
+    num_draws = np.prod(log_densities.shape[:2])
+    return logsumexp(log_densities, axis=(0, 1)) - np.log(num_draws)
+
+
+def _classes_of_draw(bnn: BNN, weights, x, y) -> dict[str, jax.Array]:
+    return {
+        "log_density": bnn.pointwise_log_likelihood(weights, x, y),
+        "mean": bnn.mean(weights, x),
+    }
+
+
+def _score_classes(bnn: BNN, weights, x, y) -> dict[str, np.ndarray]:
+    drawn = evaluate(_classes_of_draw, bnn, weights, x, y)
+    probability = drawn["mean"].mean(axis=(0, 1))
+    if bnn.likelihood.kind == "binary":
+        probability = np.stack([1 - probability, probability], axis=-1)
+    return {"elpd_i": log_mean(drawn["log_density"]), "probability": probability}
+
+
+def _summarise_classes(rowwise: dict[str, np.ndarray], y: np.ndarray) -> dict[str, np.ndarray]:
+    probability = rowwise["probability"]
+    happened = np.eye(probability.shape[-1])[y.astype(int)]
+    right = probability.argmax(-1) == y
+    return {
+        "accuracy": right.mean(0),
+        "brier": np.square(probability - happened).sum(-1).mean(0),
+        "calibration_error": _expected_calibration_error(probability.max(-1), right),
+    }
+
+
+def _expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Mean over rows of the distance, within a row's bin, of confidence from frequency."""
+    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    surplus = [np.where(bins == b, confidence - right, 0).sum(0) for b in range(_NUM_BINS)]
+    return np.abs(surplus).sum(0) / len(confidence)
+
+
+def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
+    weights, keys = draw
+    elementwise = bnn.likelihood.distribution(bnn.network.apply(weights, x), weights)
+    # A count's probability is spread over the step that its distribution function makes there.
+    below = elementwise.cdf(y - 1) if bnn.likelihood.kind == "count" else elementwise.cdf(y)
+    return {
+        "log_density": bnn.pointwise_log_likelihood(weights, x, y),
+        "mean": bnn.mean(weights, x),
+        "below": below,
+        "upto": elementwise.cdf(y),
+        "noisy": jax.vmap(elementwise.sample)(keys).astype(y.dtype),
+    }
+
+
+def _score_numbers(bnn: BNN, weights, x, y) -> dict[str, np.ndarray]:
+    lead = next(iter(weights.values())).shape[:2]
+    copies = -(-_NUM_NOISY // int(np.prod(lead)))
+    keys = jax.random.split(jax.random.key(0), (*lead, copies))
+    drawn = evaluate(_numbers_of_draw, bnn, (weights, keys), x, y)
+    noisy = drawn["noisy"].reshape((-1, *y.shape))
+    return {
+        "elpd_i": log_mean(drawn["log_density"]),
+        "mean": drawn["mean"].mean(axis=(0, 1)),
+        "below": drawn["below"].mean(axis=(0, 1)),
+        "upto": drawn["upto"].mean(axis=(0, 1)),
+        "crps_i": _crps(noisy, y),
+    }
+
+
+def _crps(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """CRPS of each target from draws (first axis), by probability-weighted moments: unbiased."""
+    count = len(draws)
+    ordered = np.sort(draws, axis=0)
+    weight = (2 * np.arange(1, count + 1) - count - 1) / (count * (count - 1))
+    half_spread = np.tensordot(weight, ordered, axes=1)
+    return np.abs(draws - y).mean(axis=0) - half_spread
+
+
+def _summarise_numbers(rowwise: dict[str, np.ndarray], y: np.ndarray) -> dict[str, np.ndarray]:
+    coverage = np.stack([_share_inside(rowwise["below"], rowwise["upto"], lv) for lv in LEVELS])
+    levels = LEVELS.reshape(-1, *[1] * (coverage.ndim - 1))
+    return {
+        "rmse": np.sqrt(np.square(rowwise["mean"] - y).mean(0)),
+        "crps": rowwise["crps_i"].mean(0),
+        "coverage": coverage,
+        "calibration_error": np.abs(coverage - levels).mean(0),
+    }
+
+
+def _share_inside(below: np.ndarray, upto: np.ndarray, level: float) -> np.ndarray:
+    """Share of targets whose quantile, somewhere between two values, is in the central interval."""
+    low, high = (1 - level) / 2, (1 + level) / 2
+    width = upto - below
+    overlap = np.clip(np.minimum(upto, high) - np.maximum(below, low), 0, None)
+    inside = (low <= upto) & (upto <= high)
+    return np.where(width > 0, overlap / np.where(width > 0, width, 1), inside).mean(0)
