@@ -23,7 +23,7 @@ setup: $(FULL_ENV)  ## make .venv with everything in it
 demo: $(DEMO_ENV)  ## compare priors, and save what comes out in demo_output/
 	$(BIN)/python examples/compare_priors.py
 
-test: lint types floors  ## check everything: format, lint, types, floors, tests
+test: lint types floors docs  ## check everything: format, lint, types, floors, docs, tests
 	$(BIN)/pytest --doctest-modules tests src
 
 test-slow: $(FULL_ENV)  ## run the tests that take minutes

@@ -1,0 +1,44 @@
+"""The code in the README and in the documentation runs, and prints what it says it prints."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if "```python" in page.read_text()
+]
+BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_of_the_page_runs_and_prints_what_follows_it(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {"__name__": "page"}
+    printed = ""
+    for kind, text in BLOCK.findall(page.read_text()):
+        if kind == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                exec(compile(text, page.name, "exec"), namespace)
+            printed = output.getvalue()
+        else:
+            assert skeleton(printed) == skeleton(text)
+
+
+def test_readme_says_the_essential_in_its_first_40_lines():
+    start = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
+    for essential in ("Why does penalising", "Install", "import weightprior", "```text", "not a"):
+        assert essential in start
+    script = next(text for kind, text in BLOCK.findall(start) if kind == "python")
+    assert len(script.splitlines()) <= 20
+
+
+def skeleton(text: str) -> list[str]:
+    """Words of an output; numbers, which depend on the machine's arithmetic, stand for themselves."""
+    return NUMBER.sub("#", text).split()
