@@ -3,7 +3,7 @@
 A message names the argument, says what was expected and what came, and what to do about it.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
@@ -13,16 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "arrays",
     "close_name",
     "column_names",
     "finite",
+    "input_shape",
     "integer",
     "known_names",
     "number",
+    "numbers",
     "one_of",
     "random_key",
     "rows",
     "several",
+    "target_shape",
 ]
 
 
@@ -49,7 +53,7 @@ def known_names(argument: str, names: Iterable[Any], valid: Collection[Any]) -> 
 
 def one_of(argument: str, value: Any, valid: Collection[str]) -> None:
     """Raise where an option is not one of the words it may be."""
-    if value not in valid:
+    if value not in tuple(valid):  # not by hash, which a list has not
         hint = close_name(value, valid)
         raise ValueError(f"{argument}: expected one of {several(valid)}; got {value!r}.{hint}")
 
@@ -75,15 +79,28 @@ def number(argument: str, value: Any, *, above: float, below: float = np.inf) ->
     return float(value)
 
 
+def numbers(argument: str, values: Any) -> np.ndarray:
+    """Return `values` as a float64 array; text is no number, even where it spells one."""
+    try:
+        array = np.asarray(values)
+        texts = (v for v in array.flat if isinstance(v, str | bytes))
+        text = next(texts, None) if array.dtype.kind in "OSUT" else None
+        # Text, times and complex numbers: numpy would convert them without a word.
+        if text is not None:
+            raise TypeError(f"text such as {str(text)!r}: encode categories as numbers first")
+        if values is None or array.dtype.kind in "cmM":
+            raise TypeError(f"dtype {array.dtype}")
+        return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise TypeError(
+            f"{argument}: expected numbers; got {type(values).__name__} ({reason})."
+        ) from None
+
+
 def finite(argument: str, values: Any) -> np.ndarray:
     """Return `values` as a float64 array without NaN or infinity."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{argument}: expected numbers; got {type(values).__name__} that numpy cannot convert "
-            f"({error}). Encode categories as numbers first."
-        ) from None
+    array = numbers(argument, values)
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         raise ValueError(
@@ -114,21 +131,56 @@ def rows(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
             + ("Reorder them: x[list(names)]." if reordered else "Select the network's features.")
         )
     array = finite("x", x)
-    num_features = len(feature_names)
-    if array.ndim != 2 or array.shape[1] != num_features:
-        advice = " Pass x[:, None]." if array.ndim == 1 and num_features == 1 else ""
-        raise ValueError(
-            f"x: expected shape (rows, {num_features}), a column per feature of the network; "
-            f"got shape {array.shape}.{advice}"
-        )
+    input_shape(array.shape, len(feature_names))
     if len(array) == 0:
         raise ValueError("x: expected at least one row; got none.")
     return array
 
 
+def input_shape(shape: tuple[int, ...], num_features: int) -> None:
+    """Raise where inputs have another shape than (rows, features)."""
+    if len(shape) != 2 or shape[1] != num_features:
+        advice = " Pass x[:, None]." if len(shape) == 1 and num_features == 1 else ""
+        raise ValueError(
+            f"x: expected shape (rows, {num_features}), a column per feature of the network; "
+            f"got {shape}.{advice}"
+        )
+
+
+def target_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise where targets have not the shape that the inputs and the outputs call for."""
+    if shape != expected:
+        advice = " Pass y[:, 0] (y.iloc[:, 0])." if shape == (*expected, 1) else ""
+        raise ValueError(
+            f"y: expected shape {expected}, a target for every row of x; got {shape}.{advice}"
+        )
+
+
+def arrays(argument: str, values: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+    """Raise where a site has no floating-point array of its shape; the numbers are not read."""
+    missing = [name for name in sites if name not in values]
+    if missing:
+        raise ValueError(
+            f"{argument}: expected an array for each of {several(sites)}; "
+            f"got none for {several(missing)}."
+        )
+    for name, site in sites.items():
+        shape, dtype = np.shape(values[name]), getattr(values[name], "dtype", None)
+        if shape != site.shape:
+            raise ValueError(f"{argument}[{name!r}]: expected shape {site.shape}; got {shape}.")
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"{argument}[{name!r}]: expected a floating-point array; "
+                f"got {dtype or type(values[name]).__name__}."
+            )
+
+
 def random_key(rng_key: Any) -> jax.Array:
     """Return a typed JAX key for an int, a typed key or an old-style pair of words."""
     if isinstance(rng_key, Integral) and not isinstance(rng_key, bool):
+        # JAX cuts off what does not fit, so that two seeds could mean one key.
+        if not 0 <= int(rng_key) < 2**32:
+            raise ValueError(f"rng_key: expected an int from 0 to 2**32 - 1; got {rng_key}.")
         return jax.random.key(int(rng_key))
     if isinstance(rng_key, jax.Array | np.ndarray):
         if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) and rng_key.shape == ():

@@ -4,6 +4,7 @@ Each is a pytree whose numbers (a known noise, degrees of freedom) are traced: c
 compiles nothing. A learned noise is a latent of the model, `log_noise`.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -68,7 +69,8 @@ class Likelihood:
         """Return the targets as a float64 array, shape (rows,) or, for several, (rows, outputs)."""
         array = _checks.finite("y", y)
         shape = (num_obs,) if num_outputs == 1 else (num_obs, num_outputs)
-        return _with_shape(array, shape)
+        _checks.target_shape(array.shape, shape)
+        return array
 
     def observed(self, y: Any, dtype: Any) -> jax.Array:
         """Targets as the distribution wants them."""
@@ -140,7 +142,7 @@ class Gaussian(_Scaled):
     _scale_field: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
-        _positive_or_none("noise", self.noise)
+        _set_positive(self, "noise", optional=True)
 
     def distribution(self, output, weights):
         location = _per_target(output)
@@ -165,8 +167,8 @@ class StudentT(_Scaled):
     _scale_field: ClassVar[str] = "scale"
 
     def __post_init__(self) -> None:
-        _checks.number("df", self.df, above=0)
-        _positive_or_none("scale", self.scale)
+        _set_positive(self, "df")
+        _set_positive(self, "scale", optional=True)
 
     def distribution(self, output, weights):
         location = _per_target(output)
@@ -189,7 +191,7 @@ class HeteroscedasticGaussian(Likelihood):
         return super().check_target(y, num_obs, 1)
 
     def distribution(self, output, weights):
-        return dist.Normal(output[:, 0], jnp.exp(output[:, 1]))
+        return _NormalLogScale(output[:, 0], output[:, 1])
 
     def mean(self, output, weights):
         return output[:, 0]
@@ -278,12 +280,35 @@ class _BernoulliLogits(dist.BernoulliLogits):
         return -jax.nn.softplus((1 - 2 * value) * self.logits)
 
 
+class _NormalLogScale(dist.Normal):
+    """NumPyro's Normal, with a density that no large output turns into inf - inf."""
+
+    pytree_data_fields = ("log_scale",)
+
+    def __init__(self, loc: jax.Array, log_scale: jax.Array) -> None:
+        self.log_scale = log_scale
+        # Not validated: the scale may underflow to 0, the density does without it.
+        super().__init__(loc, jnp.exp(log_scale), validate_args=False)
+
+    def log_prob(self, value):
+        standardised = (value - self.loc) * jnp.exp(-self.log_scale)
+        return -(standardised**2 + math.log(2 * math.pi)) / 2 - self.log_scale
+
+
 class _PoissonLogRate(dist.Poisson):
     """NumPyro's Poisson, with a density that no large output turns into inf - inf."""
+
+    pytree_data_fields = ("log_rate",)
 
     def __init__(self, log_rate: jax.Array, *, validate_args: bool | None = None) -> None:
         self.log_rate = log_rate
         super().__init__(jnp.exp(log_rate), validate_args=validate_args)
+
+    def sample(self, key, sample_shape=()):
+        # jax.random.poisson draws 0 for a rate far beyond the largest int.
+        most = jnp.asarray(jnp.iinfo(jnp.result_type(int)).max, self.rate.dtype)
+        rate = jnp.minimum(self.rate, most)
+        return jax.random.poisson(key, rate, (*sample_shape, *self.batch_shape))
 
     def log_prob(self, value):
         value = jnp.asarray(value, self.log_rate.dtype)
@@ -295,18 +320,11 @@ def _per_target(output: jax.Array) -> jax.Array:
     return output[:, 0] if output.shape[1] == 1 else output
 
 
-def _positive_or_none(argument: str, value: Any) -> None:
-    if value is not None:
-        _checks.number(argument, value, above=0)
-
-
-def _with_shape(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if array.shape != shape:
-        advice = " Pass y[:, 0] (y.iloc[:, 0])." if array.shape == (*shape, 1) else ""
-        raise ValueError(
-            f"y: expected shape {shape}, a target for every row of x; got {array.shape}.{advice}"
-        )
-    return array
+def _set_positive(likelihood: Likelihood, name: str, *, optional: bool = False) -> None:
+    # A float whatever came: JAX compiles anew for an int or a numpy scalar.
+    value = getattr(likelihood, name)
+    if value is not None or not optional:
+        object.__setattr__(likelihood, name, _checks.number(name, value, above=0))
 
 
 def _labels(array: np.ndarray, num_classes: int) -> np.ndarray:

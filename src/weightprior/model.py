@@ -1,5 +1,6 @@
 """The model: a network, a likelihood, and the one density that every method evaluates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -111,7 +112,7 @@ class BNN:
             numpyro.deterministic(name, value)
         targets = self.targets(weights, x)
         with numpyro.plate("obs_id", targets.batch_shape[0]):
-            observed = None if y is None else self.likelihood.observed(y, dtype)
+            observed = None if y is None else self._observed(y, targets, dtype)
             numpyro.sample("y", targets, obs=observed)
 
     def targets(self, weights: Weights, x) -> dist.Distribution:
@@ -129,6 +130,7 @@ class BNN:
         numpyro.distributions.Distribution
             Of batch shape (rows,); with several outputs these are its event.
         """
+        _checks.arrays("weights", weights, self.sites)
         elementwise = self.likelihood.distribution(self.network.apply(weights, x), weights)
         return elementwise.to_event(len(elementwise.batch_shape) - 1)
 
@@ -147,6 +149,7 @@ class BNN:
         array of shape (rows,) or (rows, outputs)
             The location, the rate or the probability of each target, or of each class.
         """
+        _checks.arrays("weights", weights, self.sites)
         return self.likelihood.mean(self.network.apply(weights, x), weights)
 
     def log_prior(self, weights: Weights, prior: NormalPrior) -> jax.Array:
@@ -167,6 +170,8 @@ class BNN:
 
     def log_prior_by_site(self, weights: Weights, prior: NormalPrior) -> dict[str, jax.Array]:
         """Terms of `log_prior`, by site."""
+        _checks.arrays("weights", weights, self.sites)
+        self.check_prior(prior, stacked=False)
         return {
             name: prior.distribution(name, weights[name].dtype).log_prob(weights[name])
             for name in self.sites
@@ -192,9 +197,9 @@ class BNN:
 
     def pointwise_log_likelihood(self, weights: Weights, x, y) -> jax.Array:
         """Terms of `log_likelihood`, one per row: shape (rows,)."""
+        targets = self.targets(weights, x)
         dtype = weights["output.weight"].dtype
-        observed = self.likelihood.observed(y, dtype)
-        return self.targets(weights, x).log_prob(observed).astype(dtype)
+        return targets.log_prob(self._observed(y, targets, dtype)).astype(dtype)
 
     def log_joint(self, weights: Weights, x, y, prior: NormalPrior) -> jax.Array:
         """Log density of weights and targets: the one that every method evaluates.
@@ -230,12 +235,18 @@ class BNN:
         log_prior = self.log_prior(weights, prior)
         return log_prior + self.log_likelihood(weights, x, y).astype(log_prior.dtype)
 
+    def _observed(self, y: Any, targets: dist.Distribution, dtype: Any) -> jax.Array:
+        # Otherwise a column of targets would be broadcast against all rows.
+        _checks.target_shape(np.shape(y), targets.shape())
+        return self.likelihood.observed(y, dtype)
+
     def unit(self, prior: NormalPrior) -> dict[str, Any]:
         """Natural length of each weight: methods count from the prior's centre in these units.
 
         It is the prior's scale or, where that is flat, one over the root of the fan-in (1 for
         biases and the noise).
         """
+        self.check_prior(prior)
         return {
             name: jnp.where(
                 jnp.isinf(prior.scale[name]),
@@ -277,6 +288,8 @@ class BNN:
 
     def check_weights(self, argument: str, weights: Any) -> None:
         """Raise where weights are not an array of numbers for every site."""
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"{argument}: expected a dict of arrays by site; got {weights!r}.")
         expected = {name: site.shape for name, site in self.sites.items()}
         shapes = {name: np.shape(values) for name, values in weights.items()}
         if shapes != expected:

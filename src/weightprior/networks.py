@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from weightprior import _checks
 from weightprior._weights import Site, Weights
@@ -129,6 +130,8 @@ class MLP:
         return self._forward(weights, x)[1]
 
     def _forward(self, weights: Weights, x: jax.Array):
+        _checks.arrays("weights", weights, self.sites)
+        _checks.input_shape(np.shape(x), self.num_features)
         units = {}
         signal = jnp.asarray(x, dtype=weights["output.weight"].dtype)
         for layer, activation in zip(self.layers, (*self.activations, "identity"), strict=True):
@@ -201,7 +204,10 @@ def _feature_names(num_features: int | Sequence[str]) -> tuple[str | int, ...]:
         )
     if not isinstance(num_features, Iterable):
         return tuple(range(_checks.integer("num_features", num_features, 1)))
-    names = tuple(str(name) for name in num_features)
+    given = list(num_features)
+    if any(np.ndim(name) > 0 for name in given):
+        raise TypeError(f"num_features: expected a count or a list of names; got {given!r}.")
+    names = tuple(str(name) for name in given)
     if not names or len(set(names)) < len(names):
         doubled = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(
@@ -213,9 +219,17 @@ def _feature_names(num_features: int | Sequence[str]) -> tuple[str | int, ...]:
 
 
 def _activations(activation: Any, num_layers: int) -> tuple[str | Activation, ...]:
-    single = isinstance(activation, str) or callable(activation)
-    given: tuple[Any, ...] = (activation,) if single else tuple(activation)
-    chosen: tuple[Any, ...] = given * num_layers if single else given
+    given: tuple[Any, ...]
+    if isinstance(activation, str) or callable(activation):
+        given = (activation,)
+        chosen = given * num_layers
+    elif isinstance(activation, Sequence):
+        chosen = given = tuple(activation)
+    else:
+        raise TypeError(
+            f"activation: expected one of {_checks.several(ACTIVATIONS)}, a callable, or a list "
+            f"with one for each hidden layer; got {activation!r}."
+        )
     if len(chosen) != num_layers:
         raise ValueError(
             f"activation: expected one for all hidden layers or one for each of the {num_layers}; "
@@ -232,7 +246,13 @@ def _activations(activation: Any, num_layers: int) -> tuple[str | Activation, ..
 
 def _elementwise(activation: Any) -> None:
     signal = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    result = jax.eval_shape(activation, signal)
+    try:
+        result = jax.eval_shape(activation, signal)
+    except Exception as error:
+        raise TypeError(
+            "activation: expected an elementwise function of one JAX array (jax.numpy.sin, not "
+            f"numpy.sin); got {activation!r}, which raises {type(error).__name__}."
+        ) from error
     if getattr(result, "shape", None) != signal.shape:
         raise ValueError(
             "activation: expected a function that keeps the shape of its array; "

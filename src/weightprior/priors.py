@@ -5,6 +5,7 @@ A prior is a pytree of numbers and nothing else, so that changing it never compi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -85,15 +86,21 @@ class NormalPrior:
         if self.labels is None:
             return [self]
         return [
-            NormalPrior(*jax.tree.map(lambda a, i=i: a[i], (self.loc, self.scale)))
+            NormalPrior(
+                {name: values[i] for name, values in self.loc.items()},
+                {name: values[i] for name, values in self.scale.items()},
+            )
             for i in range(len(self.labels))
         ]
 
     def __getitem__(self, label: Any) -> "NormalPrior":
         """Return the part of a stacked prior with this label."""
-        labels = self.labels or ()
-        _checks.known_names("label", [label], labels)
-        return self.parts()[labels.index(label)]
+        if self.labels is None:
+            raise ValueError(
+                f"prior[{label!r}]: expected a stacked prior; got a single one, without labels."
+            )
+        _checks.known_names("label", [label], self.labels)
+        return self.parts()[self.labels.index(label)]
 
 
 def normal_prior(
@@ -137,7 +144,8 @@ def normal_prior(
     >>> float(prior.scale["output.weight"][0, 0])
     0.2
     """
-    if len(log_noise) != 2:
+    _check_model(bnn)
+    if np.shape(log_noise) != (2,):
         raise ValueError(f"log_noise: expected (centre, scale); got {log_noise!r}.")
     fit_means = _posterior_means(loc)
     loc = _resolve("loc", loc if fit_means is None else fit_means, bnn.sites, log_noise[0])
@@ -147,6 +155,14 @@ def normal_prior(
     for name, values in scale.items():
         check_scale(name, values)
     return NormalPrior(loc, scale)
+
+
+def _check_model(bnn: Any) -> None:
+    # By what it has: the class stands on a floor above.
+    if not (hasattr(bnn, "network") and hasattr(bnn, "check_prior")):
+        raise TypeError(
+            f"bnn: expected a model, BNN(network, likelihood); got {type(bnn).__name__}."
+        )
 
 
 def check_scale(name: str, values: np.ndarray) -> None:
@@ -208,10 +224,7 @@ def _resolve(
 
 
 def _site_array(argument: str, value: Any, site: Site, is_site: bool) -> np.ndarray:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{argument}: expected numbers; got {value!r}.") from None
+    array = _checks.numbers(argument, value)
     if array.ndim and not (is_site and array.shape == site.shape):
         expected = f"a number or an array of shape {site.shape}" if is_site else "a number"
         raise ValueError(f"{argument}: expected {expected}; got shape {array.shape}.")
@@ -247,6 +260,7 @@ def fan_in_scale(bnn, gain: float = 1.0) -> dict[str, float]:
     >>> wp.fan_in_scale(bnn)["output.weight"]
     0.25
     """
+    _check_model(bnn)
     gain = _checks.number("gain", gain, above=0)
     return {
         name: gain / np.sqrt(site.fan_in).item() if site.kind == "weight" else gain
@@ -279,7 +293,7 @@ def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
     if not isinstance(priors, Mapping) or not priors:
         raise TypeError(f"priors: expected a dict of label to prior, not empty; got {priors!r}.")
     labels, parts = tuple(priors), list(priors.values())
-    if len({isinstance(label, str) for label in labels}) > 1:
+    if not any(all(isinstance(lab, kind) for lab in labels) for kind in (str, Real)):
         raise TypeError(
             f"priors: expected labels that are all strings or all numbers; got {labels}."
         )
@@ -293,8 +307,12 @@ def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
                 f"priors[{label!r}]: expected the sites and shapes of the first prior, {first}; "
                 f"got {shapes}. Stack priors of one model only."
             )
-    loc, scale = jax.tree.map(lambda *a: np.stack(a), *[(p.loc, p.scale) for p in parts])
-    return NormalPrior(loc, scale, labels)
+    # Not by jax.tree.map, which would sort the sites.
+    return NormalPrior(
+        {name: np.stack([part.loc[name] for part in parts]) for name in parts[0].loc},
+        {name: np.stack([part.scale[name] for part in parts]) for name in parts[0].loc},
+        labels,
+    )
 
 
 def prior_summary(bnn, prior: NormalPrior) -> "pd.DataFrame":
@@ -328,6 +346,7 @@ def prior_summary(bnn, prior: NormalPrior) -> "pd.DataFrame":
     """
     import pandas as pd
 
+    _check_model(bnn)
     bnn.check_prior(prior)
     labels = (None,) if prior.labels is None else prior.labels
     table = pd.DataFrame(
