@@ -40,5 +40,5 @@ def test_readme_says_the_essential_in_its_first_40_lines():
 
 
 def skeleton(text: str) -> list[str]:
-    """Words of an output; numbers, which depend on the machine's arithmetic, stand for themselves."""
+    """Words of an output; of its numbers, which depend on the machine, only their places."""
     return NUMBER.sub("#", text).split()

@@ -14,10 +14,10 @@ from .networks import MLP as MLP
 from .networks import mlp as mlp
 from .predict import predict as predict
 from .prior_predictive import prior_predictive as prior_predictive
+from .prior_summary import prior_summary as prior_summary
 from .priors import NormalPrior as NormalPrior
 from .priors import fan_in_scale as fan_in_scale
 from .priors import normal_prior as normal_prior
-from .priors import prior_summary as prior_summary
 from .priors import stack_priors as stack_priors
 from .results import split as split
 from .score import score as score

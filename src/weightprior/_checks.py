@@ -20,6 +20,7 @@ __all__ = [
     "input_shape",
     "integer",
     "known_names",
+    "model",
     "number",
     "numbers",
     "one_of",
@@ -77,6 +78,15 @@ def number(argument: str, value: Any, *, above: float, below: float = np.inf) ->
         bounds = f"above {above:g}" + (f" and below {below:g}" if below < np.inf else " and finite")
         raise ValueError(f"{argument}: expected a number {bounds}; got {value}.")
     return float(value)
+
+
+def model(bnn: Any) -> None:
+    """Raise where something else was passed as a model."""
+    # By what it has: the class stands on a floor above.
+    if not (hasattr(bnn, "network") and hasattr(bnn, "check_prior")):
+        raise TypeError(
+            f"bnn: expected a model, BNN(network, likelihood); got {type(bnn).__name__}."
+        )
 
 
 def numbers(argument: str, values: Any) -> np.ndarray:

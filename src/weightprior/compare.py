@@ -46,8 +46,8 @@ def compare(
         - `train`: log predictive density of the rows that were fitted; with held-out rows `test`,
           `test_se` (standard error over rows), `gap` (train minus test), and `rmse` or `accuracy`
           (for several outputs their mean);
-        - `loo`, `loo_se` by PSIS, and `worst_k`, the largest Pareto k (above 0.7 the estimate is
-          not to be trusted);
+        - `loo`, `loo_se` by PSIS, and `worst_k`, the largest Pareto k (above 0.7, with less than
+          2,200 draws above 1 - 1 / log10(draws), the estimate is not to be trusted);
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
         - `norm` of the weights and biases and their `distance` from the prior's centre (Euclidean,
@@ -78,9 +78,11 @@ def compare(
     >>> table["norm"].round(1).tolist()
     [0.0, 1.0]
     """
-    if not isinstance(fits, Mapping) or not fits:
+    # A fit is a mapping itself.
+    if isinstance(fits, xr.DataTree) or not isinstance(fits, Mapping) or not fits:
         raise TypeError(
-            f"fits: expected a dict of name to fit, not empty; got {type(fits).__name__}."
+            f"fits: expected a dict of name to fit, not empty; got {type(fits).__name__}. "
+            'Name every fit: {"map": fit}.'
         )
     if (x is None) != (y is None):
         given, absent = ("y", "x") if x is None else ("x", "y")
@@ -93,21 +95,23 @@ def compare(
             rows[f"{name}[{label}]" if stacked else name] = _row(bnn, part, x, y)
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "fit"
-    return table
+    return table.astype({"divergences": "Int64"})  # whole numbers, of which some may be missing
 
 
 def _row(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> dict[str, Any]:
     train = log_mean(fit["log_likelihood"]["y"].to_numpy()).mean()
     row = {"method": fit.attrs["method"], **_prior_in_words(bnn, fit), "train": train}
-    if x is not None:
-        row |= _held_out(score(bnn, fit, x, y), train)
     notes: list[str] = []
+    if x is not None:
+        row |= _held_out(score(bnn, fit, x, y), train, notes)
     row |= _loo(fit, notes) | _sampling(bnn, fit, notes) | _size(bnn, fit)
     return {**row, "seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
 
 
-def _held_out(scores: xr.Dataset, train: float) -> dict[str, float]:
+def _held_out(scores: xr.Dataset, train: float, notes: list[str]) -> dict[str, float]:
     num_rows = scores.sizes["obs_id"]
+    if num_rows == 1:
+        notes.append("no test_se: a single held-out row")
     test = float(scores["elpd"]) / num_rows
     point = "rmse" if "rmse" in scores else "accuracy"
     return {
@@ -126,10 +130,11 @@ def _prior_in_words(bnn: BNN, fit: xr.DataTree) -> dict[str, str]:
         )
         for part in ("loc", "scale")
     )
-    center = f"{loc[0]:g}" if np.ptp(loc) == 0 else f"norm {np.linalg.norm(loc):.3g}"
-    proper = scale[np.isfinite(scale)]
+    # A flat prior has no centre, whatever number stands there.
+    loc, proper = loc[np.isfinite(scale)], scale[np.isfinite(scale)]
     if proper.size == 0:
         return {"center": "none", "scale": "flat"}
+    center = f"{loc[0]:g}" if np.ptp(loc) == 0 else f"norm {np.linalg.norm(loc):.3g}"
     low, high = proper.min(), proper.max()
     width = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     return {"center": center, "scale": width + (", part flat" if proper.size < scale.size else "")}
@@ -148,10 +153,10 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
         warnings.simplefilter("ignore")  # what ArviZ would warn of is the column worst_k
         loo: Any = psis_loo(fit, pointwise=True)
     num_rows = fit["log_likelihood"].sizes["obs_id"]
-    worst = float(np.max(loo.pareto_k))
-    if worst > 0.7:
-        bad = int(np.sum(np.asarray(loo.pareto_k) > 0.7))
-        notes.append(f"LOO unreliable at {bad} of {num_rows} rows (k > 0.7)")
+    worst, limit = float(np.max(loo.pareto_k)), loo.good_k
+    if worst > limit:
+        bad = int(np.sum(np.asarray(loo.pareto_k) > limit))
+        notes.append(f"LOO unreliable at {bad} of {num_rows} rows (k > {limit:.2g})")
     return {"loo": loo.elpd / num_rows, "loo_se": loo.se / num_rows, "worst_k": worst}
 
 

@@ -13,6 +13,7 @@ from weightprior.model import BNN
 __all__ = [
     "SAMPLE_DIMS",
     "check_fit",
+    "check_tree",
     "double",
     "draws_of",
     "evaluate",
@@ -27,12 +28,18 @@ SAMPLE_DIMS = ("chain", "draw")
 _BATCH = 64
 
 
+def check_tree(fit: Any) -> None:
+    """Raise where `fit` is nothing that a fit function returns."""
+    is_tree = isinstance(fit, xr.DataTree)
+    if not is_tree or "posterior" not in fit.children:
+        found = "one without a group `posterior`" if is_tree else type(fit).__name__
+        raise TypeError(f"fit: expected the DataTree that a fit function returns; got {found}.")
+
+
 def check_fit(bnn: BNN, fit: Any) -> xr.DataTree:
     """Return `fit` where it is one of this model's; raise otherwise."""
-    if not isinstance(fit, xr.DataTree) or "posterior" not in fit.children:
-        raise TypeError(
-            f"fit: expected the DataTree that a fit function returns; got {type(fit).__name__}."
-        )
+    _checks.model(bnn)
+    check_tree(fit)
     posterior = fit["posterior"].dataset
     expected = {name: site.shape for name, site in bnn.sites.items()}
     found = {
@@ -110,7 +117,14 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any) -> Any:
 
 
 def _evaluate_all(function, bnn, draws, args):
-    return jax.lax.map(lambda draw: function(bnn, draw, *args), draws, batch_size=_BATCH)
+    # Batches of one size, filled up with the last draw: a remainder would be compiled, too.
+    count = jax.tree.leaves(draws)[0].shape[0]
+    num_batches = -(-count // _BATCH)
+    size = -(-count // num_batches)
+    chosen = np.minimum(np.arange(num_batches * size), count - 1).reshape(num_batches, size)
+    batches = jax.tree.map(lambda a: a[chosen], draws)
+    out = jax.lax.map(jax.vmap(lambda draw: function(bnn, draw, *args)), batches)
+    return jax.tree.map(lambda a: a.reshape((-1, *a.shape[2:]))[:count], out)
 
 
 _evaluate = jax.jit(_evaluate_all, static_argnums=0)

@@ -4,7 +4,6 @@ Each is a pytree whose numbers (a known noise, degrees of freedom) are traced: c
 compiles nothing. A learned noise is a latent of the model, `log_noise`.
 """
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -12,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jax.scipy.special import gammaln
 
 from weightprior import _checks
+from weightprior._distributions import BernoulliLogits, NormalLogScale, PoissonLogRate
 from weightprior._weights import Site, Weights
 
 __all__ = [
@@ -191,7 +190,7 @@ class HeteroscedasticGaussian(Likelihood):
         return super().check_target(y, num_obs, 1)
 
     def distribution(self, output, weights):
-        return _NormalLogScale(output[:, 0], output[:, 1])
+        return NormalLogScale(output[:, 0], output[:, 1])
 
     def mean(self, output, weights):
         return output[:, 0]
@@ -208,7 +207,7 @@ class Bernoulli(Likelihood):
         return _labels(array, 2)
 
     def distribution(self, output, weights):
-        return _BernoulliLogits(_per_target(output))
+        return BernoulliLogits(_per_target(output))
 
     def mean(self, output, weights):
         return jax.nn.sigmoid(_per_target(output))
@@ -266,53 +265,10 @@ class Poisson(Likelihood):
         return array
 
     def distribution(self, output, weights):
-        return _PoissonLogRate(_per_target(output))
+        return PoissonLogRate(_per_target(output))
 
     def mean(self, output, weights):
         return jnp.exp(_per_target(output))
-
-
-class _BernoulliLogits(dist.BernoulliLogits):
-    """NumPyro's Bernoulli, with a density that needs no mixing of dtypes."""
-
-    def log_prob(self, value):
-        value = jnp.asarray(value, self.logits.dtype)
-        return -jax.nn.softplus((1 - 2 * value) * self.logits)
-
-
-class _NormalLogScale(dist.Normal):
-    """NumPyro's Normal, with a density that no large output turns into inf - inf."""
-
-    pytree_data_fields = ("log_scale",)
-
-    def __init__(self, loc: jax.Array, log_scale: jax.Array) -> None:
-        self.log_scale = log_scale
-        # Not validated: the scale may underflow to 0, the density does without it.
-        super().__init__(loc, jnp.exp(log_scale), validate_args=False)
-
-    def log_prob(self, value):
-        standardised = (value - self.loc) * jnp.exp(-self.log_scale)
-        return -(standardised**2 + math.log(2 * math.pi)) / 2 - self.log_scale
-
-
-class _PoissonLogRate(dist.Poisson):
-    """NumPyro's Poisson, with a density that no large output turns into inf - inf."""
-
-    pytree_data_fields = ("log_rate",)
-
-    def __init__(self, log_rate: jax.Array, *, validate_args: bool | None = None) -> None:
-        self.log_rate = log_rate
-        super().__init__(jnp.exp(log_rate), validate_args=validate_args)
-
-    def sample(self, key, sample_shape=()):
-        # jax.random.poisson draws 0 for a rate far beyond the largest int.
-        most = jnp.asarray(jnp.iinfo(jnp.result_type(int)).max, self.rate.dtype)
-        rate = jnp.minimum(self.rate, most)
-        return jax.random.poisson(key, rate, (*sample_shape, *self.batch_shape))
-
-    def log_prob(self, value):
-        value = jnp.asarray(value, self.log_rate.dtype)
-        return value * self.log_rate - jnp.exp(self.log_rate) - gammaln(value + 1)
 
 
 def _per_target(output: jax.Array) -> jax.Array:

@@ -53,6 +53,7 @@ def prior_predictive(
     >>> dict(drawn["prior_predictive"]["y"].sizes)
     {'chain': 1, 'draw': 10, 'obs_id': 50}
     """
+    _checks.model(bnn)
     inputs = _checks.rows(x, bnn.network.feature_names)
     bnn.check_prior(prior)
     flat = [name for name, scale in prior.scale.items() if np.any(np.isinf(scale))]

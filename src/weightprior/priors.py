@@ -6,46 +6,23 @@ A prior is a pytree of numbers and nothing else, so that changing it never compi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jax.core import Tracer
 
 from weightprior import _checks
+from weightprior._distributions import NormalOrFlat
 from weightprior._weights import Site
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = [
     "NormalPrior",
     "fan_in_scale",
     "normal_prior",
-    "prior_summary",
     "stack_priors",
 ]
-
-
-class _NormalOrFlat(dist.Normal):
-    """A Gaussian whose density is 1 wherever its scale is infinite."""
-
-    def log_prob(self, value):
-        flat = jnp.isinf(self.scale)
-        # The inner `where` keeps infinities out of the gradient of the branch not taken.
-        proper = dist.Normal(self.loc, jnp.where(flat, jnp.ones_like(self.scale), self.scale))
-        log_density = proper.log_prob(value)
-        return jnp.where(flat, jnp.zeros_like(log_density), log_density)
-
-    def sample(self, key, sample_shape=()):
-        if not isinstance(self.scale, Tracer) and np.any(np.isinf(self.scale)):
-            raise ValueError(
-                "prior: expected finite scales to draw from; got inf. A flat prior is improper and "
-                "has no draws: give every site a finite scale."
-            )
-        return super().sample(key, sample_shape)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -79,7 +56,7 @@ class NormalPrior:
     def distribution(self, name: str, dtype: Any) -> dist.Distribution:
         """NumPyro's distribution of one site."""
         loc = jnp.asarray(self.loc[name], dtype)
-        return _NormalOrFlat(loc, jnp.asarray(self.scale[name], dtype)).to_event(loc.ndim)
+        return NormalOrFlat(loc, jnp.asarray(self.scale[name], dtype)).to_event(loc.ndim)
 
     def parts(self) -> list["NormalPrior"]:
         """The single priors that a stacked one is made of; itself where it is not stacked."""
@@ -144,7 +121,7 @@ def normal_prior(
     >>> float(prior.scale["output.weight"][0, 0])
     0.2
     """
-    _check_model(bnn)
+    _checks.model(bnn)
     if np.shape(log_noise) != (2,):
         raise ValueError(f"log_noise: expected (centre, scale); got {log_noise!r}.")
     fit_means = _posterior_means(loc)
@@ -155,14 +132,6 @@ def normal_prior(
     for name, values in scale.items():
         check_scale(name, values)
     return NormalPrior(loc, scale)
-
-
-def _check_model(bnn: Any) -> None:
-    # By what it has: the class stands on a floor above.
-    if not (hasattr(bnn, "network") and hasattr(bnn, "check_prior")):
-        raise TypeError(
-            f"bnn: expected a model, BNN(network, likelihood); got {type(bnn).__name__}."
-        )
 
 
 def check_scale(name: str, values: np.ndarray) -> None:
@@ -260,7 +229,7 @@ def fan_in_scale(bnn, gain: float = 1.0) -> dict[str, float]:
     >>> wp.fan_in_scale(bnn)["output.weight"]
     0.25
     """
-    _check_model(bnn)
+    _checks.model(bnn)
     gain = _checks.number("gain", gain, above=0)
     return {
         name: gain / np.sqrt(site.fan_in).item() if site.kind == "weight" else gain
@@ -313,61 +282,3 @@ def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
         {name: np.stack([part.scale[name] for part in parts]) for name in parts[0].loc},
         labels,
     )
-
-
-def prior_summary(bnn, prior: NormalPrior) -> "pd.DataFrame":
-    """Describe a prior, a row per site (and per label, where it is stacked).
-
-    Parameters
-    ----------
-    bnn : BNN
-        The model.
-    prior : NormalPrior
-        Its prior.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `shape`, `size`, `loc_mean`, `loc_norm` (Euclidean), `scale_min`, `scale_max` and
-        `density` ("normal", "flat" or "part flat"), indexed by site, or by label and site.
-
-    Examples
-    --------
-    >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(3, hidden=(4,)), wp.Gaussian())
-    >>> print(wp.prior_summary(bnn, wp.normal_prior(bnn))[["size", "loc_mean", "scale_max"]])
-                     size  loc_mean  scale_max
-    site
-    hidden_0.weight    12       0.0        1.0
-    hidden_0.bias       4       0.0        1.0
-    output.weight       4       0.0        1.0
-    output.bias         1       0.0        1.0
-    log_noise           1      -1.0        1.0
-    """
-    import pandas as pd
-
-    _check_model(bnn)
-    bnn.check_prior(prior)
-    labels = (None,) if prior.labels is None else prior.labels
-    table = pd.DataFrame(
-        {"prior": label, "site": name, **_describe(part.loc[name], part.scale[name])}
-        for label, part in zip(labels, prior.parts(), strict=True)
-        for name in bnn.sites
-    )
-    if prior.labels is None:
-        return table.drop(columns="prior").set_index("site")
-    return table.set_index(["prior", "site"])
-
-
-def _describe(loc: Any, scale: Any) -> dict[str, Any]:
-    loc, scale = np.asarray(loc), np.asarray(scale)
-    flat = np.isinf(scale)
-    return {
-        "shape": loc.shape,
-        "size": loc.size,
-        "loc_mean": loc.mean(),
-        "loc_norm": np.linalg.norm(loc.ravel()),
-        "scale_min": scale.min(),
-        "scale_max": scale.max(),
-        "density": "flat" if flat.all() else "part flat" if flat.any() else "normal",
-    }

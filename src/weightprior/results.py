@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.draws import SAMPLE_DIMS, double, evaluate, lay_out, target_dims
+from weightprior.draws import SAMPLE_DIMS, check_tree, double, evaluate, lay_out, target_dims
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior
 
@@ -237,10 +237,7 @@ def split(fit: xr.DataTree) -> dict[Any, xr.DataTree]:
     >>> list(wp.split(fit))
     ['sd 0.1', 'sd 1.0']
     """
-    if not isinstance(fit, xr.DataTree) or "posterior" not in fit.children:
-        raise TypeError(
-            f"fit: expected the DataTree that a fit function returns; got {type(fit).__name__}."
-        )
+    check_tree(fit)
     posterior = fit["posterior"].dataset
     if "prior" not in posterior.dims:
         return {"fit": fit}

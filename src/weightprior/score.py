@@ -41,9 +41,10 @@ def score(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Dataset:
     Dataset
         In the units of y (log densities in nats), with the dim `prior` where the fit has it:
 
-        - `elpd`: log predictive density summed over rows, `elpd_se` its standard error over rows,
-          `elpd_i` its terms (dim `obs_id`). The predictive density of a row is the mean over all
-          draws of its density; divide by the number of rows to compare data sets.
+        - `elpd`: log predictive density summed over rows, `elpd_se` its standard error over rows
+          (NaN where there is but one), `elpd_i` its terms (dim `obs_id`). The predictive density
+          of a row is the mean over all draws of its density; divide by the number of rows to
+          compare data sets.
         - for numbers and counts `rmse` of the posterior mean prediction; `crps`, the continuous
           ranked probability score, mean over rows; `coverage`, the share of targets inside the
           central predictive interval (dim `level`); `calibration_error`, the mean distance of

@@ -29,8 +29,9 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     Returns
     -------
     Dataset
-        `rhat` (rank-normalised, split), `ess_bulk` and `ess_tail`, dims obs_id, output (and
-        prior); NaN where there are too few chains or draws to tell.
+        `rhat` (rank-normalised, split), `ess_bulk` and `ess_tail` (of the 5 % and 95 % quantiles,
+        the smaller), dims obs_id, output (and prior); NaN where there are too few chains or draws
+        to tell.
 
     References
     ----------
@@ -56,7 +57,8 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
         {
             "rhat": rhat(outputs)["outputs"],
             "ess_bulk": ess(outputs, method="bulk")["outputs"],
-            "ess_tail": ess(outputs, method="tail")["outputs"],
+            # ArviZ's own tails begin where its setting for plotted intervals puts them.
+            "ess_tail": ess(outputs, method="tail", prob=(0.05, 0.95))["outputs"],
         }
     )
 

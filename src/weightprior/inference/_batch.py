@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["run"]
+__all__ = ["prepare", "run"]
 
 Task = Callable[[Any, Any, Any], Any]
 
@@ -53,11 +53,21 @@ def run(
     list of pytrees of numpy arrays
         In the order of `items`.
     """
-    if vectorise is None:
-        vectorise = jax.default_backend() != "cpu"
-    if vectorise:
+    if _on_accelerator() if vectorise is None else vectorise:
         return _vectorised(task, static, shared, items, on_done)
     return _threaded(task, static, shared, items, on_done)
+
+
+def prepare(task: Task, static: Any, shared: Any, items: Sequence[Any]) -> None:
+    """Compile what `run` will need, so that its first call is no slower than the others."""
+    if _on_accelerator():
+        _compile(_vmapped(task), static, shared, _stack(items))
+    else:
+        _compile(task, static, shared, items[0])
+
+
+def _on_accelerator() -> bool:
+    return jax.default_backend() != "cpu"
 
 
 def _threaded(task, static, shared, items, on_done) -> list[Any]:
@@ -83,12 +93,16 @@ def _threaded(task, static, shared, items, on_done) -> list[Any]:
 
 
 def _vectorised(task, static, shared, items, on_done) -> list[Any]:
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *items)
+    stacked = _stack(items)
     compiled = _compile(_vmapped(task), static, shared, stacked)
     result = _to_host(compiled(shared, stacked))
     for index in range(len(items)):
         on_done(index)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], result) for i in range(len(items))]
+
+
+def _stack(items: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *items)
 
 
 @lru_cache

@@ -95,6 +95,9 @@ def sample(
     weights, stats : dict of str to array
         Axes in front: chains (of all priors, in the order given) and draws.
     """
+    bar.set_description("fit_mcmc compiling")
+    _batch.prepare(_advance, kernel, (*shared, np.int32(1)), _items(parts, chains, 1))
+    bar.reset()  # so that its rate is that of the chains
     phases = (("warm-up", 1, plan.num_warmup), ("sampling", plan.thinning, plan.num_samples))
     pieces = []
     for phase, thinning, total in phases:
@@ -103,9 +106,7 @@ def sample(
         while done < total:
             size = int(np.clip(rate * _CHUNK_SECONDS, 1, min(_CHUNK, total - done)))
             clock = time.perf_counter()
-            items = [
-                (part, chain, np.int32(size)) for part, chain in zip(parts, chains, strict=True)
-            ]
+            items = _items(parts, chains, size)
             ended = _batch.run(_advance, kernel, (*shared, np.int32(thinning)), items)
             rate = size / (time.perf_counter() - clock)
             chains = [chain for chain, *_ in ended]
@@ -115,6 +116,10 @@ def sample(
             done += size
             _report(bar, size * thinning, piece, pieces)
     return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pieces)
+
+
+def _items(parts: Sequence[Any], chains: list[Any], size: int) -> list[Any]:
+    return [(part, chain, np.int32(size)) for part, chain in zip(parts, chains, strict=True)]
 
 
 def _report(bar: tqdm, iterations: int, latest: list[Any], pieces: list[Any]) -> None:

@@ -90,6 +90,7 @@ def fit_map(
     >>> bool(fit["restarts"]["converged"][0])
     True
     """
+    _checks.model(bnn)
     inputs, targets = bnn.check_data(x, y)
     bnn.check_prior(prior)
     key = _checks.random_key(rng_key)
@@ -100,7 +101,8 @@ def fit_map(
     began = time.perf_counter()
     parts = prior.parts()
     with jax.enable_x64(True):
-        starts = list(jax.random.split(key, num_restarts))
+        # The same keys as split(key, num_restarts), which compiles for every new number.
+        starts = [jax.random.fold_in(key, i) for i in range(num_restarts)]
         items = [(part, start) for part in parts for start in starts]
         shared = (bnn, inputs, targets, tolerance, max_iterations)
         with tqdm(total=len(items), desc="fit_map", unit="fit", delay=2, disable=None) as bar:
@@ -187,16 +189,20 @@ def _best_first(ended: list[dict[str, Any]], tolerance: float) -> dict[str, np.n
 
 def _warn_unconverged(prior, restarts, max_iterations, tolerance) -> None:
     labels = prior.labels or (None,)
-    late = [
-        ("" if label is None else f" under prior {label!r}")
-        + f" (gradient norm {r['gradient_norm'][0]:.1e})"
-        for label, r in zip(labels, restarts, strict=True)
-        if not r["converged"][0]
-    ]
-    if late:
-        warnings.warn(
-            f"fit_map: the best restart did not reach tolerance={tolerance:g}{', '.join(late)} "
-            f"within max_iterations={max_iterations}. Raise max_iterations; where the prior is "
-            "flat, there may be no optimum to reach: give every site a finite scale.",
-            stacklevel=3,
-        )
+    late = [(label, r) for label, r in zip(labels, restarts, strict=True) if not r["converged"][0]]
+    if not late:
+        return
+    reached = ", ".join(
+        ("" if label is None else f"under prior {label!r} ")
+        + f"gradient norm {r['gradient_norm'][0]:.1e} after {r['num_iterations'][0]} iterations"
+        for label, r in late
+    )
+    if all(r["num_iterations"][0] < max_iterations for _, r in late):
+        advice = "Its precision allows no further progress. Standardise x and y, or raise tolerance"
+    else:
+        advice = f"It had max_iterations={max_iterations}. Raise max_iterations"
+    warnings.warn(
+        f"fit_map: the best restart did not reach tolerance={tolerance:g}: {reached}. {advice}; "
+        "under a flat prior there may be no optimum to reach: give every site a finite scale.",
+        stacklevel=3,
+    )

@@ -110,6 +110,7 @@ def fit_mcmc(
     >>> fit["posterior"]["hidden_0.weight"].dims
     ('chain', 'draw', 'feature', 'hidden_0')
     """
+    _checks.model(bnn)
     inputs, targets = bnn.check_data(x, y)
     bnn.check_prior(prior)
     key = _checks.random_key(rng_key)
@@ -124,7 +125,8 @@ def fit_mcmc(
 
     began = time.perf_counter()
     parts = [part for part in prior.parts() for _ in range(num_chains)]
-    keys = list(jax.random.split(key, num_chains)) * (len(parts) // num_chains)
+    # The same keys as split(key, num_chains), which compiles for every new number.
+    keys = [jax.random.fold_in(key, i) for i in range(num_chains)] * (len(parts) // num_chains)
     starts = _starts(bnn, init, prior, num_chains)
     options = {
         "target_accept_prob": np.asarray(plan.target_accept_prob),

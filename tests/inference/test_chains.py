@@ -1,0 +1,130 @@
+from functools import cache
+from itertools import accumulate, chain, cycle
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import weightprior as wp
+from problems import NET, fit
+from weightprior.inference import _chains
+from weightprior.inference._hmc import HMC
+from weightprior.inference._nuts import NUTS
+from weightprior.inference._standardised import Standardised
+
+KERNELS = {"hmc": HMC(), "nuts": NUTS(500)}
+OPTIONS = {"target_accept_prob": np.asarray(0.8), "num_warmup": np.asarray(500)}
+PRIOR = NET.prior(loc=0.3, scale={"weight": 0.8, "bias": 1.5})
+NUM_DRAWS = 30
+
+
+def begin(kernel, bnn, prior, starts):
+    """Where chains stand that begin at these weights, and the density there."""
+    shared, keys = (bnn, NET.x, NET.y, OPTIONS), list(jax.random.split(jax.random.key(1), 3))
+    chains = _chains.begin(kernel, shared, [prior] * len(starts), keys[: len(starts)], starts)
+    positions = [kernel.position(chain.state) for chain in chains]
+    return np.stack(positions), np.array([kernel.log_density(chain.state) for chain in chains])
+
+
+def space_of(bnn, prior):
+    return Standardised(bnn, NET.x, NET.y, prior, jnp.float32)
+
+
+@cache
+def weights():
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=site.shape) for name, site in NET.bnn.sites.items()}
+
+
+def permuted(w, order):
+    """The same function, with its hidden units in another order."""
+    return {
+        "hidden_0.weight": w["hidden_0.weight"][:, order],
+        "hidden_0.bias": w["hidden_0.bias"][order],
+        "output.weight": w["output.weight"][order],
+        "output.bias": w["output.bias"],
+    }
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_chains_begin_at_the_weights_they_are_given(kernel):
+    starts = [weights(), permuted(weights(), [2, 0, 1])]
+    positions, log_densities = begin(kernel, NET.bnn, PRIOR, starts)
+    eps = np.finfo(np.float32).eps
+    found = jax.vmap(space_of(NET.bnn, PRIOR).weights)(positions)
+    for name in NET.bnn.sites:
+        expected = np.stack([start[name] for start in starts])
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=10 * eps)
+    with jax.enable_x64(True):
+        expected = jax.jit(NET.bnn.log_joint)(weights(), NET.x, NET.y, PRIOR)
+    # Under a prior that treats units alike, their order does not matter.
+    np.testing.assert_allclose(log_densities, expected, rtol=100 * eps)
+
+
+def test_chains_begin_at_the_end_of_short_optimisations_from_draws_of_the_prior():
+    bnn = wp.BNN(NET.bnn.network, wp.Gaussian())
+    prior = wp.normal_prior(bnn, loc=0.3, scale=0.8, log_noise=(-1.0, 0.5))
+    positions, log_densities = begin(HMC(), bnn, prior, [None] * 3)
+    space = space_of(bnn, prior)
+    keys = jax.random.split(jax.random.key(1), 3)
+    draws = np.stack([space.draw(jax.random.split(key)[0]) for key in keys])
+    # All but the noise, which stays where it was drawn.
+    noise = np.asarray(space.mask("log_noise"))
+    np.testing.assert_array_equal(positions[:, noise], draws[:, noise])
+    evaluate = jax.jit(jax.vmap(jax.value_and_grad(space.log_density)))
+    assert np.all(log_densities > evaluate(draws)[0])
+    gradients = np.asarray(evaluate(positions)[1])
+    assert np.abs(gradients[:, ~noise]).max() <= _chains._START_TOLERANCE
+    assert np.abs(positions[0] - positions[1]).max() > 0.1
+
+
+@cache
+def run(kernel, **options):
+    return fit(kernel, NET, PRIOR, num_chains=2, num_samples=NUM_DRAWS, **options)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("seconds", [(0.02, 0.7), (1e-9,)], ids=["uneven chunks", "full chunks"])
+def test_where_the_chunks_are_cut_does_not_matter(kernel, seconds, monkeypatch):
+    # A clock by which the calls take these times, in turn; the chunks are cut by it.
+    ticks = accumulate(chain.from_iterable((0.0, s) for s in cycle(seconds)))
+    monkeypatch.setattr(_chains, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    again = run.__wrapped__(kernel)
+    for group in ("posterior", "sample_stats"):
+        xr.testing.assert_identical(run(kernel)[group].dataset, again[group].dataset)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_thinning_keeps_every_second_draw_of_the_same_chain(kernel):
+    half = fit(kernel, NET, PRIOR, num_chains=2, num_samples=NUM_DRAWS // 2, thinning=2)
+    full = run(kernel)
+    kept = full["posterior"].isel(draw=slice(1, None, 2))
+    for name in NET.bnn.sites:
+        np.testing.assert_array_equal(half["posterior"][name], kept[name])
+    ours = half["sample_stats"]
+    pairs = full["sample_stats"].dataset.coarsen(draw=2)
+    np.testing.assert_array_equal(ours["n_steps"], pairs.sum()["n_steps"])
+    np.testing.assert_array_equal(ours["diverging"], pairs.max()["diverging"])
+    np.testing.assert_allclose(
+        ours["acceptance_rate"], pairs.mean()["acceptance_rate"], rtol=4 * np.finfo(np.float32).eps
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_statistics_are_those_of_the_draws(kernel):
+    stats = run(kernel)["sample_stats"]
+    assert set(stats.data_vars) == {
+        *("lp", "acceptance_rate", "diverging", "energy", "n_steps", "step_size")
+    }
+    assert np.all((stats["acceptance_rate"] >= 0) & (stats["acceptance_rate"] <= 1))
+    assert stats["diverging"].dtype == bool
+    assert np.all(stats["n_steps"] >= 1)
+    # Kinetic energy is positive: half a chi-square of 13 degrees of freedom.
+    assert np.all(stats["energy"] > -stats["lp"] - 1e-3)
+    # Tuned in the warm-up alone, chain by chain.
+    step_size = stats["step_size"].to_numpy()
+    assert np.all(step_size == step_size[:, :1])
+    assert step_size[0, 0] != step_size[1, 0]

@@ -1,0 +1,162 @@
+"""What holds for every method, shown on the problems that all of them share."""
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+import oracle
+import weightprior as wp
+from assertions import assert_mean, assert_sd
+from problems import CENTRE, FITTERS, LINEAR, NET, VAGUE, fit
+from weightprior.inference import _batch
+
+# Where only rounding differs. A warm-up, which learns from its own steps, doubles it again and
+# again: this one is so short that half of float64's digits are left.
+HALF_THE_DIGITS = {"rtol": 0, "atol": np.sqrt(np.finfo(np.float64).eps)}
+_brief = {"num_samples": 100, "num_warmup": 10}
+_short = {"num_samples": 40, "num_chains": 3}
+BRIEF = {"map": {}, "hmc": _brief, "nuts": _brief}
+SHORT = {"map": {}, "hmc": _short, "nuts": _short}
+PRIORS = {
+    "narrow": NET.prior(scale=0.3),
+    "moved": NET.prior(loc=0.4, scale={"weight": 0.8, "bias": 0.5}),
+    "wide": NET.prior(loc={"weight": -0.2, "bias": 0.0}),
+}
+
+pytestmark = pytest.mark.parametrize("method", FITTERS)
+
+
+@pytest.fixture
+def compiled():
+    """Names of the programs that were compiled so far."""
+    names = []
+
+    def listen(event, duration, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(about["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def short_fit(method, problem, prior, **options):
+    return fit(method, problem, prior, **SHORT[method] | options)
+
+
+def test_a_stacked_prior_equals_the_loop_over_its_priors(method):
+    parts = wp.split(short_fit(method, NET, wp.stack_priors(PRIORS), rng_key=3))
+    assert list(parts) == list(PRIORS)
+    for label, prior in PRIORS.items():
+        alone = short_fit(method, NET, prior, rng_key=3)
+        assert set(parts[label].children) == set(alone.children)
+        for group in alone.children:
+            xr.testing.assert_identical(parts[label][group].dataset, alone[group].dataset)
+
+
+def test_numbers_never_compile(method, compiled):
+    short_fit(method, NET, PRIORS["wide"])
+    jax.jit(lambda a: a + 1)(1)
+    assert compiled[-1] == "jit(<lambda>)"  # the counter counts
+    compiled.clear()
+    for i in range(20):
+        short_fit(method, NET, NET.prior(loc=i / 10, scale=1 / (i + 1)), rng_key=i)
+    short_fit(method, NET, wp.stack_priors(PRIORS))
+    short_fit(method, NET._replace(x=2 * NET.x, y=-NET.y), PRIORS["wide"])
+    short_fit(method, VAGUE, PRIORS["wide"])
+    assert compiled == []
+
+
+def test_the_length_of_a_run_never_compiles(method, compiled):
+    short_fit(method, NET, PRIORS["wide"])
+    compiled.clear()
+    if method == "map":
+        short_fit(method, NET, PRIORS["wide"], num_restarts=7, tolerance=1e-3, max_iterations=900)
+    else:
+        warmup = {"num_warmup": 300} if method == "hmc" else {}  # compiled into NumPyro's kernel
+        options = {"num_samples": 24, "num_chains": 5, "thinning": 3, "target_accept_prob": 0.9}
+        short_fit(method, NET, PRIORS["wide"], **options, **warmup)
+    assert compiled == []
+
+
+def test_another_number_of_draws_compiles_nothing_but_their_densities(method, compiled):
+    if method == "map":
+        pytest.skip("a MAP fit has one draw")
+    short_fit(method, NET, PRIORS["wide"])
+    compiled.clear()
+    short_fit(method, NET, PRIORS["wide"], num_samples=41)
+    assert set(compiled) <= {"jit(_evaluate_all)"}
+
+
+def test_moving_the_prior_moves_the_weights(method):
+    """Weights around m that fit y, less m, are weights around 0 that fit y less what m fits."""
+    scale = {"weight": 0.6, "bias": 3.0}
+    centred, around_0 = LINEAR.prior(loc=CENTRE, scale=scale), LINEAR.prior(scale=scale)
+    centre = oracle.from_sites(centred.loc)
+    moved = LINEAR._replace(y=LINEAR.y - oracle.design(LINEAR.x) @ centre)
+    with jax.enable_x64(True):
+        ours, theirs = (
+            oracle.from_sites(fit(method, *case, **BRIEF[method])["posterior"])
+            for case in ((LINEAR, centred), (moved, around_0))
+        )
+    np.testing.assert_allclose(ours - centre, theirs, **HALF_THE_DIGITS)
+
+
+def test_without_data_the_answer_is_the_prior(method):
+    priors = {
+        "one centre": VAGUE.prior(loc=0.7, scale=0.3),
+        "two": VAGUE.prior(loc={"weight": -3.0, "bias": 5.0}, scale={"weight": 2.0, "bias": 0.01}),
+    }
+    parts = wp.split(fit(method, VAGUE, wp.stack_priors(priors)))
+    total = 2 * 2 * 13
+    for label, prior in priors.items():
+        for name in VAGUE.bnn.sites:
+            draws, loc = parts[label]["posterior"][name].to_numpy(), prior.loc[name]
+            about = {"num_comparisons": total, "label": f"{label}, {name}"}
+            if method == "map":
+                np.testing.assert_allclose(draws[0, 0], loc, rtol=1e-15, atol=1e-8)
+            else:
+                assert_mean(draws, loc, **about)
+                assert_sd(draws, prior.scale[name], **about)
+
+
+def test_tasks_side_by_side_give_what_tasks_in_threads_give(method, monkeypatch):
+    """What an accelerator would run, on the CPU."""
+    with jax.enable_x64(True):
+        threaded = fit(method, LINEAR, LINEAR.prior(), **BRIEF[method])
+        monkeypatch.setattr(_batch, "_threaded", _batch._vectorised)
+        vmapped = fit(method, LINEAR, LINEAR.prior(), **BRIEF[method])
+    ours, theirs = (oracle.from_sites(f["posterior"]) for f in (vmapped, threaded))
+    np.testing.assert_allclose(ours, theirs, **HALF_THE_DIGITS)
+
+
+def test_the_same_key_gives_the_same_fit_and_another_key_another(method):
+    by_int, by_key, other = (
+        short_fit(method, NET, PRIORS["wide"], rng_key=key) for key in (3, jax.random.key(3), 4)
+    )
+    group = "restarts" if method == "map" else "posterior"
+    xr.testing.assert_identical(by_int[group].dataset, by_key[group].dataset)
+    assert not by_int[group].dataset.equals(other[group].dataset)
+
+
+def test_more_chains_or_restarts_leave_the_first_ones_as_they_were(method):
+    option, group, dim = (
+        ("num_restarts", "restarts", "restart")
+        if method == "map"
+        else ("num_chains", "posterior", "chain")
+    )
+    few, more = (
+        short_fit(method, NET, PRIORS["wide"], **{option: n})[group].to_dataset() for n in (2, 5)
+    )
+    if method == "map":  # the best comes first, wherever it started
+        assert set(few["lp"].to_numpy()) <= set(more["lp"].to_numpy())
+    else:
+        xr.testing.assert_identical(few, more.isel({dim: slice(2)}))
+
+
+def test_jax_is_left_as_it_was(method):
+    before = dict(jax.config.values)
+    short_fit(method, NET, PRIORS["wide"])
+    assert dict(jax.config.values) == before
+    assert jax.numpy.zeros(1).dtype == "float32"

@@ -1,0 +1,240 @@
+import re
+from functools import cache
+
+import arviz_stats
+import numpy as np
+import pytest
+import xarray as xr
+from arviz_stats.base import array_stats
+
+import oracle
+import references
+import weightprior as wp
+from assertions import assert_estimate, assert_mean, assert_sd
+from problems import CENTRE, LINEAR, LINEAR_PRIORS, NET, Problem, exact, fit, linear_fit
+from weightprior.inference import _chains
+from weightprior.inference.mcmc import _starts
+
+KERNELS = ("hmc", "nuts")
+BRIEF = {"num_samples": 40, "num_chains": 2}
+
+both_kernels = pytest.mark.parametrize("kernel", KERNELS)
+
+
+# The linear model, whose posterior is known.
+
+
+@both_kernels
+@pytest.mark.parametrize("name", LINEAR_PRIORS)
+def test_without_hidden_layer_the_posterior_is_the_closed_form(kernel, name, precision):
+    found = linear_fit(kernel, name, precision)
+    draws = oracle.from_sites(found["posterior"])
+    posterior = exact(LINEAR.prior(**LINEAR_PRIORS[name]))
+    assert draws.dtype == precision
+    assert draws.shape == (4, 1000, 4)
+    assert_mean(draws, posterior.mean, num_comparisons=8)
+    assert_sd(draws, posterior.sd, num_comparisons=8)
+
+
+@pytest.mark.parametrize("name", LINEAR_PRIORS)
+def test_leave_one_out_is_the_closed_form(name):
+    found = linear_fit("hmc", name, "float32")
+    loo = arviz_stats.loo(found, pointwise=True)
+    assert loo.pareto_k.max() < 0.7
+    # Leaving row i out divides by the mean of 1 / p(y_i | weights): the error of a log of a mean.
+    inverse = np.exp(-found["log_likelihood"]["y"].to_numpy())
+    mcse = array_stats.mcse(inverse, chain_axis=0, draw_axis=1, method="mean")
+    expected = exact(LINEAR.prior(**LINEAR_PRIORS[name])).loo
+    assert_estimate(loo.elpd_i.to_numpy(), expected, mcse / inverse.mean((0, 1)))
+
+
+# Networks, whose posteriors FBM has sampled.
+
+
+REFERENCES = [
+    pytest.param(name, kernel, 3000, marks=pytest.mark.slow, id=f"{name}-{kernel}")
+    for name in references.NAMES
+    for kernel in KERNELS
+] + [pytest.param(name, "hmc", 1000, id=name) for name in ("sk_diab1d", "sk_iris")]
+
+
+@pytest.mark.parametrize(("name", "kernel", "num_samples"), REFERENCES)
+@pytest.mark.filterwarnings("ignore:fit_mcmc.*diverged")  # judged by the moments
+def test_posteriors_are_those_of_fbm(name, kernel, num_samples):
+    reference = references.load_or_skip(name)
+    likelihood = getattr(wp, reference.likelihood)(**reference.likelihood_options)
+    network = wp.mlp(
+        reference.num_features, reference.hidden, reference.num_outputs, reference.activation
+    )
+    bnn = wp.BNN(network, likelihood)
+    prior = wp.normal_prior(bnn, loc=reference.prior_loc, scale=reference.prior_scale)
+    problem = Problem(bnn, reference.train_x, reference.train_y)
+    found = fit(kernel, problem, prior, num_samples=num_samples)
+    predicted = wp.predict(bnn, found, reference.test_x)["mean"].to_numpy()
+    kind = "f" if reference.prob_mean is None else "prob"
+    theirs = {m: getattr(reference, f"{kind}_{m}") for m in references.MOMENTS}
+    cases = {"output": (predicted, theirs)} | {
+        key: (functional(found, key), moments) for key, moments in reference.functionals.items()
+    }
+    total = 2 * sum(np.size(moments["mean"]) for _, moments in cases.values())
+    for label, (draws, moments) in cases.items():
+        for check, moment in ((assert_mean, "mean"), (assert_sd, "sd")):
+            check(
+                draws,
+                moments[moment],
+                reference_mcse=moments[f"mcse_{moment}"],
+                num_comparisons=total,
+                label=f"{label}, {moment}",
+            )
+
+
+def functional(found, key):
+    """Draws of one of the scalars that FBM's files have moments of."""
+    if key == "log_likelihood":
+        return found["log_likelihood"]["y"].sum("obs_id").to_numpy()
+    if key == "log_prior":
+        return sum(found["log_prior"].data_vars.values()).to_numpy()
+    if name := re.fullmatch(r"mean_square\.(.*)", key):
+        draws = found["posterior"][name[1]].to_numpy()
+        return (draws.reshape(*draws.shape[:2], -1) ** 2).mean(-1)
+    name, index = re.fullmatch(r"(.*)\[(.*)\]", key).groups()
+    return found["posterior"][name].to_numpy()[:, :, *map(int, index.split(","))]
+
+
+# Tuning.
+
+
+@pytest.mark.parametrize("target", [0.8, 0.95])
+def test_acceptance_comes_near_its_target(target):
+    found = fit("hmc", LINEAR, LINEAR.prior(), target_accept_prob=target, num_warmup=2000)
+    # Dual averaging comes from above and closes in with the length of the warm-up.
+    assert abs(found["sample_stats"]["acceptance_rate"].mean() - target) < 0.05
+
+
+@both_kernels
+def test_without_warm_up_no_step_size_changes(kernel):
+    options = {"num_warmup": 0, "num_chains": 1, "num_samples": 50}
+    found = fit(kernel, LINEAR, LINEAR.prior(scale=0.1), **options)
+    assert found["posterior"].sizes["chain"] == 1
+    assert found["posterior"].sizes["draw"] == 50
+    step_size = found["sample_stats"]["step_size"]
+    assert step_size.max() == step_size.min() > 0
+
+
+def test_divergences_are_counted_and_said():
+    # A step that all but no proposal survives is above the limit of stability.
+    untuned = {"num_warmup": 0, "target_accept_prob": 0.01, "num_samples": 100}
+    with pytest.warns(UserWarning, match="diverged.*Raise target_accept_prob") as caught:
+        found = wp.fit_mcmc(*LINEAR, prior=LINEAR.prior(scale=10.0), **untuned)
+    count = int(found["sample_stats"]["diverging"].sum())
+    assert count > 0
+    assert f"{count} of 400 transitions" in str(caught[0].message)
+    assert caught[0].filename == __file__
+
+
+# Starts.
+
+
+@cache
+def map_fit():
+    return fit("map", NET, NET.prior(), num_restarts=5)
+
+
+def test_chains_start_at_the_best_restarts_of_a_map():
+    starts = _starts(NET.bnn, map_fit(), NET.prior(), 3)
+    for name in NET.bnn.sites:
+        found = np.stack([start[name] for start in starts])
+        np.testing.assert_array_equal(found, map_fit()["restarts"][name][:3])
+
+
+@cache
+def earlier_fit():
+    return fit("hmc", NET, NET.prior(), **BRIEF)
+
+
+def test_chains_start_where_those_of_another_fit_ended():
+    starts = _starts(NET.bnn, earlier_fit(), NET.prior(), 2)
+    for name in NET.bnn.sites:
+        found = np.stack([start[name] for start in starts])
+        np.testing.assert_array_equal(found, earlier_fit()["posterior"][name][:, -1])
+
+
+def test_every_part_of_a_stacked_prior_has_starts_of_its_own():
+    stack = wp.stack_priors({0.5: NET.prior(scale=0.5), 2.0: NET.prior(scale=2.0)})
+    both = fit("map", NET, stack, num_restarts=2)
+    own, shared = (_starts(NET.bnn, init, stack, 2) for init in (both, map_fit()))
+    for name in NET.bnn.sites:
+        expected = both["restarts"][name].transpose("prior", "restart", ...).to_numpy()
+        found = np.stack([start[name] for start in own])
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+        np.testing.assert_array_equal(shared[0][name], shared[2][name])
+
+
+@both_kernels
+def test_a_run_goes_on_from_its_start(kernel):
+    once = {"num_samples": 5, "num_chains": 1}
+    last = {name: earlier_fit()["posterior"][name].to_numpy()[0, -1] for name in NET.bnn.sites}
+    from_fit, from_weights, from_prior = (
+        fit(kernel, NET, NET.prior(), init=init, **once)["posterior"].dataset
+        for init in (earlier_fit(), last, None)
+    )
+    xr.testing.assert_identical(from_fit, from_weights)
+    assert not from_fit.equals(from_prior)
+
+
+@pytest.mark.parametrize(
+    ("init", "problem", "options", "error", "message"),
+    [
+        (map_fit, NET, {"num_chains": 6}, ValueError, "init: .*num_chains=6.*got a fit with 5"),
+        (map_fit, LINEAR, {}, ValueError, "sites and shapes"),
+        (lambda: {"output.bias": np.zeros(1)}, NET, {}, ValueError, "init: expected the sites"),
+        (lambda: "map", NET, {}, TypeError, "expected the DataTree"),
+    ],
+    ids=["too few chains", "another model", "a site missing", "no fit"],
+)
+def test_a_start_that_cannot_be_is_an_error(init, problem, options, error, message):
+    with pytest.raises(error, match=message):
+        fit("hmc", problem, problem.prior(), init=init(), **options)
+
+
+def test_a_fit_of_other_priors_is_no_start():
+    pairs = [wp.stack_priors(dict.fromkeys(range(n), NET.prior())) for n in (2, 3)]
+    two = fit("map", NET, pairs[0], num_restarts=2)
+    with pytest.raises(ValueError, match=r"init: .*as many as are sampled, 3; got one of 2"):
+        fit("hmc", NET, pairs[1], init=two, num_chains=2)
+
+
+# Interrupts, errors and options.
+
+
+@both_kernels
+def test_an_interrupt_ends_the_run(kernel, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_chains, "_report", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(kernel, NET, NET.prior(), **BRIEF)
+
+
+@both_kernels
+def test_data_that_overflow_are_an_error(kernel):
+    overflowing = LINEAR._replace(y=1e30 * LINEAR.y)
+    with pytest.raises(FloatingPointError, match="Standardise x and y"):
+        fit(kernel, overflowing, LINEAR.prior())
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"kernel": "gibbs"}, ValueError),
+        ({"num_warmup": -1}, ValueError),
+        ({"num_samples": 0}, ValueError),
+        ({"num_chains": 2.5}, TypeError),
+        ({"thinning": 0}, ValueError),
+        ({"target_accept_prob": 1.0}, ValueError),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(options, error):
+    with pytest.raises(error, match=next(iter(options))):
+        wp.fit_mcmc(*LINEAR, prior=LINEAR.prior(loc=CENTRE), **options)

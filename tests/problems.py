@@ -1,0 +1,71 @@
+"""Two small problems and the methods that are to solve them.
+
+All modules use these shapes, so that each method compiles once for each.
+"""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import oracle
+import weightprior as wp
+
+
+class Problem(NamedTuple):
+    """A model and its data."""
+
+    bnn: wp.BNN
+    x: np.ndarray
+    y: np.ndarray
+
+    def prior(self, **options) -> wp.NormalPrior:
+        return wp.normal_prior(self.bnn, **options)
+
+
+_rng = np.random.default_rng(0)
+_x, _inputs = _rng.normal(size=(40, 3)), _rng.normal(size=(15, 2))
+LINEAR = Problem(
+    wp.BNN(wp.mlp(3, hidden=()), wp.Gaussian(noise=0.4)),
+    _x,
+    _x @ [1.0, -1.0, 0.5] + 2.0 + 0.4 * _rng.normal(size=40),
+)
+NET = Problem(
+    wp.BNN(wp.mlp(2, hidden=(3,)), wp.Gaussian(noise=0.5)),
+    _inputs,
+    np.sin(2 * _inputs[:, 0]) + 0.5 * _rng.normal(size=15),
+)
+# The same shapes, and data that say nothing.
+VAGUE = NET._replace(bnn=wp.BNN(NET.bnn.network, wp.Gaussian(noise=1e8)))
+
+CENTRE = {"output.weight": np.array([[1.5], [-0.5], [0.0]]), "output.bias": -1.0}
+LINEAR_PRIORS = {
+    "around 0": {"scale": 0.7},
+    "around a centre per weight": {"loc": CENTRE, "scale": {"weight": 0.3, "bias": 2.0}},
+    "flat biases": {"loc": CENTRE, "scale": {"weight": 0.5, "bias": np.inf}},
+}
+
+
+def exact(prior) -> oracle.LinearGaussian:
+    """Closed form of the linear problem under a prior."""
+    numbers = oracle.from_sites(prior.loc), oracle.from_sites(prior.scale)
+    return oracle.LinearGaussian(LINEAR.x, LINEAR.y, LINEAR.bnn.likelihood.noise, *numbers)
+
+
+FITTERS = {
+    "map": partial(wp.fit_map, num_restarts=4, tolerance=1e-8),
+    "hmc": partial(wp.fit_mcmc, kernel="hmc"),
+    "nuts": partial(wp.fit_mcmc, kernel="nuts"),
+}
+
+
+def fit(method: str, problem: Problem, prior: wp.NormalPrior, **options) -> Any:
+    return FITTERS[method](problem.bnn, problem.x, problem.y, prior=prior, **options)
+
+
+@cache
+def linear_fit(method: str, prior: str, precision: str) -> Any:
+    """A fit of the linear problem, made by the first test that asks for it."""
+    with jax.enable_x64(precision == "float64"):
+        return fit(method, LINEAR, LINEAR.prior(**LINEAR_PRIORS[prior]))

@@ -1,0 +1,266 @@
+"""The table of fits against ArviZ and numpy, cell by cell."""
+
+import warnings
+from functools import cache
+from importlib import import_module
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import fits
+import weightprior as wp
+from assertions import assert_estimate
+from fits import (
+    EXACT,
+    EXACT_DRAWS,
+    FRAME,
+    LINEAR,
+    REGRESSION,
+    ROUNDING,
+    TARGET,
+    case,
+    exact_fit,
+    fitted,
+)
+
+HELD_OUT = FRAME[::-1], TARGET
+ROWS = ["map", "sweep[narrow]", "sweep[moved]", "nuts"]
+SAMPLED = ROWS[1:]
+
+
+@cache
+def table():
+    given = {"map": fitted("map"), "sweep": fitted("hmc", "strings"), "nuts": fitted("nuts")}
+    return wp.compare(REGRESSION, given, *HELD_OUT)
+
+
+@cache
+def part(row):
+    """The fit behind a row."""
+    if row.startswith("sweep"):
+        return wp.split(fitted("hmc", "strings"))[row[6:-1]]
+    return fitted(row)
+
+
+def loo(fit):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a large Pareto k
+        return az.loo(fit, pointwise=True)
+
+
+def test_columns_and_rows():
+    assert table().index.name == "fit"
+    assert table().index.tolist() == ROWS
+    assert table().columns.tolist() == [
+        *("method", "center", "scale", "train", "test", "test_se", "gap", "rmse"),
+        *("loo", "loo_se", "worst_k", "rhat", "ess", "divergences", "norm", "distance"),
+        *("seconds", "note"),
+    ]
+
+
+@pytest.mark.parametrize("row", ROWS)
+class TestEveryRow:
+    def test_method_and_seconds_are_the_fits(self, row):
+        attrs = part(row).attrs
+        assert table().loc[row, "method"] == attrs["method"]
+        assert table().loc[row, "seconds"] == attrs["seconds"]
+
+    def test_train_is_the_mean_log_predictive_density(self, row):
+        density = np.exp(fits.log_density(REGRESSION, fits.sites(part(row)), FRAME, TARGET))
+        expected = np.log(density.mean((0, 1))).mean()
+        np.testing.assert_allclose(table().loc[row, "train"], expected, **ROUNDING)
+
+    def test_held_out_columns_are_the_scores_per_row(self, row):
+        scores, cells = wp.score(REGRESSION, part(row), *HELD_OUT), table().loc[row]
+        np.testing.assert_allclose(cells["test"], scores["elpd"] / 20, **ROUNDING)
+        np.testing.assert_allclose(cells["test_se"], scores["elpd_se"] / 20, **ROUNDING)
+        np.testing.assert_allclose(cells["rmse"], scores["rmse"], **ROUNDING)
+        np.testing.assert_allclose(cells["gap"], cells["train"] - cells["test"], **ROUNDING)
+
+    def test_norm_and_distance_are_mean_lengths_of_all_weights(self, row):
+        prior = fits.prior_of(REGRESSION, "strings" if row.startswith("sweep") else "single")
+        prior = prior["narrow"] if row == "sweep[narrow]" else prior.parts()[-1]
+        draws, center = (
+            np.concatenate([w[name].reshape(*lead, -1) for name in REGRESSION.network.sites], -1)
+            for w, lead in (
+                (fits.sites(part(row)), fits.sites(part(row))["log_noise"].shape),
+                (prior.loc, ()),
+            )
+        )
+        for column, vectors in (("norm", draws), ("distance", draws - center)):
+            expected = np.linalg.norm(vectors, axis=-1).mean()
+            # Draws are kept in single precision, and squares are summed in it.
+            np.testing.assert_allclose(table().loc[row, column], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("row", SAMPLED)
+class TestSampled:
+    def test_loo_is_arvizs_per_row(self, row):
+        expected, cells = loo(part(row)), table().loc[row]
+        np.testing.assert_allclose(cells["loo"], expected.elpd / 20, **ROUNDING)
+        np.testing.assert_allclose(cells["loo_se"], expected.se / 20, **ROUNDING)
+        np.testing.assert_allclose(cells["worst_k"], expected.pareto_k.max(), **ROUNDING)
+
+    def test_rows_with_unreliable_loo_are_counted_by_arvizs_threshold(self, row):
+        expected = loo(part(row))
+        count = int((expected.pareto_k > expected.good_k).sum())
+        said = f"LOO unreliable at {count} of 20 rows (k > {expected.good_k:.2g})"
+        assert (said in table().loc[row, "note"]) == (count > 0)
+
+    def test_convergence_is_that_of_the_outputs(self, row):
+        expected, cells = wp.diagnostics.convergence(REGRESSION, part(row), FRAME), table().loc[row]
+        assert cells["rhat"] == expected["rhat"].max()
+        assert cells["ess"] == expected["ess_bulk"].min()
+        assert ("chains disagree" in cells["note"]) == (cells["rhat"] > 1.01)
+
+    def test_divergences(self, row):
+        assert table().loc[row, "divergences"] == 0
+        fit = part(row).copy(deep=True)
+        fit["sample_stats"]["diverging"].to_numpy()[1, 3:5] = True
+        cells = wp.compare(REGRESSION, {row: fit}).loc[row]
+        assert cells["divergences"] == 2
+        assert "diverging transitions" in cells["note"]
+
+
+def test_what_a_map_cannot_have_is_blank_with_the_reason():
+    cells = table().loc["map"]
+    blank = ["loo", "loo_se", "worst_k", "rhat", "ess", "divergences"]
+    assert cells.index[cells.isna()].tolist() == blank
+    assert cells["note"] == "no LOO: a MAP is one point, there are no draws to reweight"
+
+
+def test_loo_of_the_linear_model_meets_the_closed_form():
+    found = wp.compare(LINEAR, {"exact": exact_fit()}).loc["exact"]
+    terms = fits.log_density(LINEAR, fits.sites(exact_fit()), FRAME, TARGET)
+    # A row is left out by weighting draws with one over its density; the error of the log of
+    # their mean is the relative error, and the rows share their draws.
+    weight = np.exp(-terms).reshape(-1, 20)
+    error = stats.sem((weight / weight.mean(0)).sum(1)) / 20
+    assert_estimate(found["loo"], EXACT.loo.mean(), error)
+    np.testing.assert_allclose(found["distance"], np.mean(distances()), **ROUNDING)
+
+
+def distances():
+    return np.linalg.norm(EXACT_DRAWS - EXACT.loc, axis=-1)
+
+
+def test_convergence_is_watched_at_inputs_spread_over_the_training_rows(monkeypatch):
+    # `wp.compare` is the function.
+    monkeypatch.setattr(import_module("weightprior.compare"), "_NUM_INPUTS", 5)
+    found = wp.compare(REGRESSION, {"nuts": fitted("nuts")}).loc["nuts"]
+    chosen = FRAME.iloc[[0, 5, 10, 14, 19]]
+    expected = wp.diagnostics.convergence(REGRESSION, fitted("nuts"), chosen)
+    assert found["rhat"] == expected["rhat"].max()
+
+
+class TestPriorInWords:
+    @pytest.mark.parametrize(
+        ("loc", "scale", "center", "width"),
+        [
+            (0.0, 0.5, "0", "0.5"),
+            (0.25, 0.5, "0.25", "0.5"),
+            ({"weight": 0.3, "bias": 0.4}, 0.5, "norm 0.583", "0.5"),
+            (0.0, {"weight": 0.1, "bias": 1.0}, "0", "0.1 to 1"),
+            (0.0, {"weight": 0.5, "bias": np.inf}, "0", "0.5, part flat"),
+            (
+                {"weight": 0.3, "bias": 4.0},
+                {"weight": 0.5, "bias": np.inf},
+                "0.3",
+                "0.5, part flat",
+            ),
+            (0.0, np.inf, "none", "flat"),
+        ],
+    )
+    def test_it_says_where_and_how_wide(self, loc, scale, center, width):
+        # The prior of the noise is not spoken of.
+        bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Gaussian())
+        prior = wp.normal_prior(bnn, loc, scale, log_noise=(3.0, 7.0))
+        weights = fits.random_weights(bnn, np.random.default_rng(0), (2, 5))
+        fit = fits.made_fit(bnn, FRAME, TARGET, weights, prior=prior)
+        cells = wp.compare(bnn, {"fit": fit}).loc["fit"]
+        assert (cells["center"], cells["scale"]) == (center, width)
+        assert "no LOO: fewer than 100 draws" in cells["note"]
+
+
+def test_without_held_out_data_there_are_no_columns_for_it():
+    found = wp.compare(REGRESSION, {"nuts": fitted("nuts")})
+    expected = table().drop(columns=["test", "test_se", "gap", "rmse"]).loc[["nuts"]]
+    pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("categorical", "accuracy"),
+        ("bernoulli, two outputs", "accuracy"),
+        ("gaussian, two outputs", "rmse"),
+    ],
+)
+def test_accuracy_and_rmse_are_means_over_outputs(name, column):
+    given = case(name)
+    found = wp.compare(given.bnn, {"fit": given.fit}, given.x, given.y)
+    assert {"rmse", "accuracy"} & {*found.columns} == {column}
+    expected = wp.score(given.bnn, given.fit, given.x, given.y)[column].mean()
+    np.testing.assert_allclose(found[column], expected, **ROUNDING)
+
+
+def test_a_stack_labelled_by_numbers():
+    found = wp.compare(REGRESSION, {"sd": fitted("map", "numbers")})
+    assert found.index.tolist() == ["sd[0.25]", "sd[0.5]", "sd[1.0]"]
+    assert found["scale"].tolist() == ["0.25", "0.5", "1"]
+
+
+class TestNotes:
+    def test_one_chain_leaves_rhat_blank_with_the_reason(self):
+        one = fitted("hmc").map_over_datasets(
+            lambda group: group.isel(chain=[0]) if "chain" in group.dims else group
+        )
+        cells = wp.compare(REGRESSION, {"one": one}).loc["one"]
+        assert np.isnan(cells["rhat"])
+        assert cells["ess"] > 0
+        assert "R-hat needs two chains" in cells["note"]
+
+    def test_a_map_that_did_not_converge(self):
+        with pytest.warns(UserWarning, match="did not reach tolerance"):
+            early = wp.fit_map(
+                REGRESSION,
+                FRAME,
+                TARGET,
+                prior=fits.prior_of(REGRESSION, "single"),
+                num_restarts=1,
+                max_iterations=2,
+            )
+        note = wp.compare(REGRESSION, {"early": early}).loc["early", "note"]
+        norm = early["sample_stats"]["gradient_norm"].item()
+        assert f"not converged (gradient {norm:.1g})" in note
+        assert "not converged" not in table().loc["map", "note"]
+
+    def test_one_held_out_row_has_no_standard_error(self):
+        given = case("bernoulli")
+        found = wp.compare(given.bnn, {"fit": given.fit}, given.x[:1], given.y[:1]).loc["fit"]
+        assert np.isnan(found["test_se"])
+        assert "no test_se: a single held-out row" in found["note"]
+
+
+class TestWrongInput:
+    @pytest.mark.parametrize("given", [{}, [], None])
+    def test_fits(self, given):
+        with pytest.raises(TypeError, match="fits: expected a dict of name to fit, not empty"):
+            wp.compare(REGRESSION, given)
+
+    def test_the_fit_itself(self):
+        with pytest.raises(TypeError, match=r"fits: expected a dict of name to fit.*got DataTree"):
+            wp.compare(REGRESSION, fitted("map"))
+
+    @pytest.mark.parametrize(("given", "absent"), [("x", "y"), ("y", "x")])
+    def test_only_one_of_x_and_y(self, given, absent):
+        data = dict(zip("xy", HELD_OUT, strict=True))
+        with pytest.raises(ValueError, match=f"{absent}: expected held-out data together with"):
+            wp.compare(REGRESSION, {"map": fitted("map")}, **{given: data[given]})
+
+    def test_a_fit_of_another_model(self):
+        with pytest.raises(ValueError, match="fit: expected the sites and shapes of this model"):
+            wp.compare(REGRESSION, {"map": fitted("map"), "other": case("bernoulli").fit})

@@ -1,0 +1,67 @@
+"""What importing the package loads, and that every public name is there and described."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+
+import weightprior as wp
+
+HEAVY = ("numpyro", "jax", "xarray", "arviz", "pandas", "matplotlib", "blackjax", "arviz_plots")
+STEPS = ("import weightprior as wp", "wp.mlp", "wp.fit_map", "wp.compare")
+
+
+@cache
+def loaded():
+    """Which heavy packages are loaded after each step, in a process of its own."""
+    lines = ["import json, sys", "loaded = {}"]
+    for step in STEPS:
+        lines += [step, f"loaded[{step!r}] = [n for n in {HEAVY} if n in sys.modules]"]
+    # By now every module has been imported, whose names those of functions are.
+    lines += ["assert all(callable(f) for f in (wp.score, wp.predict, wp.compare))"]
+    lines += ["print(json.dumps(loaded))"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("step", "absent"),
+    [
+        (STEPS[0], HEAVY),
+        ("wp.mlp", ("xarray", "arviz", "pandas", "matplotlib", "blackjax", "arviz_plots")),
+        ("wp.fit_map", ("matplotlib", "arviz_plots", "blackjax")),
+        ("wp.compare", ("matplotlib", "arviz_plots")),
+    ],
+)
+def test_a_step_does_not_load(step, absent):
+    assert not {*absent} & {*loaded()[step]}
+
+
+def test_what_is_used_is_loaded():
+    # Otherwise the names above could be misspelt.
+    assert {"jax", "xarray", "pandas"} <= {*loaded()["wp.compare"]}
+
+
+@pytest.mark.parametrize("name", wp.__all__)
+def test_every_public_name_is_there_and_described(name):
+    assert getattr(wp, name).__doc__.strip()
+    assert name in dir(wp)
+
+
+@pytest.mark.parametrize("name", wp.diagnostics.__all__)
+def test_every_diagnostic_is_there_and_described(name):
+    assert getattr(wp.diagnostics, name).__doc__.strip()
+
+
+@pytest.mark.parametrize("module", [wp, wp.diagnostics])
+def test_an_unknown_name_raises(module):
+    with pytest.raises(AttributeError, match="fit_magic"):
+        _ = module.fit_magic
