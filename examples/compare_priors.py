@@ -7,6 +7,7 @@ weights that the first half taught. Table, fits (netCDF) and figures (PNG) go to
 """
 
 import argparse
+import textwrap
 import time
 import warnings
 from pathlib import Path
@@ -46,7 +47,7 @@ def main(folder: Path, gain: float, seed: int) -> None:
         scores = {name: wp.score(bnn, fit, *test) for name, fit in fits.items()}
     show(table)
     sentences = conclude(scores)
-    print("\n".join(["", *sentences, ""]), flush=True)
+    print("\n".join(["", *(textwrap.fill(text, 96) for text in sentences), ""]), flush=True)
 
     with Step(f"writing fits and figures to {folder}/"):
         table.to_csv(folder / "table.csv")

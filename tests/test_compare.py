@@ -129,7 +129,7 @@ def test_what_a_map_cannot_have_is_blank_with_the_reason():
     cells = table().loc["map"]
     blank = ["loo", "loo_se", "worst_k", "rhat", "ess", "divergences"]
     assert cells.index[cells.isna()].tolist() == blank
-    assert cells["note"] == "no LOO: a MAP is one point, there are no draws to reweight"
+    assert cells["note"] == "no LOO, R-hat or ESS: a MAP is one point, without draws"
 
 
 def test_loo_of_the_linear_model_meets_the_closed_form():
@@ -154,6 +154,17 @@ def test_convergence_is_watched_at_inputs_spread_over_the_training_rows(monkeypa
     chosen = FRAME.iloc[[0, 5, 10, 14, 19]]
     expected = wp.diagnostics.convergence(REGRESSION, fitted("nuts"), chosen)
     assert found["rhat"] == expected["rhat"].max()
+
+
+@pytest.mark.parametrize("scale", [{"weight": 1.0, "bias": np.inf}, np.inf])
+def test_a_flat_prior_has_no_centre_to_be_distant_from(scale):
+    bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Gaussian())
+    weights = fits.random_weights(bnn, np.random.default_rng(0), (2, 5))
+    fit = fits.made_fit(bnn, FRAME, TARGET, weights, prior=wp.normal_prior(bnn, 5.0, scale))
+    apart = np.linalg.norm(weights["output.weight"][..., 0] - 5.0, axis=-1).mean()
+    expected = np.nan if scale is np.inf else apart
+    found = wp.compare(bnn, {"fit": fit}).loc["fit", "distance"]
+    np.testing.assert_allclose(found, expected, **ROUNDING)
 
 
 class TestPriorInWords:

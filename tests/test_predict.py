@@ -161,6 +161,20 @@ class TestWrongInput:
             predict(name, fit=case("gaussian").fit)
 
     @pytest.mark.parametrize(
+        ("activation", "likelihood"),
+        [("relu", wp.Gaussian(0.3)), ("tanh", wp.Gaussian(0.4)), ("tanh", wp.StudentT(4, 0.3))],
+    )
+    def test_a_fit_of_a_model_with_the_same_sites(self, activation, likelihood):
+        x, y = np.ones((3, 1)), np.ones(3)
+        bnn = wp.BNN(wp.mlp(1, hidden=(2,)), wp.Gaussian(0.3))
+        weights = fits.random_weights(bnn, np.random.default_rng(0), (1, 2))
+        fit = fits.made_fit(bnn, x, y, weights)
+        wp.predict(bnn, fit, x)
+        other = wp.BNN(wp.mlp(1, hidden=(2,), activation=activation), likelihood)
+        with pytest.raises(ValueError, match="Pass the model that was fitted"):
+            wp.predict(other, fit, x)
+
+    @pytest.mark.parametrize(
         ("fit", "found"),
         [
             (None, "NoneType"),

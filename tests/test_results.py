@@ -117,9 +117,9 @@ def test_attributes_say_how_the_fit_was_made(method, prior, bnn):
         "nuts": {"num_warmup": 200, "num_samples": 150, "thinning": 1, "target_accept_prob": 0.95},
     }
     decoded = {n: json.loads(attrs.pop(n)) for n in ("options", "model", "versions")}
-    assert decoded["options"] == settings[method] | {"rng_key": [0, 5]}
+    start = {} if method == "map" else {"init": "prior"}
+    assert decoded["options"] == settings[method] | start | {"rng_key": [0, 5]}
     assert decoded["model"] == {
-        "hidden": list(bnn.network.hidden),
         "activations": ["tanh"] * len(bnn.network.hidden),
         "likelihood": "Gaussian(noise=None)",
     }
@@ -188,12 +188,13 @@ class TestValidate:
         with pytest.raises(ValueError, match=f"none of the name '{group}'"):
             results.validate(fit)
 
+    @pytest.mark.parametrize("number", [np.nan, np.inf])
     @pytest.mark.parametrize("group", GROUPS)
-    def test_nan_is_found_and_named(self, group):
+    def test_nan_and_infinity_are_found_and_named(self, group, number):
         fit = fitted("hmc").copy(deep=True)
         name = next(n for n, v in fit[group].data_vars.items() if v.dtype.kind == "f")
-        fit[group][name].to_numpy().flat[-1] = np.nan
-        with pytest.raises(ValueError, match=f"NaN in {group}\\['{name}'\\]"):
+        fit[group][name].to_numpy().flat[-1] = number
+        with pytest.raises(ValueError, match=f"got {number} in {group}\\['{name}'\\]"):
             results.validate(fit)
 
     @every_fit

@@ -51,7 +51,7 @@ def compare(
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
         - `norm` of the weights and biases and their `distance` from the prior's centre (Euclidean,
-          mean over draws); `seconds`, of the whole fit;
+          mean over draws; a flat prior has no centre); `seconds`, of the whole fit;
         - `note`: why a cell is blank, or what to beware of.
 
     Raises
@@ -144,7 +144,7 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
     """PSIS-LOO, where there are draws to reweight."""
     blank = {"loo": np.nan, "loo_se": np.nan, "worst_k": np.nan}
     if fit.attrs["method"] == "map":
-        notes.append("no LOO: a MAP is one point, there are no draws to reweight")
+        notes.append("no LOO, R-hat or ESS: a MAP is one point, without draws")
         return blank
     if fit["log_likelihood"].sizes["chain"] * fit["log_likelihood"].sizes["draw"] < 100:
         notes.append("no LOO: fewer than 100 draws")
@@ -184,11 +184,16 @@ def _size(bnn: BNN, fit: xr.DataTree) -> dict[str, float]:
     posterior, constants = fit["posterior"].dataset, fit["constant_data"].dataset
     from_zero: Any = 0.0
     from_center: Any = 0.0
+    any_center = False
     for name, site in bnn.network.sites.items():
         weights: Any = posterior[name]
+        proper = np.isfinite(constants[f"prior_scale.{name}"])  # a flat prior has no centre
+        apart = (weights - constants[f"prior_loc.{name}"]).where(proper, 0.0)
         from_zero = from_zero + (weights**2).sum(site.dims)
-        from_center = from_center + ((weights - constants[f"prior_loc.{name}"]) ** 2).sum(site.dims)
-    return {"norm": _mean_root(from_zero), "distance": _mean_root(from_center)}
+        from_center = from_center + (apart**2).sum(site.dims)
+        any_center |= bool(proper.any())
+    distance = _mean_root(from_center) if any_center else np.nan
+    return {"norm": _mean_root(from_zero), "distance": distance}
 
 
 def _mean_root(squares: Any) -> float:

@@ -1,5 +1,6 @@
 """Draws as plain arrays: read from a fit, evaluated, and given names again."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = [
     "SAMPLE_DIMS",
     "check_fit",
     "check_tree",
+    "describe",
     "double",
     "draws_of",
     "evaluate",
@@ -52,7 +54,25 @@ def check_fit(bnn: BNN, fit: Any) -> xr.DataTree:
             f"fit: expected the sites and shapes of this model, {expected}; got {found}. "
             "Was it fitted with another network or likelihood?"
         )
+    written = json.loads(fit.attrs.get("model", "null"))
+    if written is not None and written != describe(bnn):
+        raise ValueError(
+            f"fit: expected one of this model, {describe(bnn)}; got one of {written}. "
+            "Pass the model that was fitted."
+        )
     return fit
+
+
+def describe(bnn: BNN) -> dict[str, Any]:
+    """What a model is, beside its sites: written into its fits, to recognise them by."""
+    activations = bnn.network.activations
+    return {
+        "activations": [
+            a if isinstance(a, str) else getattr(a, "__qualname__", type(a).__qualname__)
+            for a in activations
+        ],
+        "likelihood": repr(bnn.likelihood),
+    }
 
 
 def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:

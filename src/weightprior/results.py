@@ -14,7 +14,15 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.draws import SAMPLE_DIMS, check_tree, double, evaluate, lay_out, target_dims
+from weightprior.draws import (
+    SAMPLE_DIMS,
+    check_tree,
+    describe,
+    double,
+    evaluate,
+    lay_out,
+    target_dims,
+)
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior
 
@@ -175,14 +183,8 @@ def _constants(bnn: BNN, x: np.ndarray, prior: NormalPrior, coords) -> xr.Datase
 
 def _origin(bnn: BNN) -> dict[str, str]:
     """What was fitted, and by which software."""
-    network = bnn.network
-    model = {
-        "hidden": network.hidden,
-        "activations": [a if isinstance(a, str) else repr(a) for a in network.activations],
-        "likelihood": repr(bnn.likelihood),
-    }
     return {
-        "model": json.dumps(model),
+        "model": json.dumps(describe(bnn)),
         "inference_library": "weightprior",
         "inference_library_version": version("weightprior"),
         "versions": json.dumps({name: version(name) for name in ("jax", "numpyro", "arviz")}),
@@ -190,7 +192,7 @@ def _origin(bnn: BNN) -> dict[str, str]:
 
 
 def validate(fit: xr.DataTree) -> None:
-    """Raise where a fit lacks a group, or holds NaN where there must be a number.
+    """Raise where a fit lacks a group, or holds NaN or infinity where there must be a number.
 
     Raises
     ------
@@ -205,10 +207,14 @@ def validate(fit: xr.DataTree) -> None:
         )
     for group in _GROUPS:
         for name, values in fit[group].dataset.data_vars.items():
-            if bool(values.isnull().any()):
+            array = values.to_numpy()
+            flat = str(name).startswith("prior_scale.") & np.isposinf(array)
+            bad = ~np.isfinite(array) & ~flat
+            if bad.any():
                 raise ValueError(
-                    f"fit: expected numbers; got NaN in {group}[{name!r}]. Are the inputs or the "
-                    "prior's scales so large that the network's outputs overflow?"
+                    f"fit: expected finite numbers; got {array[bad][0]} in {group}[{name!r}]. "
+                    "Are the inputs or the prior's scales so large that the network's outputs "
+                    "overflow?"
                 )
 
 

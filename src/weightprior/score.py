@@ -107,7 +107,10 @@ def _score_part(bnn: BNN, weights, x: np.ndarray, y: np.ndarray) -> dict[str, An
     blocks = [slice(i, i + rows) for i in range(0, len(y), rows)]
     by_class = bnn.likelihood.kind in ("binary", "class")
     score_rows = _score_classes if by_class else _score_numbers
-    per_row = [score_rows(bnn, weights, x[b], y[b]) for b in blocks]
+    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(len(blocks))]
+    per_row = [
+        score_rows(bnn, weights, x[b], y[b], key) for b, key in zip(blocks, keys, strict=True)
+    ]
     rowwise = {name: np.concatenate([block[name] for block in per_row]) for name in per_row[0]}
     summary = _summarise_classes(rowwise, y) if by_class else _summarise_numbers(rowwise, y)
     elpd_i = rowwise["elpd_i"]
@@ -132,7 +135,7 @@ def _classes_of_draw(bnn: BNN, weights, x, y) -> dict[str, jax.Array]:
     }
 
 
-def _score_classes(bnn: BNN, weights, x, y) -> dict[str, np.ndarray]:
+def _score_classes(bnn: BNN, weights, x, y, key) -> dict[str, np.ndarray]:
     drawn = evaluate(_classes_of_draw, bnn, weights, x, y)
     probability = drawn["mean"].mean(axis=(0, 1))
     if bnn.likelihood.kind == "binary":
@@ -172,10 +175,10 @@ def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
     }
 
 
-def _score_numbers(bnn: BNN, weights, x, y) -> dict[str, np.ndarray]:
+def _score_numbers(bnn: BNN, weights, x, y, key) -> dict[str, np.ndarray]:
     lead = next(iter(weights.values())).shape[:2]
     copies = -(-_NUM_NOISY // int(np.prod(lead)))
-    keys = jax.random.split(jax.random.key(0), (*lead, copies))
+    keys = jax.random.split(key, (*lead, copies))
     drawn = evaluate(_numbers_of_draw, bnn, (weights, keys), x, y)
     noisy = drawn["noisy"].reshape((-1, *y.shape))
     return {

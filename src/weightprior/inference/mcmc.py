@@ -155,8 +155,13 @@ def fit_mcmc(
         method=kernel,
         exact=True,
         seconds=seconds,
-        options=plan._asdict() | {"rng_key": jax.random.key_data(key).tolist()},
+        options=plan._asdict()
+        | {"init": _kind_of(init), "rng_key": jax.random.key_data(key).tolist()},
     )
+
+
+def _kind_of(init: Any) -> str:
+    return "prior" if init is None else "fit" if isinstance(init, xr.DataTree) else "weights"
 
 
 def _starts(bnn: BNN, init: Any, prior: NormalPrior, num_chains: int) -> list[Any]:
