@@ -68,7 +68,7 @@ def describe(bnn: BNN) -> dict[str, Any]:
     activations = bnn.network.activations
     return {
         "activations": [
-            a if isinstance(a, str) else getattr(a, "__qualname__", type(a).__qualname__)
+            a if isinstance(a, str) else getattr(a, "__name__", type(a).__name__)
             for a in activations
         ],
         "likelihood": repr(bnn.likelihood),
