@@ -33,7 +33,13 @@ def test_code_of_the_page_runs_and_prints_what_follows_it(page, monkeypatch, tmp
 
 def test_readme_says_the_essential_in_its_first_40_lines():
     start = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
-    for essential in ("Why does penalising", "pip install", "import weightprior", "```text", "not a"):
+    for essential in (
+        "Why does penalising",
+        "pip install",
+        "import weightprior",
+        "```text",
+        "not a",
+    ):
         assert essential in start
     script = next(text for kind, text in BLOCK.findall(start) if kind == "python")
     assert len(script.splitlines()) <= 20

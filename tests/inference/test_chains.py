@@ -128,3 +128,27 @@ def test_statistics_are_those_of_the_draws(kernel):
     step_size = stats["step_size"].to_numpy()
     assert np.all(step_size == step_size[:, :1])
     assert step_size[0, 0] != step_size[1, 0]
+
+
+def test_a_chain_leaves_a_place_too_narrow_for_its_step_size():
+    """Twice the width is the limit of stability, above which every proposal is rejected."""
+    width, kernel = 0.02, HMC()
+
+    def log_density(z):
+        return -0.5 * jnp.sum((z / width) ** 2)
+
+    @jax.jit
+    def run(key):
+        state = kernel.init(key, jnp.full(3, width), log_density, OPTIONS)
+        state = state._replace(step_size=jnp.asarray(2.5 * width))
+        tuned = OPTIONS | {"num_warmup": 0}
+
+        def step(state, i):
+            state, _ = kernel.step(jax.random.fold_in(key, i), state, log_density, tuned, i)
+            return state, kernel.position(state)
+
+        return jax.lax.scan(step, state, jnp.arange(100))[1]
+
+    positions = np.asarray(run(jax.random.key(0)))
+    moves = np.any(np.diff(positions, axis=0) != 0, axis=1)
+    assert moves.mean() > 0.1

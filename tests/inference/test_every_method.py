@@ -89,15 +89,19 @@ def test_another_number_of_draws_compiles_nothing_but_their_densities(method, co
     assert set(compiled) <= {"jit(_evaluate_all)"}
 
 
+@pytest.mark.filterwarnings("ignore:fit_mcmc.*diverged")  # the same ones twice
 def test_moving_the_prior_moves_the_weights(method):
     """Weights around m that fit y, less m, are weights around 0 that fit y less what m fits."""
     scale = {"weight": 0.6, "bias": 3.0}
     centred, around_0 = LINEAR.prior(loc=CENTRE, scale=scale), LINEAR.prior(scale=scale)
     centre = oracle.from_sites(centred.loc)
     moved = LINEAR._replace(y=LINEAR.y - oracle.design(LINEAR.x) @ centre)
+    # Without warm-up: while the step size is tuned, trajectories beyond the limit of stability
+    # multiply what was rounded.
+    few = {"num_warmup": 0} if method == "hmc" else {}
     with jax.enable_x64(True):
         ours, theirs = (
-            oracle.from_sites(fit(method, *case, **BRIEF[method])["posterior"])
+            oracle.from_sites(fit(method, *case, **(BRIEF[method] | few))["posterior"])
             for case in ((LINEAR, centred), (moved, around_0))
         )
     np.testing.assert_allclose(ours - centre, theirs, **HALF_THE_DIGITS)

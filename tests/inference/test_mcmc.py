@@ -51,8 +51,13 @@ def test_leave_one_out_is_the_closed_form(name):
 # Networks, whose posteriors FBM has sampled.
 
 
+# Single weights, of which the shifted case has moments, mix more slowly than outputs.
 REFERENCES = [
-    pytest.param(name, kernel, 3000, marks=pytest.mark.slow, id=f"{name}-{kernel}")
+    pytest.param(
+        *(name, kernel, 10_000 if name == "neal1d_shifted" else 3000),
+        marks=pytest.mark.slow,
+        id=f"{name}-{kernel}",
+    )
     for name in references.NAMES
     for kernel in KERNELS
 ] + [pytest.param(name, "hmc", 1000, id=name) for name in ("sk_diab1d", "sk_iris")]
