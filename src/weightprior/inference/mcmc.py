@@ -55,8 +55,8 @@ def fit_mcmc(
     rng_key : int or JAX key
         Decides starts and chains.
     kernel : {"hmc", "nuts"}
-        ``"hmc"``: Hamiltonian Monte Carlo with a jittered integration time. ``"nuts"``: NumPyro's
-        No-U-Turn sampler. Both are exact.
+        ``"hmc"``: Hamiltonian Monte Carlo with jittered integration time and step size.
+        ``"nuts"``: NumPyro's No-U-Turn sampler. Both are exact.
     num_warmup : int
         Iterations per chain that tune the step size (and, for ``"nuts"``, the metric), dropped.
     num_samples : int
@@ -78,7 +78,8 @@ def fit_mcmc(
     -------
     DataTree
         A fit of `num_chains` chains and `num_samples` draws, whose `sample_stats` hold
-        `acceptance_rate`, `diverging`, `energy`, `n_steps` (gradients per draw) and `step_size`.
+        `acceptance_rate`, `diverging`, `energy`, `n_steps` (gradients per draw) and `step_size` (as
+        tuned).
 
     Raises
     ------
