@@ -42,9 +42,9 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(3,)), wp.Gaussian(noise=0.3))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(3,)), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
-    >>> fit = wp.fit_mcmc(bnn, x, np.sin(3 * x[:, 0]), prior=wp.normal_prior(bnn))
+    >>> fit = wp.fit_mcmc(bnn, x, np.sin(3 * x[:, 0]), prior=wp.normal_prior(bnn, scale=0.5))
     >>> bool(wp.diagnostics.convergence(bnn, fit, x)["rhat"].max() < 1.05)
     True
     """

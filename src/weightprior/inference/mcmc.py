@@ -103,10 +103,14 @@ def fit_mcmc(
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(3,)), wp.Gaussian(noise=0.3))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(3,)), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_mcmc(
-    ...     bnn, x, np.sin(3 * x[:, 0]), prior=wp.normal_prior(bnn), num_samples=50, num_chains=2
+    ...     bnn,
+    ...     x,
+    ...     np.sin(3 * x[:, 0]),
+    ...     prior=wp.normal_prior(bnn, scale=0.5),
+    ...     num_samples=50,
     ... )
     >>> fit["posterior"]["hidden_0.weight"].dims
     ('chain', 'draw', 'feature', 'hidden_0')
