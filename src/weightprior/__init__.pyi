@@ -1,8 +1,11 @@
 from . import diagnostics as diagnostics
 from ._weights import Site as Site
 from .compare import compare as compare
+from .cross_validation import cross_validate as cross_validate
 from .inference.map import fit_map as fit_map
 from .inference.mcmc import fit_mcmc as fit_mcmc
+from .l2 import l2_from_prior as l2_from_prior
+from .l2 import prior_from_l2 as prior_from_l2
 from .likelihoods import Bernoulli as Bernoulli
 from .likelihoods import Categorical as Categorical
 from .likelihoods import Gaussian as Gaussian

@@ -25,6 +25,8 @@ __all__ = [
     "numbers",
     "one_of",
     "random_key",
+    "row_weights",
+    "row_weights_shape",
     "rows",
     "several",
     "target_shape",
@@ -163,6 +165,26 @@ def target_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
         advice = " Pass y[:, 0] (y.iloc[:, 0])." if shape == (*expected, 1) else ""
         raise ValueError(
             f"y: expected shape {expected}, a target for every row of x; got {shape}.{advice}"
+        )
+
+
+def row_weights(values: Any, num_obs: int, num_parts: int | None) -> np.ndarray:
+    """Return how often each row counts, or raise; for a stacked prior one set per part will do."""
+    array = finite("row_weights", values)
+    row_weights_shape(array.shape, (num_obs,), None if num_parts is None else (num_parts, num_obs))
+    if np.any(array < 0):
+        raise ValueError(
+            f"row_weights: expected numbers of at least 0; got {array[array < 0].flat[0]:g}."
+        )
+    return array
+
+
+def row_weights_shape(shape: tuple[int, ...], *expected: tuple[int, ...] | None) -> None:
+    """Raise where row weights have none of the expected shapes."""
+    if shape not in expected:
+        shapes = " or ".join(str(e) for e in expected if e is not None)
+        raise ValueError(
+            f"row_weights: expected shape {shapes}, a number for every row of x; got {shape}."
         )
 
 

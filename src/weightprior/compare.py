@@ -10,7 +10,7 @@ import xarray as xr
 from arviz_stats.loo import loo as psis_loo
 
 from weightprior.diagnostics.convergence import convergence
-from weightprior.draws import check_fit
+from weightprior.draws import check_cross_validation, check_fit, draws_of, lengths, priors_of
 from weightprior.model import BNN
 from weightprior.results import split
 from weightprior.score import log_mean, score
@@ -19,10 +19,16 @@ __all__ = ["compare"]
 
 # Outputs are watched at this many inputs, spread over the training rows.
 _NUM_INPUTS = 50
+# In the order in which they are read.
+_COLUMNS = (
+    *("method", "center", "scale", "train", "test", "test_se", "gap", "rmse", "accuracy"),
+    *("loo", "loo_se", "worst_k", "cv", "cv_se", "rhat", "ess", "divergences"),
+    *("norm", "distance", "seconds", "note"),
+)
 
 
 def compare(
-    bnn: BNN, fits: Mapping[Any, xr.DataTree], x: Any = None, y: Any = None
+    bnn: BNN, fits: Mapping[Any, xr.DataTree | xr.Dataset], x: Any = None, y: Any = None
 ) -> pd.DataFrame:
     """Put fits side by side, a row each.
 
@@ -30,8 +36,9 @@ def compare(
     ----------
     bnn : BNN
         The model of all fits.
-    fits : mapping of name to DataTree
-        A fit of a stacked prior takes a row per prior, named ``name[label]``.
+    fits : mapping of name to DataTree or Dataset
+        Fits, and what `cross_validate` returns. One of a stacked prior takes a row per prior, named
+        ``name[label]``.
     x : array or data frame of shape (rows, features), optional
         Held-out inputs.
     y : array, optional
@@ -48,6 +55,9 @@ def compare(
           (for several outputs their mean);
         - `loo`, `loo_se` by PSIS, and `worst_k`, the largest Pareto k (above 0.7, with less than
           2,200 draws above 1 - 1 / log10(draws), the estimate is not to be trusted);
+        - where there is a cross-validation `cv` and `cv_se`, log predictive density of rows that
+          were held out in turn; its `train`, `norm` and `distance` are means over the folds, and its `gap` and
+          `rmse` or `accuracy` are those of the rows held out;
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
         - `norm` of the weights and biases and their `distance` from the prior's centre (Euclidean,
@@ -89,22 +99,65 @@ def compare(
         raise ValueError(f"{absent}: expected held-out data together with {given}; got None.")
     rows = {}
     for name, fit in fits.items():
+        if isinstance(fit, xr.Dataset):
+            rows |= _rows_of_cross_validation(bnn, name, fit)
+            continue
         check_fit(bnn, fit)
         for label, part in split(fit).items():
             stacked = "prior" in fit["posterior"].dims
             rows[f"{name}[{label}]" if stacked else name] = _row(bnn, part, x, y)
     table = pd.DataFrame.from_dict(rows, orient="index")
+    table = table[[name for name in _COLUMNS if name in table]]
     table.index.name = "fit"
     return table.astype({"divergences": "Int64"})  # whole numbers, of which some may be missing
 
 
+def _rows_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, dict]:
+    check_cross_validation(bnn, found)
+    if "prior" not in found.dims:
+        return {name: _row_of_cross_validation(bnn, found)}
+    labels = found["prior"].to_numpy().tolist()
+    return {
+        f"{name}[{label}]": _row_of_cross_validation(bnn, found.isel(prior=i))
+        for i, label in enumerate(labels)
+    }
+
+
+def _row_of_cross_validation(bnn: BNN, found: xr.Dataset) -> dict[str, Any]:
+    num_rows, train = found.sizes["obs_id"], float(found["train"])
+    cv = float(found["elpd"]) / num_rows
+    point = "rmse" if "rmse" in found else "accuracy"
+    notes = [f"{found.attrs['num_folds']}-fold cross-validation"]
+    if "converged" in found and not found["converged"].all():
+        late, folds = int((~found["converged"]).sum()), found.sizes["fold"]
+        notes.append(f"{late} of {folds} fits not converged")
+    row = {
+        "method": found.attrs["fit"],
+        **_prior_in_words(bnn, found),
+        "train": train,
+        "gap": train - cv,
+        point: float(found[point].mean()),
+        "cv": cv,
+        "cv_se": float(found["elpd_se"]) / num_rows,
+        "rhat": np.nan,
+        "ess": np.nan,
+        "divergences": int(found["divergences"].sum()) if "divergences" in found else pd.NA,
+        "norm": float(found["norm"]),
+        "distance": float(found["distance"]),
+        "seconds": found.attrs["seconds"],
+    }
+    return {**row, "note": "; ".join(notes)}
+
+
 def _row(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> dict[str, Any]:
     train = log_mean(fit["log_likelihood"]["y"].to_numpy()).mean()
-    row = {"method": fit.attrs["method"], **_prior_in_words(bnn, fit), "train": train}
+    constants = fit["constant_data"].dataset
+    row = {"method": fit.attrs["method"], **_prior_in_words(bnn, constants), "train": train}
     notes: list[str] = []
     if x is not None:
         row |= _held_out(score(bnn, fit, x, y), train, notes)
-    row |= _loo(fit, notes) | _sampling(bnn, fit, notes) | _size(bnn, fit)
+    [weights], [prior] = draws_of(bnn, fit), priors_of(bnn, fit)
+    row |= _loo(fit, notes) | _sampling(bnn, fit, notes) | lengths(bnn, weights, prior)
     return {**row, "seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
 
 
@@ -122,8 +175,7 @@ def _held_out(scores: xr.Dataset, train: float, notes: list[str]) -> dict[str, f
     }
 
 
-def _prior_in_words(bnn: BNN, fit: xr.DataTree) -> dict[str, str]:
-    constants = fit["constant_data"].dataset
+def _prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
     loc, scale = (
         np.concatenate(
             [constants[f"prior_{part}.{name}"].to_numpy().ravel() for name in bnn.network.sites]
@@ -145,6 +197,9 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
     blank = {"loo": np.nan, "loo_se": np.nan, "worst_k": np.nan}
     if fit.attrs["method"] == "map":
         notes.append("no LOO, R-hat or ESS: a MAP is one point, without draws")
+        return blank
+    if "row_weights" in fit["constant_data"]:
+        notes.append("no LOO: rows were weighted")
         return blank
     if fit["log_likelihood"].sizes["chain"] * fit["log_likelihood"].sizes["draw"] < 100:
         notes.append("no LOO: fewer than 100 draws")
@@ -177,24 +232,3 @@ def _sampling(bnn: BNN, fit: xr.DataTree, notes: list[str]) -> dict[str, Any]:
     if divergences:
         notes.append("diverging transitions")
     return {"rhat": rhat, "ess": ess, "divergences": divergences}
-
-
-def _size(bnn: BNN, fit: xr.DataTree) -> dict[str, float]:
-    """Mean length of the weights, from zero and from the prior's centre."""
-    posterior, constants = fit["posterior"].dataset, fit["constant_data"].dataset
-    from_zero: Any = 0.0
-    from_center: Any = 0.0
-    any_center = False
-    for name, site in bnn.network.sites.items():
-        weights: Any = posterior[name]
-        proper = np.isfinite(constants[f"prior_scale.{name}"])  # a flat prior has no centre
-        apart = (weights - constants[f"prior_loc.{name}"]).where(proper, 0.0)
-        from_zero = from_zero + (weights**2).sum(site.dims)
-        from_center = from_center + (apart**2).sum(site.dims)
-        any_center |= bool(proper.any())
-    distance = _mean_root(from_center) if any_center else np.nan
-    return {"norm": _mean_root(from_zero), "distance": distance}
-
-
-def _mean_root(squares: Any) -> float:
-    return float(np.sqrt(squares).mean())

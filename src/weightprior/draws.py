@@ -1,7 +1,7 @@
 """Draws as plain arrays: read from a fit, evaluated, and given names again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,9 +10,11 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior.model import BNN
+from weightprior.priors import NormalPrior
 
 __all__ = [
     "SAMPLE_DIMS",
+    "check_cross_validation",
     "check_fit",
     "check_tree",
     "describe",
@@ -20,7 +22,12 @@ __all__ = [
     "draws_of",
     "evaluate",
     "lay_out",
+    "lengths",
     "new_inputs",
+    "prior_arrays",
+    "prior_dims",
+    "priors_of",
+    "row_weights_of",
     "starts_of",
     "target_dims",
 ]
@@ -54,13 +61,26 @@ def check_fit(bnn: BNN, fit: Any) -> xr.DataTree:
             f"fit: expected the sites and shapes of this model, {expected}; got {found}. "
             "Was it fitted with another network or likelihood?"
         )
+    _check_model(bnn, fit)
+    return fit
+
+
+def check_cross_validation(bnn: BNN, found: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset where it is a cross-validation of this model; raise otherwise."""
+    _checks.model(bnn)
+    if found.attrs.get("method") != "cross_validate":
+        raise TypeError("fit: expected a fit, or what cross_validate returns; got a Dataset.")
+    _check_model(bnn, found)
+    return found
+
+
+def _check_model(bnn: BNN, fit: Any) -> None:
     written = json.loads(fit.attrs.get("model", "null"))
     if written is not None and written != describe(bnn):
         raise ValueError(
             f"fit: expected one of this model, {describe(bnn)}; got one of {written}. "
             "Pass the model that was fitted."
         )
-    return fit
 
 
 def describe(bnn: BNN) -> dict[str, Any]:
@@ -101,16 +121,78 @@ def starts_of(bnn: BNN, fit: xr.DataTree) -> list[dict[str, np.ndarray]]:
     return [double({name: part[name] for name in bnn.sites}) for part in parts]
 
 
+def prior_arrays(bnn: BNN, prior: NormalPrior) -> dict[str, np.ndarray]:
+    """Centres and scales of a single prior, under the names that they have in a fit."""
+    return {
+        f"prior_{part}.{name}": getattr(prior, part)[name]
+        for name in bnn.sites
+        for part in ("loc", "scale")
+    }
+
+
+def prior_dims(bnn: BNN) -> dict[str, tuple[str, ...]]:
+    """Dims of what `prior_arrays` returns."""
+    sites = bnn.sites.items()
+    return {f"prior_{part}.{name}": site.dims for name, site in sites for part in ("loc", "scale")}
+
+
+def priors_of(bnn: BNN, fit: xr.DataTree) -> list[NormalPrior]:
+    """The single priors of a fit, in the order of its parts."""
+    return [
+        NormalPrior(
+            {name: part[f"prior_loc.{name}"].to_numpy() for name in bnn.sites},
+            {name: part[f"prior_scale.{name}"].to_numpy() for name in bnn.sites},
+        )
+        for part in _parts(fit["constant_data"].dataset)
+    ]
+
+
+def row_weights_of(fit: xr.DataTree, num_obs: int) -> list[np.ndarray]:
+    """How often each row counted in every part of a fit; `num_obs` rows are expected."""
+    parts = _parts(fit["constant_data"].dataset)
+    if "row_weights" not in parts[0]:
+        return [np.ones(num_obs) for _ in parts]
+    counts = [part["row_weights"].to_numpy() for part in parts]
+    if len(counts[0]) != num_obs:
+        raise ValueError(
+            f"x: expected the {len(counts[0])} rows that were fitted with row_weights; "
+            f"got {num_obs}."
+        )
+    return counts
+
+
 def double(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Weights in double precision."""
     return {name: np.asarray(values, dtype=np.float64) for name, values in weights.items()}
+
+
+def lengths(
+    bnn: BNN, weights: Mapping[str, np.ndarray], prior: NormalPrior
+) -> dict[str, np.ndarray | float]:
+    """How long weights and biases are, mean over draws.
+
+    `norm` is their length, and `distance` that from the prior's centre, of those where the prior
+    is not flat and has one (NaN where there are none).
+    """
+    proper = {name: np.isfinite(prior.scale[name]) for name in bnn.network.sites}
+    apart = {n: np.where(proper[n], weights[n] - prior.loc[n], 0.0) for n in proper}
+    any_center = any(values.any() for values in proper.values())
+    return {
+        "norm": _length(weights[name] for name in proper),
+        "distance": _length(apart.values()) if any_center else np.nan,
+    }
+
+
+def _length(arrays: Iterable[np.ndarray]) -> float:
+    squares = [np.square(array).sum(tuple(range(2, array.ndim))) for array in arrays]
+    return float(np.sqrt(sum(squares)).mean())
 
 
 def _parts(dataset: xr.Dataset) -> list[xr.Dataset]:
     return [dataset.isel(prior=i) for i in range(dataset.sizes.get("prior", 0))] or [dataset]
 
 
-def evaluate(function, bnn: BNN, draws: Any, *args: Any) -> Any:
+def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int = _BATCH) -> Any:
     """Compute ``function(bnn, draw, *args)`` for every draw, in double precision.
 
     Parameters
@@ -123,6 +205,8 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any) -> Any:
         With the axes chain and draw in front.
     *args : pytree of arrays
         What the draws have in common.
+    at_once : int
+        Draws that are held in memory together.
 
     Returns
     -------
@@ -132,14 +216,14 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any) -> Any:
     lead = np.shape(jax.tree.leaves(draws)[0])[:2]
     with jax.enable_x64(True):
         flat = jax.tree.map(lambda a: a.reshape((-1, *a.shape[2:])), draws)
-        out = jax.device_get(_evaluate(function, bnn, flat, args))
+        out = jax.device_get(_evaluate(function, at_once, bnn, flat, args))
     return jax.tree.map(lambda a: np.asarray(a).reshape((*lead, *a.shape[1:])), out)
 
 
-def _evaluate_all(function, bnn, draws, args):
+def _evaluate_all(function, at_once, bnn, draws, args):
     # Batches of one size, filled up with the last draw: a remainder would be compiled, too.
     count = jax.tree.leaves(draws)[0].shape[0]
-    num_batches = -(-count // _BATCH)
+    num_batches = -(-count // at_once)
     size = -(-count // num_batches)
     chosen = np.minimum(np.arange(num_batches * size), count - 1).reshape(num_batches, size)
     batches = jax.tree.map(lambda a: a[chosen], draws)
@@ -147,7 +231,7 @@ def _evaluate_all(function, bnn, draws, args):
     return jax.tree.map(lambda a: a.reshape((-1, *a.shape[2:]))[:count], out)
 
 
-_evaluate = jax.jit(_evaluate_all, static_argnums=0)
+_evaluate = jax.jit(_evaluate_all, static_argnums=(0, 1))
 
 
 def lay_out(

@@ -95,6 +95,22 @@ class Likelihood:
         """Variables stored beside the latents: the noise on its natural scale."""
         return {}
 
+    def information_root(self, output: jax.Array, weights: Weights) -> jax.Array:
+        """Root R of the expected information R R' that one row carries about its outputs.
+
+        Parameters
+        ----------
+        output : array of shape (outputs,)
+            The network's outputs for the row.
+        weights : mapping of str to array
+            Holds `log_noise` where it is learned.
+
+        Returns
+        -------
+        array of shape (outputs, any)
+        """
+        raise NotImplementedError
+
 
 class _Scaled(Likelihood):
     """A location family whose scale is known or learned through `log_noise`."""
@@ -118,6 +134,20 @@ class _Scaled(Likelihood):
         noise = self.derived(weights)["noise"] if known is None else known
         noise = jnp.asarray(noise, location.dtype)
         return jnp.broadcast_to(noise if noise.ndim == 0 else noise[None, :], location.shape)
+
+    def information_root(self, output, weights):
+        # The information about a location is a constant over the squared scale.
+        scale = self._scale(output[None, :], weights)[0]
+        return jnp.diag(jnp.sqrt(jnp.asarray(self._information[0], output.dtype)) / scale)
+
+    def noise_information(self) -> Any:
+        """Expected information that one target carries about its `log_noise`."""
+        return self._information[1]
+
+    @property
+    def _information(self) -> tuple[Any, Any]:
+        """Expected information about the location (for a scale of 1) and about the log scale."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -147,6 +177,10 @@ class Gaussian(_Scaled):
         location = _per_target(output)
         return dist.Normal(location, self._scale(location, weights))
 
+    @property
+    def _information(self):
+        return 1.0, 2.0
+
 
 @dataclass(frozen=True)
 class StudentT(_Scaled):
@@ -174,6 +208,10 @@ class StudentT(_Scaled):
         df = jnp.full_like(location, self.df)
         return dist.StudentT(df, location, self._scale(location, weights))
 
+    @property
+    def _information(self):
+        return (self.df + 1) / (self.df + 3), 2 * self.df / (self.df + 3)
+
 
 @dataclass(frozen=True)
 class HeteroscedasticGaussian(Likelihood):
@@ -195,6 +233,9 @@ class HeteroscedasticGaussian(Likelihood):
     def mean(self, output, weights):
         return output[:, 0]
 
+    def information_root(self, output, weights):
+        return jnp.diag(jnp.stack([jnp.exp(-output[1]), jnp.full_like(output[1], 2**0.5)]))
+
 
 @dataclass(frozen=True)
 class Bernoulli(Likelihood):
@@ -211,6 +252,9 @@ class Bernoulli(Likelihood):
 
     def mean(self, output, weights):
         return jax.nn.sigmoid(_per_target(output))
+
+    def information_root(self, output, weights):
+        return jnp.diag(jnp.sqrt(jax.nn.sigmoid(output) * jax.nn.sigmoid(-output)))
 
 
 @dataclass(frozen=True)
@@ -250,6 +294,11 @@ class Categorical(Likelihood):
     def mean(self, output, weights):
         return jax.nn.softmax(output, axis=-1)
 
+    def information_root(self, output, weights):
+        probability = jax.nn.softmax(output)
+        root = jnp.sqrt(probability)
+        return jnp.diag(root) - probability[:, None] * root[None, :]
+
 
 @dataclass(frozen=True)
 class Poisson(Likelihood):
@@ -269,6 +318,9 @@ class Poisson(Likelihood):
 
     def mean(self, output, weights):
         return jnp.exp(_per_target(output))
+
+    def information_root(self, output, weights):
+        return jnp.diag(jnp.exp(output / 2))
 
 
 def _per_target(output: jax.Array) -> jax.Array:

@@ -177,7 +177,7 @@ class BNN:
             for name in self.sites
         }
 
-    def log_likelihood(self, weights: Weights, x, y) -> jax.Array:
+    def log_likelihood(self, weights: Weights, x, y, row_weights=None) -> jax.Array:
         """Log density of all targets given the weights, in nats.
 
         Parameters
@@ -188,12 +188,20 @@ class BNN:
             Inputs.
         y : array of shape (rows,) or (rows, outputs)
             Targets.
+        row_weights : array of shape (rows,), optional
+            How often each row counts; once by default.
 
         Returns
         -------
         array of shape ()
         """
-        return self.pointwise_log_likelihood(weights, x, y).sum()
+        terms = self.pointwise_log_likelihood(weights, x, y)
+        if row_weights is None:
+            return terms.sum()
+        _checks.row_weights_shape(np.shape(row_weights), terms.shape)
+        counts = jnp.asarray(row_weights, terms.dtype)
+        # A row that does not count must not spoil the sum by overflowing.
+        return jnp.where(counts > 0, counts * terms, jnp.zeros_like(terms)).sum()
 
     def pointwise_log_likelihood(self, weights: Weights, x, y) -> jax.Array:
         """Terms of `log_likelihood`, one per row: shape (rows,)."""
@@ -201,7 +209,7 @@ class BNN:
         dtype = weights["output.weight"].dtype
         return targets.log_prob(self._observed(y, targets, dtype)).astype(dtype)
 
-    def log_joint(self, weights: Weights, x, y, prior: NormalPrior) -> jax.Array:
+    def log_joint(self, weights: Weights, x, y, prior: NormalPrior, row_weights=None) -> jax.Array:
         """Log density of weights and targets: the one that every method evaluates.
 
         Its maximum is the MAP, and minus its gradient is that of loss plus L2 penalty.
@@ -216,6 +224,8 @@ class BNN:
             Targets.
         prior : NormalPrior
             A single prior.
+        row_weights : array of shape (rows,), optional
+            How often each row counts; once by default.
 
         Returns
         -------
@@ -233,7 +243,8 @@ class BNN:
         -2.7568
         """
         log_prior = self.log_prior(weights, prior)
-        return log_prior + self.log_likelihood(weights, x, y).astype(log_prior.dtype)
+        log_likelihood = self.log_likelihood(weights, x, y, row_weights)
+        return log_prior + log_likelihood.astype(log_prior.dtype)
 
     def _observed(self, y: Any, targets: dist.Distribution, dtype: Any) -> jax.Array:
         # Otherwise a column of targets would be broadcast against all rows.

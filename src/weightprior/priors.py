@@ -125,8 +125,8 @@ def normal_prior(
     if np.shape(log_noise) != (2,):
         raise ValueError(f"log_noise: expected (centre, scale); got {log_noise!r}.")
     fit_means = _posterior_means(loc)
-    loc = _resolve("loc", loc if fit_means is None else fit_means, bnn.sites, log_noise[0])
-    scale = _resolve("scale", scale, bnn.sites, log_noise[1])
+    loc = resolve("loc", loc if fit_means is None else fit_means, bnn.sites, log_noise[0])
+    scale = resolve("scale", scale, bnn.sites, log_noise[1])
     for name, values in loc.items():
         _checks.finite(f"loc[{name!r}]", values)
     for name, values in scale.items():
@@ -162,8 +162,8 @@ def _posterior_means(loc: Any) -> dict[str, np.ndarray] | None:
     return {str(name): means[name].to_numpy() for name in means if name != "noise"}
 
 
-def _resolve(
-    argument: str, value: Any, sites: dict[str, Site], log_noise: float
+def resolve(
+    argument: str, value: Any, sites: dict[str, Site], log_noise: float = 0.0
 ) -> dict[str, np.ndarray]:
     """Give every site an array of its own from any of the forms a user may write."""
     if not isinstance(value, Mapping):

@@ -21,6 +21,8 @@ from weightprior.draws import (
     double,
     evaluate,
     lay_out,
+    prior_arrays,
+    prior_dims,
     target_dims,
 )
 from weightprior.model import BNN
@@ -69,6 +71,7 @@ def build(
     exact: bool,
     seconds: float,
     options: Mapping[str, Any],
+    row_weights: Any = None,
 ) -> xr.DataTree:
     """Lay out a fit as a DataTree.
 
@@ -87,14 +90,20 @@ def build(
         Wall-clock time of the fit.
     options : mapping
         The method's options, stored as JSON.
+    row_weights : array of shape (rows,) or (priors, rows), optional
+        How often each row counted.
     """
     inputs, targets = bnn.check_data(x, y)
     coords = _coords(bnn, x, prior)
     dims = {name: site.dims for name, site in bnn.sites.items()}
     dims |= {"noise": ("output",), "y": ("obs_id",)}
+    counts = np.ones(len(inputs)) if row_weights is None else np.asarray(row_weights, float)
+    parts = prior.parts()
     densities = [
-        evaluate(_densities_of_draw, bnn, double(weights), inputs, targets, part)
-        for weights, part in zip(draws.weights, prior.parts(), strict=True)
+        evaluate(_densities_of_draw, bnn, double(weights), inputs, targets, part, part_counts)
+        for weights, part, part_counts in zip(
+            draws.weights, parts, np.broadcast_to(counts, (len(parts), len(inputs))), strict=True
+        )
     ]
 
     def merged(pieces, key):
@@ -113,6 +122,9 @@ def build(
         groups[group] = lay_out(pieces, (group.removesuffix("s"),), dims, coords)
     groups["observed_data"] = _observed(targets)
     groups["constant_data"] = _constants(bnn, inputs, prior, coords)
+    if row_weights is not None:
+        names = ("prior", "obs_id")[-counts.ndim :]
+        groups["constant_data"]["row_weights"] = (names, counts)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = {
         "method": method,
@@ -143,9 +155,9 @@ def build_prior(
     return tree
 
 
-def _densities_of_draw(bnn: BNN, weights, x, y, prior) -> dict[str, Any]:
+def _densities_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
     return {
-        "lp": {"lp": bnn.log_joint(weights, x, y, prior)},
+        "lp": {"lp": bnn.log_joint(weights, x, y, prior, row_weights)},
         "log_prior": bnn.log_prior_by_site(weights, prior),
         "log_likelihood": {"y": bnn.pointwise_log_likelihood(weights, x, y)},
         "derived": bnn.likelihood.derived(weights),
@@ -164,21 +176,14 @@ def _observed(y: np.ndarray) -> xr.Dataset:
 
 def _constants(bnn: BNN, x: np.ndarray, prior: NormalPrior, coords) -> xr.Dataset:
     """Inputs and prior."""
-    dims, pieces = {}, []
-    for part in prior.parts():
-        piece = {}
-        for name, site in bnn.sites.items():
-            for field_name, values in (("loc", part.loc), ("scale", part.scale)):
-                dims[f"prior_{field_name}.{name}"] = site.dims
-                piece[f"prior_{field_name}.{name}"] = values[name]
-        pieces.append(piece)
     inputs = lay_out(
         [{"x": x}],
         (),
         {"x": ("obs_id", "feature")},
         {k: v for k, v in coords.items() if k != "prior"},
     )
-    return xr.merge([inputs, lay_out(pieces, (), dims, coords)])
+    pieces = [prior_arrays(bnn, part) for part in prior.parts()]
+    return xr.merge([inputs, lay_out(pieces, (), prior_dims(bnn), coords)])
 
 
 def _origin(bnn: BNN) -> dict[str, str]:

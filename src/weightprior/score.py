@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
-from weightprior.draws import draws_of, evaluate, lay_out, new_inputs
+from weightprior.draws import check_cross_validation, draws_of, evaluate, lay_out, new_inputs
 from weightprior.model import BNN
 
 __all__ = ["score"]
@@ -20,21 +20,23 @@ _NUM_NOISY = 4000
 # Numbers held at once for each quantity: the rows are scored in blocks of this many over draws.
 _BLOCK = 4_000_000
 _NUM_BINS = 10
+_PER_OUTPUT = ("rmse", "crps", "accuracy", "brier", "calibration_error")
+_NAMES = ("elpd", "elpd_se", "elpd_i", "coverage", *_PER_OUTPUT)
 
 
-def score(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Dataset:
+def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None) -> xr.Dataset:
     """Score a fit's predictions on held-out rows.
 
     Parameters
     ----------
     bnn : BNN
         The model that was fitted.
-    fit : DataTree
-        The fit.
+    fit : DataTree or Dataset
+        The fit, or what `cross_validate` returns, whose rows were held out in turn.
     x : array or data frame of shape (rows, features)
-        Held-out inputs.
+        Held-out inputs; none for a cross-validation.
     y : array of shape (rows,) or (rows, outputs)
-        Held-out targets.
+        Held-out targets; none for a cross-validation.
 
     Returns
     -------
@@ -79,42 +81,62 @@ def score(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Dataset:
     >>> scores["elpd_i"].sizes["obs_id"], bool(scores["rmse"] < 0.1)
     (5, True)
     """
+    if isinstance(fit, xr.Dataset):
+        return _scores_of(check_cross_validation(bnn, fit), x, y)
     parts = draws_of(bnn, fit)
+    if x is None or y is None:
+        raise ValueError(f"{'x' if x is None else 'y'}: expected held-out rows; got None.")
     new_inputs(bnn, fit, x)
     inputs, targets = bnn.check_data(x, y)
-    pieces = [_score_part(bnn, weights, inputs, targets) for weights in parts]
+    pieces = [
+        summarise(bnn, score_rows(bnn, weights, inputs, targets), targets) for weights in parts
+    ]
     coords = {"level": LEVELS, **fit["posterior"].coords}
-    return lay_out(pieces, (), _dims(targets), coords)
+    return lay_out(pieces, (), dims_of_scores(targets), coords)
 
 
-def _dims(y: np.ndarray) -> dict[str, tuple[str, ...]]:
+def _scores_of(found: xr.Dataset, x: Any, y: Any) -> xr.Dataset:
+    """What `cross_validate` has scored already."""
+    if x is not None or y is not None:
+        raise ValueError(
+            "x: expected no rows beside a cross-validation, which has held out its own; "
+            "got some. Leave x and y out."
+        )
+    return found[[name for name in found if name in _NAMES]]
+
+
+def dims_of_scores(y: np.ndarray) -> dict[str, tuple[str, ...]]:
     """Dims of every score; with one output only `elpd_i` and `coverage` have any."""
     per_output = ("output",)[: y.ndim - 1]
-    names = ("rmse", "crps", "accuracy", "brier", "calibration_error")
     return {
         "elpd": (),
         "elpd_se": (),
         "elpd_i": ("obs_id",),
         "coverage": ("level", *per_output),
-        **dict.fromkeys(names, per_output),
+        **dict.fromkeys(_PER_OUTPUT, per_output),
     }
 
 
-def _score_part(bnn: BNN, weights, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """All scores of one fit."""
+def score_rows(bnn: BNN, weights, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """What the scores are made of: arrays with a value, or several, for every row."""
     num_draws = int(np.prod(next(iter(weights.values())).shape[:2]))
     rows = max(1, _BLOCK // max(num_draws, _NUM_NOISY))
     blocks = [slice(i, i + rows) for i in range(0, len(y), rows)]
-    by_class = bnn.likelihood.kind in ("binary", "class")
-    score_rows = _score_classes if by_class else _score_numbers
+    of_block = _score_classes if _by_class(bnn) else _score_numbers
     keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(len(blocks))]
-    per_row = [
-        score_rows(bnn, weights, x[b], y[b], key) for b, key in zip(blocks, keys, strict=True)
-    ]
-    rowwise = {name: np.concatenate([block[name] for block in per_row]) for name in per_row[0]}
-    summary = _summarise_classes(rowwise, y) if by_class else _summarise_numbers(rowwise, y)
+    pieces = [of_block(bnn, weights, x[b], y[b], key) for b, key in zip(blocks, keys, strict=True)]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def summarise(bnn: BNN, rowwise: dict[str, np.ndarray], y: np.ndarray) -> dict[str, Any]:
+    """All scores of one fit, from what `score_rows` returns."""
+    scores = (_summarise_classes if _by_class(bnn) else _summarise_numbers)(rowwise, y)
     elpd_i = rowwise["elpd_i"]
-    return {"elpd": elpd_i.sum(), "elpd_se": standard_error(elpd_i), "elpd_i": elpd_i, **summary}
+    return {"elpd": elpd_i.sum(), "elpd_se": standard_error(elpd_i), "elpd_i": elpd_i, **scores}
+
+
+def _by_class(bnn: BNN) -> bool:
+    return bnn.likelihood.kind in ("binary", "class")
 
 
 def standard_error(terms: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from problems import NET, fit
 from weightprior.inference import _chains
 from weightprior.inference._hmc import HMC
 from weightprior.inference._nuts import NUTS
-from weightprior.inference._standardised import Standardised
+from weightprior.inference._standardised import Standardised, parts
 
 KERNELS = {"hmc": HMC(), "nuts": NUTS(500)}
 OPTIONS = {"target_accept_prob": np.asarray(0.8), "num_warmup": np.asarray(500)}
@@ -24,13 +24,15 @@ NUM_DRAWS = 30
 def begin(kernel, bnn, prior, starts):
     """Where chains stand that begin at these weights, and the density there."""
     shared, keys = (bnn, NET.x, NET.y, OPTIONS), list(jax.random.split(jax.random.key(1), 3))
-    chains = _chains.begin(kernel, shared, [prior] * len(starts), keys[: len(starts)], starts)
+    chains = _chains.begin(
+        kernel, shared, parts(prior, None, len(NET.x)) * len(starts), keys[: len(starts)], starts
+    )
     positions = [kernel.position(chain.state) for chain in chains]
     return np.stack(positions), np.array([kernel.log_density(chain.state) for chain in chains])
 
 
 def space_of(bnn, prior):
-    return Standardised(bnn, NET.x, NET.y, prior, jnp.float32)
+    return Standardised(bnn, NET.x, NET.y, parts(prior, None, len(NET.x))[0], jnp.float32)
 
 
 @cache

@@ -5,7 +5,7 @@ import pytest
 
 import weightprior as wp
 from assertions import assert_estimate
-from weightprior.inference._standardised import Standardised
+from weightprior.inference._standardised import Standardised, parts
 
 BNN = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Gaussian())
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 
 def space_of(prior, dtype):
-    return Standardised(BNN, X, Y, prior, dtype)
+    return Standardised(BNN, X, Y, parts(prior, None, len(X))[0], dtype)
 
 
 @pytest.mark.parametrize("prior", [PRIOR, FLAT], ids=["normal", "part flat"])

@@ -1,1 +1,2 @@
 from .convergence import convergence as convergence
+from .effective_parameters import effective_parameters as effective_parameters

@@ -9,13 +9,14 @@ of tasks compiles nothing.
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 __all__ = ["prepare", "run"]
 
@@ -58,12 +59,29 @@ def run(
     return _threaded(task, static, shared, items, on_done)
 
 
-def prepare(task: Task, static: Any, shared: Any, items: Sequence[Any]) -> None:
-    """Compile what `run` will need, so that its first call is no slower than the others."""
-    if _on_accelerator():
-        _compile(_vmapped(task), static, shared, _stack(items))
-    else:
-        _compile(task, static, shared, items[0])
+def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> Any:
+    """Begin to compile what `run` will need, in a thread of its own.
+
+    Parameters
+    ----------
+    task, static, shared
+        As for `run`.
+    item : pytree of arrays or jax.ShapeDtypeStruct
+        One of the items.
+    num_items : int
+        How many there will be.
+
+    Returns
+    -------
+    pytree of jax.ShapeDtypeStruct
+        What the task will return for an item, so that what follows can be prepared as well.
+    """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(*_kind(leaf)), item)
+    if not _on_accelerator():
+        return _compile(task, static, shared, shapes).returns
+    stacked = jax.tree.map(lambda s: s.update(shape=(num_items, *s.shape)), shapes)
+    returns = _compile(_vmapped(task), static, shared, stacked).returns
+    return jax.tree.map(lambda s: s.update(shape=s.shape[1:]), returns)
 
 
 def _on_accelerator() -> bool:
@@ -71,7 +89,6 @@ def _on_accelerator() -> bool:
 
 
 def _threaded(task, static, shared, items, on_done) -> list[Any]:
-    # Traced and compiled here, on the calling thread: NumPyro's handlers are not thread-safe.
     compiled = _compile(task, static, shared, items[0])
     precision = jax.config.jax_enable_x64
 
@@ -81,14 +98,16 @@ def _threaded(task, static, shared, items, on_done) -> list[Any]:
 
     results: list[Any] = [None] * len(items)
     pool = ThreadPoolExecutor(min(len(items), _num_cores()))
-    try:
-        futures = {pool.submit(call, item): index for index, item in enumerate(items)}
-        for future in as_completed(futures):
-            results[futures[future]] = future.result()
-            on_done(futures[future])
-    finally:
-        # After an interrupt or an error what has not begun is dropped, not waited for.
-        pool.shutdown(cancel_futures=True)
+    # Matrix routines have threads of their own, which would only stand in the way of ours.
+    with threadpool_limits(1, user_api="blas"):
+        try:
+            futures = {pool.submit(call, item): index for index, item in enumerate(items)}
+            for future in as_completed(futures):
+                results[futures[future]] = future.result()
+                on_done(futures[future])
+        finally:
+            # After an interrupt or an error what has not begun is dropped, not waited for.
+            pool.shutdown(cancel_futures=True)
     return results
 
 
@@ -110,16 +129,41 @@ def _vmapped(task: Task) -> Task:
     return lambda static, shared, item: jax.vmap(lambda i: task(static, shared, i))(item)
 
 
-def _compile(task: Task, static: Any, shared: Any, item: Any):
+class _Program(NamedTuple):
+    executable: Future
+    returns: Any
+
+    def __call__(self, *args: Any) -> Any:
+        return self.executable.result()(*args)
+
+
+def _compile(task: Task, static: Any, shared: Any, item: Any) -> _Program:
     leaves, structure = jax.tree.flatten((shared, item))
-    kinds = tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    kinds = tuple(_kind(leaf) for leaf in leaves)
     return _compile_once(task, static, structure, kinds, jax.config.jax_enable_x64)
 
 
+def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.shape, leaf.dtype
+    return np.shape(leaf), jnp.result_type(leaf)
+
+
+# Programs of one fit compile side by side.
+_compilers = ThreadPoolExecutor(thread_name_prefix="weightprior-compiler")
+
+
 @lru_cache(maxsize=128)
-def _compile_once(task: Task, static: Any, structure, kinds, precision: bool):
+def _compile_once(task: Task, static: Any, structure, kinds, precision: bool) -> _Program:
     shared, item = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
-    return jax.jit(task, static_argnums=0).lower(static, shared, item).compile()
+    # Traced here, on the calling thread: NumPyro's handlers are not thread-safe.
+    lowered = jax.jit(task, static_argnums=0).lower(static, shared, item)
+
+    def compile_lowered():
+        with jax.enable_x64(precision):  # the setting is the thread's own
+            return lowered.compile()
+
+    return _Program(_compilers.submit(compile_lowered), lowered.out_info)
 
 
 def _to_host(tree: Any) -> Any:

@@ -26,6 +26,7 @@ _CHUNK_SECONDS = 0.5
 # Starts are to be reasonable, not optimal: the sampler finds its way from there.
 _START_ITERATIONS = 100
 _START_TOLERANCE = 1e-1
+_ONE = np.int32(1)
 
 
 class Kernel(Protocol):
@@ -74,15 +75,19 @@ class _Chain(NamedTuple):
 def begin(
     kernel: Kernel, shared: Any, parts: Sequence[Any], keys: Sequence[Any], starts: Sequence[Any]
 ) -> list[Any]:
-    """Begin one chain per prior in `parts`.
+    """Begin one chain per part, which may come several times.
 
     It starts at the weights in `starts` or, where these are None, at the end of a short
     optimisation from a draw of the prior.
     """
     if starts[0] is None:
-        return _batch.run(_begin_at_draw, kernel, shared, list(zip(parts, keys, strict=True)))
-    items = list(zip(parts, keys, starts, strict=True))
-    return _batch.run(_begin_at_weights, kernel, shared, items)
+        task, items = _begin_at_draw, list(zip(parts, keys, strict=True))
+    else:
+        task, items = _begin_at_weights, list(zip(parts, keys, starts, strict=True))
+    # What comes next compiles meanwhile.
+    chain = _batch.prepare(task, kernel, shared, items[0], len(items))
+    _batch.prepare(_advance, kernel, (*shared, _ONE), (parts[0], chain, _ONE), len(items))
+    return _batch.run(task, kernel, shared, items)
 
 
 def sample(
@@ -96,7 +101,7 @@ def sample(
         Axes in front: chains (of all priors, in the order given) and draws.
     """
     bar.set_description("fit_mcmc compiling")
-    _batch.prepare(_advance, kernel, (*shared, np.int32(1)), _items(parts, chains, 1))
+    _batch.run(_advance, kernel, (*shared, _ONE), _items(parts, chains, 0))  # waits for it
     bar.reset()  # so that its rate is that of the chains
     phases = (("warm-up", 1, plan.num_warmup), ("sampling", plan.thinning, plan.num_samples))
     pieces = []
@@ -130,8 +135,8 @@ def _report(bar: tqdm, iterations: int, latest: list[Any], pieces: list[Any]) ->
 
 
 def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
-    prior, key = item
-    space = _space(shared, prior)
+    part, key = item
+    space = _space(shared, part)
     key_draw, key_chain = jax.random.split(key)
     start = space.draw(key_draw)
     # The noise stays where it was drawn: fitting it together with the weights leads to the edge
@@ -147,8 +152,8 @@ def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
 
 
 def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
-    prior, key, weights = item
-    space = _space(shared, prior)
+    part, key, weights = item
+    space = _space(shared, part)
     position = space.position(jax.tree.map(lambda a: jnp.asarray(a, space.dtype), weights))
     return _begin(kernel, shared, space, jax.random.split(key)[1], position)
 
@@ -162,8 +167,8 @@ def _begin(kernel: Kernel, shared: Any, space: Standardised, key, position) -> _
 def _advance(kernel: Kernel, shared: Any, item: Any):
     """Move a chain by `size` draws, at most a chunk; what stands behind them is not filled."""
     *shared, thinning = shared
-    prior, chain, size = item
-    space = _space(shared, prior)
+    part, chain, size = item
+    space = _space(shared, part)
 
     def iterate(_, carry):
         iteration, state, merged = carry
@@ -185,9 +190,9 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
     return _Chain(chain.key, iteration, state), jax.vmap(space.weights)(positions), kept
 
 
-def _space(shared: Any, prior: Any) -> Standardised:
+def _space(shared: Any, part: Any) -> Standardised:
     bnn, x, y, _ = shared
-    return Standardised(bnn, x, y, prior, jnp.result_type(float))
+    return Standardised(bnn, x, y, part, jnp.result_type(float))
 
 
 def _no_stats(dtype: Any) -> dict[str, jax.Array]:

@@ -4,15 +4,45 @@ Weights are counted from the prior's centre in units of its scale, so that every
 one whatever the prior, and a start is a standard normal vector.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from weightprior import _checks
+from weightprior.curvature import gauss_newton, prior_precision
 from weightprior.model import BNN
+from weightprior.priors import NormalPrior
 
-__all__ = ["Standardised"]
+__all__ = ["Part", "Standardised", "parts"]
+
+
+class Part(NamedTuple):
+    """What one fit is given beside the model and its data.
+
+    Attributes
+    ----------
+    prior : NormalPrior
+        A single prior.
+    row_weights : array of shape (rows,)
+        How often each row counts.
+    """
+
+    prior: NormalPrior
+    row_weights: np.ndarray
+
+
+def parts(prior: NormalPrior, row_weights: Any, num_obs: int) -> list[Part]:
+    """Pair every part of a prior with its row weights, of which there is one set or one each."""
+    singles = prior.parts()
+    if row_weights is None:
+        row_weights = np.ones(num_obs)
+    num_sets = None if prior.labels is None else len(singles)
+    counts = _checks.row_weights(row_weights, num_obs, num_sets)
+    sets = np.broadcast_to(counts, (len(singles), num_obs))
+    return [Part(single, weights) for single, weights in zip(singles, sets, strict=True)]
 
 
 class Standardised:
@@ -20,15 +50,17 @@ class Standardised:
 
     Parameters
     ----------
-    bnn, x, y, prior
-        The model, its data and a single prior.
+    bnn, x, y
+        The model and its data.
+    part : Part
+        A single prior, and how often each row counts.
     dtype : dtype
         Precision of the computation.
     """
 
-    def __init__(self, bnn: BNN, x: Any, y: Any, prior: Any, dtype: Any) -> None:
-        cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), (bnn, x, y, prior))
-        self.bnn, self.x, self.y, self.prior = cast
+    def __init__(self, bnn: BNN, x: Any, y: Any, part: Part, dtype: Any) -> None:
+        cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), (bnn, x, y, *part))
+        self.bnn, self.x, self.y, self.prior, self.row_weights = cast
         self.unit = self.bnn.unit(self.prior)
         zeros = {name: jnp.zeros(site.shape, dtype) for name, site in bnn.sites.items()}
         vector, self.unravel = ravel_pytree(zeros)
@@ -46,7 +78,13 @@ class Standardised:
 
     def log_density(self, position: jax.Array) -> jax.Array:
         """The model's log joint density of the weights at a position."""
-        return self.bnn.log_joint(self.weights(position), self.x, self.y, self.prior)
+        weights = self.weights(position)
+        return self.bnn.log_joint(weights, self.x, self.y, self.prior, self.row_weights)
+
+    def precision(self, position: jax.Array) -> jax.Array:
+        """Gauss-Newton matrix of minus the log density at a position."""
+        data = gauss_newton(self.bnn, self.weights, position, self.x, self.row_weights)
+        return data + jnp.diag(prior_precision(self.bnn, self.prior, self.dtype))
 
     def draw(self, key: jax.Array) -> jax.Array:
         """A position drawn from the prior (where it is flat, from its unit)."""

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +12,21 @@ from tqdm.auto import tqdm
 
 from weightprior import _checks, results
 from weightprior.inference import _batch
-from weightprior.inference._optimise import minimise
-from weightprior.inference._standardised import Standardised
+from weightprior.inference._optimise import minimise, minimise_whitened
+from weightprior.inference._standardised import Standardised, parts
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior
 
 __all__ = ["fit_map"]
 
 # Single precision rounds gradients at about 1e-4 of what it sums; double precision takes over
-# well before that, at a hundredth of a nat per unit.
+# well before that, at a hundredth of a nat per unit, or after so many steps.
 _ROUGH_TOLERANCE = 1e-2
+_ROUGH_STEPS = 4000
+# After so many steps the optimum is known to lie in a narrow valley, worth a look at its curvature,
+# as long as that many weights' curvature fits into memory.
+_MANY_STEPS = 1000
+_MANY_WEIGHTS = 4000
 
 
 def fit_map(
@@ -34,11 +39,13 @@ def fit_map(
     num_restarts: int = 8,
     max_iterations: int = 5000,
     tolerance: float = 1e-6,
+    row_weights: Any = None,
 ) -> xr.DataTree:
     """Find the weights of highest posterior density: the L2-regularised network.
 
     L-BFGS runs from draws of the prior, first in single precision, then in double precision to
-    the tolerance, whatever JAX's precision is set to.
+    the tolerance, whatever JAX's precision is set to. Where the optimum lies in a narrow valley, as
+    under wide priors, the last steps are taken in coordinates that the Gauss-Newton matrix whitens.
 
     Parameters
     ----------
@@ -60,6 +67,10 @@ def fit_map(
         A restart has converged where no partial derivative of the log density exceeds this, in
         nats per unit, the unit of a weight being its prior's scale (where the prior is flat,
         one over the root of the fan-in, or 1 for a bias).
+    row_weights : array of shape (rows,) or (priors, rows), optional
+        How often each row's log likelihood counts; once by default, 0 leaves the row out. For a
+        stacked prior there can be one set for each part. The fit's `log_likelihood` stays that of
+        one row each.
 
     Returns
     -------
@@ -99,14 +110,18 @@ def fit_map(
     tolerance = _checks.number("tolerance", tolerance, above=0)
 
     began = time.perf_counter()
-    parts = prior.parts()
+    fits = parts(prior, row_weights, len(inputs))
     with jax.enable_x64(True):
         # The same keys as split(key, num_restarts), which compiles for every new number.
         starts = [jax.random.fold_in(key, i) for i in range(num_restarts)]
-        items = [(part, start) for part in parts for start in starts]
+        items = [(part, start) for part in fits for start in starts]
         shared = (bnn, inputs, targets, tolerance, max_iterations)
-        with tqdm(total=len(items), desc="fit_map", unit="fit", delay=2, disable=None) as bar:
-            ended = _batch.run(_restart, None, shared, items, on_done=lambda _: bar.update())
+        near = _batch.prepare(_approach, None, shared, items[0], len(items))
+        _batch.prepare(_finish, None, shared, (items[0][0], near), len(items))
+        with tqdm(total=2 * len(items), desc="fit_map", unit="run", delay=2, disable=None) as bar:
+            nears = _batch.run(_approach, None, shared, items, on_done=lambda _: bar.update())
+            items = [(part, near) for (part, _), near in zip(items, nears, strict=True)]
+            ended = _batch.run(_finish, None, shared, items, on_done=lambda _: bar.update())
     restarts = [
         _best_first(ended[i : i + num_restarts], tolerance)
         for i in range(0, len(ended), num_restarts)
@@ -129,6 +144,7 @@ def fit_map(
         method="map",
         exact=False,
         seconds=seconds,
+        row_weights=row_weights,
         options={
             "num_restarts": num_restarts,
             "max_iterations": max_iterations,
@@ -138,32 +154,56 @@ def fit_map(
     )
 
 
-def _restart(static: None, shared: Any, item: Any) -> dict[str, Any]:
-    """One run from one draw of one prior."""
-    bnn, x, y, tolerance, max_iterations = shared
-    prior, key = item
-    rough = Standardised(bnn, x, y, prior, jnp.float32)
-    exact = Standardised(bnn, x, y, prior, jnp.float64)
-    start = exact.draw(key)
+class _Approach(NamedTuple):
+    position: jax.Array
+    num_iterations: jax.Array
+
+
+def _approach(static: None, shared: Any, item: Any) -> _Approach:
+    """Run from one draw of one prior to the neighbourhood of an optimum, in single precision."""
+    bnn, x, y, _, max_iterations = shared
+    part, key = item
+    space = Standardised(bnn, x, y, part, jnp.float32)
+    # Drawn in double precision, so that the finish could begin at the same place.
+    start = Standardised(bnn, x, y, part, jnp.float64).draw(key)
     # A quarter of the steps is kept for the finish, so that it always has its turn.
     near = minimise(
-        lambda z: -rough.log_density(z),
+        lambda z: -space.log_density(z),
         start.astype(jnp.float32),
         _ROUGH_TOLERANCE,
-        max_iterations - (max_iterations + 3) // 4,
+        jnp.minimum(_ROUGH_STEPS, max_iterations - (max_iterations + 3) // 4),
     )
     # Single precision may have overflowed where double does not: then it begins anew.
     usable = jnp.isfinite(near.value) & jnp.all(jnp.isfinite(near.position))
-    begin = jnp.where(usable, near.position.astype(jnp.float64), start)
-    end = minimise(
-        lambda z: -exact.log_density(z), begin, tolerance, max_iterations - near.num_iterations
+    position = jnp.where(usable, near.position.astype(jnp.float64), start)
+    return _Approach(position, near.num_iterations)
+
+
+def _finish(static: None, shared: Any, item: Any) -> dict[str, Any]:
+    """Run on to the tolerance, in double precision."""
+    bnn, x, y, tolerance, max_iterations = shared
+    part, near = item
+    space = Standardised(bnn, x, y, part, jnp.float64)
+    end = minimise_whitened(
+        lambda z: -space.log_density(z),
+        space.precision,
+        near.position,
+        tolerance,
+        max_iterations - near.num_iterations,
+        plain_steps=_plain_steps(space.size, near.num_iterations),
     )
     return {
-        "weights": exact.weights(end.position),
+        "weights": space.weights(end.position),
         "lp": -end.value,
         "gradient_norm": end.gradient_norm,
         "num_iterations": near.num_iterations + end.num_iterations,
     }
+
+
+def _plain_steps(size: int, num_iterations: jax.Array) -> jax.Array:
+    if size > _MANY_WEIGHTS:
+        return jnp.full((), jnp.iinfo(jnp.int32).max, jnp.int32)
+    return jnp.where(num_iterations < _MANY_STEPS, _MANY_STEPS, 0)
 
 
 def _best_first(ended: list[dict[str, Any]], tolerance: float) -> dict[str, np.ndarray]:

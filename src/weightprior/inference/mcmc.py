@@ -15,6 +15,7 @@ from weightprior.draws import starts_of
 from weightprior.inference import _chains
 from weightprior.inference._hmc import HMC
 from weightprior.inference._nuts import NUTS
+from weightprior.inference._standardised import parts
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior
 
@@ -36,6 +37,7 @@ def fit_mcmc(
     target_accept_prob: float = 0.8,
     init: Any = None,
     progress_bar: bool = True,
+    row_weights: Any = None,
 ) -> xr.DataTree:
     """Draw from the posterior over all weights.
 
@@ -73,6 +75,10 @@ def fit_mcmc(
         Weights: all there.
     progress_bar : bool
         Show one, where the output is a terminal.
+    row_weights : array of shape (rows,) or (priors, rows), optional
+        How often each row's log likelihood counts; once by default, 0 leaves the row out. For a
+        stacked prior there can be one set for each part. The fit's `log_likelihood` stays that of
+        one row each.
 
     Returns
     -------
@@ -129,9 +135,10 @@ def fit_mcmc(
     num_chains = _checks.integer("num_chains", num_chains, 1)
 
     began = time.perf_counter()
-    parts = [part for part in prior.parts() for _ in range(num_chains)]
+    fits = parts(prior, row_weights, len(inputs))
+    chained = [part for part in fits for _ in range(num_chains)]
     # The same keys as split(key, num_chains), which compiles for every new number.
-    keys = [jax.random.fold_in(key, i) for i in range(num_chains)] * (len(parts) // num_chains)
+    keys = [jax.random.fold_in(key, i) for i in range(num_chains)] * len(fits)
     starts = _starts(bnn, init, prior, num_chains)
     options = {
         "target_accept_prob": np.asarray(plan.target_accept_prob),
@@ -142,12 +149,12 @@ def fit_mcmc(
     total = plan.num_warmup + plan.num_samples * plan.thinning
     with tqdm(total=total, unit="it", delay=1, disable=None if progress_bar else True) as bar:
         bar.set_description("fit_mcmc starts")
-        chains = _chains.begin(method, shared, parts, keys, starts)
+        chains = _chains.begin(method, shared, chained, keys, starts)
         _check_starts(method, chains)
-        weights, stats = _chains.sample(method, shared, parts, chains, plan, bar)
+        weights, stats = _chains.sample(method, shared, chained, chains, plan, bar)
     seconds = time.perf_counter() - began
     _warn_divergences(int(stats["diverging"].sum()), stats["diverging"].size)
-    slices = [slice(i, i + num_chains) for i in range(0, len(parts), num_chains)]
+    slices = [slice(i, i + num_chains) for i in range(0, len(chained), num_chains)]
     return results.build(
         bnn,
         x,
@@ -160,6 +167,7 @@ def fit_mcmc(
         method=kernel,
         exact=True,
         seconds=seconds,
+        row_weights=row_weights,
         options=plan._asdict()
         | {"init": _kind_of(init), "rng_key": jax.random.key_data(key).tolist()},
     )

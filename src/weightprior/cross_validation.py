@@ -1,0 +1,271 @@
+"""Cross-validation: which prior predicts rows that the fit has not seen, and how sure that is."""
+
+import inspect
+import json
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks
+from weightprior.diagnostics.effective_parameters import gamma
+from weightprior.draws import (
+    SAMPLE_DIMS,
+    describe,
+    draws_of,
+    lay_out,
+    lengths,
+    prior_arrays,
+    prior_dims,
+)
+from weightprior.inference.map import fit_map
+from weightprior.model import BNN
+from weightprior.priors import NormalPrior, stack_priors
+from weightprior.score import (
+    LEVELS,
+    dims_of_scores,
+    log_mean,
+    score_rows,
+    standard_error,
+    summarise,
+)
+
+__all__ = ["cross_validate"]
+
+
+def cross_validate(
+    bnn: BNN,
+    x: Any,
+    y: Any,
+    *,
+    prior: NormalPrior,
+    fit: Callable[..., xr.DataTree] = fit_map,
+    num_folds: int = 10,
+    rng_key: Any = 0,
+    folds: Any = None,
+) -> xr.Dataset:
+    """Predict every row from a fit without it, under each prior.
+
+    All folds of all priors are one call of `fit`, in which the rows of a fold do not count: every
+    fit is exact, and nothing is compiled for a fold.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    x : array or data frame of shape (rows, features)
+        Inputs.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets.
+    prior : NormalPrior
+        The prior; usually a stacked one, whose parts are compared.
+    fit : callable
+        `fit_map`, `fit_mcmc`, or ``functools.partial`` of one with options.
+    num_folds : int
+        Folds, at least 2 and at most the number of rows, which is leave-one-out.
+    rng_key : int or JAX key
+        Decides which rows make a fold; classes are spread evenly over the folds. The fits take
+        theirs from `fit`.
+    folds : array of shape (rows,), optional
+        The fold of every row, where chance should not decide: groups that must stay together,
+        years. Replaces `num_folds`.
+
+    Returns
+    -------
+    Dataset
+        For a stacked prior with the dim `prior`. Log densities are in nats.
+
+        - what `score` returns, of every row predicted by the fits that have not seen it: `elpd`,
+          `elpd_se`, `elpd_i`, `rmse` and so on;
+        - for a stacked prior `elpd_diff`, each prior's `elpd` minus that of the best, and
+          `elpd_diff_se`, its standard error over rows; the labels `best` and `one_se`: the
+          strongest prior (smallest geometric mean of its scales) that falls short of the best by
+          no more than one standard error of their difference;
+        - means over the fits to the folds of `train` (log density per row that was fitted), `norm`
+          (length of weights and biases), `distance` (from the prior's centre, where it is not
+          flat) and `effective_parameters`;
+        - `prior_loc.<site>` and `prior_scale.<site>`, as in a fit;
+        - for a MAP `converged`, for chains `divergences`, with the dim `fold`; the coordinate
+          `fold_of_row` says which rows a fold holds.
+
+        Standard errors take rows for independent, which predictions of one fit are not quite.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For data, a prior, folds or a fit function that cannot be used.
+
+    References
+    ----------
+    A. Vehtari, A. Gelman and J. Gabry, Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC, 2017. :doi:`10.1007/s11222-016-9696-4`
+
+    L. Breiman et al., Classification and Regression Trees, 1984 (the one-standard-error rule).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.01, 1.0)})
+    >>> found = wp.cross_validate(bnn, x, 3 * x[:, 0], prior=path, num_folds=5)
+    >>> found["best"].item()
+    1.0
+    """
+    _checks.model(bnn)
+    inputs, targets = bnn.check_data(x, y)
+    bnn.check_prior(prior)
+    labels, fold_of_row = _folds(bnn, targets, num_folds, folds, _checks.random_key(rng_key))
+    _check_fit_function(fit)
+
+    began = time.perf_counter()
+    stack, counts = _every_fold_of_every_part(prior, labels, fold_of_row)
+    tree = fit(bnn, x, y, prior=stack, row_weights=counts)
+    fits = _fits_of(bnn, tree, counts)
+    pieces = [
+        prior_arrays(bnn, part)
+        | _score_part(bnn, fits[i * len(labels) : (i + 1) * len(labels)], part, inputs, targets)
+        for i, part in enumerate(prior.parts())
+    ]
+    dims = dims_of_scores(targets) | prior_dims(bnn)
+    dims |= dict.fromkeys(("converged", "divergences"), ("fold",))
+    features = list(_checks.column_names(x) or bnn.network.feature_names)
+    coords: dict[Any, Any] = {"fold": labels, "level": LEVELS, "feature": features}
+    coords |= {} if prior.labels is None else {"prior": list(prior.labels)}
+    found = lay_out(pieces, (), dims, coords)
+    found = found.assign_coords(fold_of_row=("obs_id", fold_of_row))
+    if prior.labels is not None:
+        found = found.merge(_choice(found["elpd_i"].to_numpy(), prior))
+    found.attrs = {
+        "method": "cross_validate",
+        "fit": tree.attrs["method"],
+        "num_folds": len(labels),
+        "seconds": time.perf_counter() - began,
+        "model": json.dumps(describe(bnn)),
+    }
+    return found
+
+
+def _folds(bnn: BNN, y: np.ndarray, num_folds: int, folds: Any, key: jax.Array):
+    """Names of the folds, and the fold of every row."""
+    if folds is None:
+        num_folds = _checks.integer("num_folds", num_folds, 2)
+        if num_folds > len(y):
+            raise ValueError(
+                f"num_folds: expected at most a fold per row, {len(y)}; got {num_folds}."
+            )
+        order = np.asarray(jax.random.permutation(key, len(y)))
+        if bnn.likelihood.kind in ("binary", "class") and y.ndim == 1:
+            order = order[np.argsort(y[order], kind="stable")]  # spreads classes evenly
+        fold_of_row = np.empty(len(y), int)
+        fold_of_row[order] = np.arange(len(y)) % num_folds
+        return np.arange(num_folds), fold_of_row
+    fold_of_row = np.asarray(folds)
+    if fold_of_row.shape != (len(y),):
+        raise ValueError(
+            f"folds: expected shape {(len(y),)}, the fold of every row; got {fold_of_row.shape}."
+        )
+    labels = np.unique(fold_of_row)
+    if len(labels) < 2:
+        raise ValueError(f"folds: expected at least two different folds; got {len(labels)}.")
+    return labels, fold_of_row
+
+
+def _check_fit_function(fit: Any) -> None:
+    usable = callable(fit) and "row_weights" in inspect.signature(fit).parameters
+    if not usable:
+        raise TypeError(
+            "fit: expected a fit function with an argument row_weights, such as fit_map or "
+            f"fit_mcmc, or functools.partial of one; got {fit!r}."
+        )
+
+
+def _every_fold_of_every_part(prior: NormalPrior, labels: np.ndarray, fold_of_row: np.ndarray):
+    """A prior stacked part by part and fold by fold, and which rows count for each."""
+    names = prior.labels or ("prior",)
+    stack = {
+        f"{name}, fold {label}": part
+        for name, part in zip(names, prior.parts(), strict=True)
+        for label in labels
+    }
+    kept = np.stack([fold_of_row != label for label in labels]).astype(float)
+    return stack_priors(stack), np.tile(kept, (len(names), 1))
+
+
+class _Fit(NamedTuple):
+    """One prior's fit to all folds but one."""
+
+    weights: dict[str, np.ndarray]
+    row_weights: np.ndarray
+    log_likelihood: np.ndarray
+    stats: dict[str, Any]
+
+
+def _fits_of(bnn: BNN, tree: xr.DataTree, row_weights: np.ndarray) -> list[_Fit]:
+    terms = tree["log_likelihood"]["y"].transpose("prior", *SAMPLE_DIMS, "obs_id").to_numpy()
+    stats = tree["sample_stats"].dataset
+    trouble = {}
+    if "converged" in stats:
+        trouble["converged"] = stats["converged"].all(SAMPLE_DIMS).to_numpy()
+    if "diverging" in stats:
+        trouble["divergences"] = stats["diverging"].sum(SAMPLE_DIMS).to_numpy()
+    return [
+        _Fit(weights, row_weights[i], terms[i], {name: v[i] for name, v in trouble.items()})
+        for i, weights in enumerate(draws_of(bnn, tree))
+    ]
+
+
+def _score_part(
+    bnn: BNN, fits: list[_Fit], prior: NormalPrior, x: np.ndarray, y: np.ndarray
+) -> dict[str, Any]:
+    """Everything about one prior, from its fits to the folds."""
+    rowwise: dict[str, np.ndarray] = {}
+    of_fold: dict[str, list] = {}
+    for weights, row_weights, log_likelihood, stats in fits:
+        held = row_weights == 0
+        for name, values in score_rows(bnn, weights, x[held], y[held]).items():
+            whole = rowwise.setdefault(name, np.empty((len(y), *values.shape[1:])))
+            whole[held] = values
+        found = {
+            "train": log_mean(log_likelihood[..., ~held]).mean(),
+            **lengths(bnn, weights, prior),
+            "effective_parameters": gamma(bnn, weights, x, prior, row_weights)["gamma"],
+        }
+        for name, value in (found | stats).items():
+            of_fold.setdefault(name, []).append(value)
+    return summarise(bnn, rowwise, y) | {
+        name: np.array(values) if name in fits[0].stats else np.mean(values)
+        for name, values in of_fold.items()
+    }
+
+
+def _choice(elpd_i: np.ndarray, prior: NormalPrior) -> xr.Dataset:
+    """Differences from the best prior, and the strongest one that is about as good."""
+    labels = list(prior.labels or ())
+    best = int(elpd_i.sum(-1).argmax())
+    terms = elpd_i - elpd_i[best]
+    diff, diff_se = terms.sum(-1), np.array([standard_error(row) for row in terms])
+    width = [_width(part) for part in prior.parts()]
+    close = np.flatnonzero((diff >= -diff_se) | (np.arange(len(labels)) == best))
+    # Of equally strong ones the best; the best itself where all are as wide as it.
+    one_se = min(close, key=lambda i: (width[i], -diff[i]))
+    return xr.Dataset(
+        {
+            "elpd_diff": ("prior", diff),
+            "elpd_diff_se": ("prior", diff_se),
+            "best": ((), labels[best]),
+            "one_se": ((), labels[one_se]),
+        },
+        {"prior": labels},
+    )
+
+
+def _width(prior: NormalPrior) -> tuple[int, float]:
+    """How wide a prior is: by its flat scales, then by the geometric mean of the others."""
+    scales = np.concatenate([np.ravel(s) for n, s in prior.scale.items() if n != "log_noise"])
+    proper = scales[np.isfinite(scales)]
+    return scales.size - proper.size, float(np.log(proper).mean()) if proper.size else 0.0

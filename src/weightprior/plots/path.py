@@ -1,0 +1,114 @@
+"""The regularisation path: what a prior's width buys, and what it costs."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks
+
+__all__ = ["plot_path"]
+
+# Okabe and Ito's, which the colour-blind can tell apart.
+_TRAIN, _HELD_OUT, _PLAIN = "#D55E00", "#0072B2", "#333333"
+
+
+def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarray:
+    """Plot what a cross-validated path says about each prior.
+
+    Three panels over the priors, on a log axis where their labels are positive numbers (their
+    scales, say): log predictive density per row, of rows that were fitted and of rows that were
+    held out with one standard error to each side; the norm of weights and biases, from the prior's
+    centre and from zero; the effective number of parameters. Lines mark the best prior and the strongest one within a standard error of it.
+
+    Parameters
+    ----------
+    found : Dataset
+        What `cross_validate` returns for a stacked prior.
+    test : Dataset, optional
+        What `score` returns for fits of the same priors, on rows kept apart from all this.
+
+    Returns
+    -------
+    array of matplotlib.axes.Axes
+        Of shape (3,), for further changes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `found` is no cross-validation of a stacked prior, or `test` is one of other priors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> from weightprior import plots
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.01, 0.1, 1.0)})
+    >>> found = wp.cross_validate(bnn, x, x[:, 0], prior=path, num_folds=5)
+    >>> plots.plot_path(found).shape
+    (3,)
+    """
+    _check(found, test)
+    labels = found["prior"].to_numpy()
+    numbers = np.issubdtype(labels.dtype, np.number)
+    at = labels if numbers else np.arange(len(labels))
+    figure, axes = plt.subplots(
+        3, 1, sharex=True, figsize=(5, 6.5), height_ratios=(2, 1, 1), layout="constrained"
+    )
+    _plot_scores(axes[0], at, found, test)
+    axes[1].plot(at, found["distance"], ".-", color=_PLAIN, label="from the prior's centre")
+    axes[1].plot(at, found["norm"], ".--", color=_PLAIN, alpha=0.5, label="from zero, flat too")
+    axes[1].legend(frameon=False, fontsize="small")
+    axes[1].set(ylabel="norm of weights\nand biases", ylim=(0, None))
+    axes[2].plot(at, found["effective_parameters"], ".-", color=_PLAIN)
+    axes[2].set(ylabel="effective\nparameters", xlabel="prior", ylim=(0, None))
+    if numbers and np.all(labels > 0):
+        axes[2].set_xscale("log")
+    elif not numbers:
+        axes[2].set_xticks(at, labels)
+    _mark_choice(axes, at, labels, found)
+    figure.align_ylabels(axes)
+    return axes
+
+
+def _check(found: Any, test: Any) -> None:
+    is_path = isinstance(found, xr.Dataset) and found.attrs.get("method") == "cross_validate"
+    if not is_path:
+        raise TypeError(f"found: expected what cross_validate returns; got {type(found).__name__}.")
+    if "prior" not in found.dims:
+        raise ValueError(
+            "found: expected a cross-validation of a stacked prior; got one of a single prior. "
+            "Stack priors of several scales: weightprior.stack_priors."
+        )
+    if test is None:
+        return
+    priors = test["prior"].to_numpy().tolist() if "prior" in test.dims else []
+    if priors != found["prior"].to_numpy().tolist():
+        raise ValueError(
+            f"test: expected scores of the priors {_checks.several(found['prior'].to_numpy())}; "
+            f"got {_checks.several(priors) or 'a single one'}."
+        )
+
+
+def _plot_scores(axis: Any, at: np.ndarray, found: xr.Dataset, test: xr.Dataset | None) -> None:
+    num_rows = found.sizes["obs_id"]
+    held_out, error = found["elpd"] / num_rows, found["elpd_se"] / num_rows
+    axis.plot(at, found["train"], ".--", color=_TRAIN, label="fitted rows")
+    axis.plot(at, held_out, ".-", color=_HELD_OUT, label="held-out rows")
+    axis.fill_between(at, held_out - error, held_out + error, color=_HELD_OUT, alpha=0.2, lw=0)
+    if test is not None:
+        scores = test["elpd"] / test.sizes["obs_id"]
+        axis.plot(at, scores, "x", color=_PLAIN, label="test rows")
+    axis.set_ylabel("log density per row (nats)")
+
+
+def _mark_choice(axes: Any, at: np.ndarray, labels: np.ndarray, found: xr.Dataset) -> None:
+    for name, style in (("best", "-"), ("one_se", ":")):
+        chosen = at[labels.tolist().index(found[name].item())]
+        text = {"best": "best", "one_se": "within 1 s.e."}[name]
+        for axis in axes:
+            axis.axvline(chosen, color=_PLAIN, lw=1, ls=style, alpha=0.6, label=text)
+    axes[0].legend(frameon=False, fontsize="small")
