@@ -23,9 +23,10 @@ __all__ = ["fit_map"]
 # well before that, at a hundredth of a nat per unit, or after so many steps.
 _ROUGH_TOLERANCE = 1e-2
 _ROUGH_STEPS = 4000
-# After so many steps the optimum is known to lie in a narrow valley, worth a look at its curvature,
-# as long as that many weights' curvature fits into memory.
-_MANY_STEPS = 1000
+# After so many steps, of the search or of the finish, an optimum is known to lie in a narrow valley,
+# and its curvature is worth looking at, as long as that many weights' curvature fits into memory.
+_LONG_SEARCH = 350
+_LONG_FINISH = 1000
 _MANY_WEIGHTS = 4000
 
 
@@ -203,7 +204,7 @@ def _finish(static: None, shared: Any, item: Any) -> dict[str, Any]:
 def _plain_steps(size: int, num_iterations: jax.Array) -> jax.Array:
     if size > _MANY_WEIGHTS:
         return jnp.full((), jnp.iinfo(jnp.int32).max, jnp.int32)
-    return jnp.where(num_iterations < _MANY_STEPS, _MANY_STEPS, 0)
+    return jnp.where(num_iterations < _LONG_SEARCH, _LONG_FINISH, 0)
 
 
 def _best_first(ended: list[dict[str, Any]], tolerance: float) -> dict[str, np.ndarray]:
