@@ -44,10 +44,12 @@ def main() -> None:
     print(
         f"\nPath: {len(scales)} scales x {restarts} restarts, {ROWS} rows, 10-{HIDDEN}-1, float64"
     )
-    ours, seconds = timed(lambda: fit_path(bnn, x, y, scales, options))
-    again, warm = timed(lambda: fit_path(bnn, x, y, scales, options), fresh=False)
-    theirs, loop = timed(lambda: sklearn_path(bnn, x, y, np.ones(len(y)), scales, restarts))
-    report("weightprior, compilation included", seconds, loop)
+    runs = [timed(lambda: fit_path(bnn, x, y, scales, options)) for _ in range(3)]
+    _, warm = timed(lambda: fit_path(bnn, x, y, scales, options), fresh=False)
+    theirs, loop = timed(lambda: sklearn_path(bnn, x, y, scales, restarts))
+    ours = runs[0][0]
+    for _, seconds in runs:
+        report("weightprior, compilation included", seconds, loop)
     report("weightprior, once more", warm, loop)
     report("scikit-learn's loop", loop, loop)
     compare_optima(bnn, scales, ours["restarts"].dataset, theirs)
@@ -55,13 +57,13 @@ def main() -> None:
     print(f"\n{folds}-fold cross-validation of the path")
     fit = partial(wp.fit_map, **options)
     path = prior_path(bnn, scales)
-    found, seconds = timed(
-        lambda: wp.cross_validate(bnn, x, y, prior=path, fit=fit, num_folds=folds)
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found, seconds = timed(
+            lambda: wp.cross_validate(bnn, x, y, prior=path, fit=fit, num_folds=folds)
+        )
     kept = [found["fold_of_row"].to_numpy() != fold for fold in found["fold"].to_numpy()]
-    _, loop = timed(
-        lambda: [sklearn_path(bnn, x[k], y[k], np.ones(k.sum()), scales, restarts) for k in kept]
-    )
+    _, loop = timed(lambda: [sklearn_path(bnn, x[k], y[k], scales, restarts) for k in kept])
     report("weightprior, compilation included", seconds, loop)
     report("scikit-learn's loop", loop, loop)
     print(
@@ -147,7 +149,7 @@ class FromStart(MLPRegressor):
         self.intercepts_ = [self.start[f"{layer}.bias"].copy() for layer in layers]
 
 
-def sklearn_path(bnn, x, y, counts, scales, restarts):
+def sklearn_path(bnn, x, y, scales, restarts):
     """Log density, up to a constant, and gradient norm of every fit: (scales, restarts)."""
     found = np.empty((2, len(scales), restarts))
     per_nat = NOISE**2 / len(y)  # its objective is the mean over rows, ours the sum in nats
@@ -183,20 +185,14 @@ def sklearn_path(bnn, x, y, counts, scales, restarts):
 
 def compare_optima(bnn, scales, ours, theirs) -> None:
     """Objectives are compared without constants, gradient norms in our units."""
-    constant = [
-        float(
-            bnn.log_likelihood(
-                {k: np.zeros(s.shape) for k, s in bnn.sites.items()}, np.zeros((1, 10)), np.zeros(1)
-            )
-        )
-        for _ in scales
-    ]
-    print("  scale    converged      gradient norm (median)   best log density: ours - theirs")
+    print("  columns in pairs: ours, theirs")
+    print("  scale    converged     gradient norm (median)   best log density: ours - theirs")
     num_weights = sum(np.prod(s.shape) for n, s in bnn.sites.items() if s.kind == "weight")
     for i, scale in enumerate(scales):
         part = ours.isel(prior=i)
-        offset = ROWS * constant[i] - num_weights * np.log(scale * np.sqrt(2 * np.pi))
-        best = part["lp"].to_numpy().max() - offset
+        constants = ROWS * np.log(NOISE) + num_weights * np.log(scale)
+        constants += (ROWS + num_weights) * np.log(2 * np.pi) / 2
+        best = part["lp"].to_numpy().max() + constants
         print(
             f"  {scale:5.3f}  {part['converged'].to_numpy().mean():5.0%} "
             f"{(theirs[1, i] <= TOLERANCE).mean():5.0%}    "
@@ -215,9 +211,7 @@ def single_fits(bnn, x, y, scales, repeats: int) -> None:
             _, ours = timed(
                 lambda p=prior, o=options: wp.fit_map(bnn, x, y, prior=p, **o), fresh=False
             )
-            _, loop = timed(
-                lambda s=scale: sklearn_path(bnn, x, y, np.ones(len(y)), [s], 1), fresh=False
-            )
+            _, loop = timed(lambda s=scale: sklearn_path(bnn, x, y, [s], 1), fresh=False)
             with jax.enable_x64(True):
                 start = next(iter(starts(bnn, scale, 1)))
                 _, plain = timed(

@@ -3,6 +3,8 @@
 A message names the argument, says what was expected and what came, and what to do about it.
 """
 
+import os
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -30,7 +32,13 @@ __all__ = [
     "rows",
     "several",
     "target_shape",
+    "warn",
 ]
+
+
+def warn(message: str) -> None:
+    """Warn at the line outside this package that called into it."""
+    warnings.warn(message, skip_file_prefixes=(os.path.join(os.path.dirname(__file__), ""),))
 
 
 def several(names: Iterable[Any]) -> str:

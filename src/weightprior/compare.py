@@ -56,8 +56,8 @@ def compare(
         - `loo`, `loo_se` by PSIS, and `worst_k`, the largest Pareto k (above 0.7, with less than
           2,200 draws above 1 - 1 / log10(draws), the estimate is not to be trusted);
         - where there is a cross-validation `cv` and `cv_se`, log predictive density of rows that
-          were held out in turn; its `train`, `norm` and `distance` are means over the folds, and its `gap` and
-          `rmse` or `accuracy` are those of the rows held out;
+          were held out in turn; its `train`, `norm` and `distance` are means over the folds, and
+          its `gap` and `rmse` or `accuracy` are those of the rows held out;
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
         - `norm` of the weights and biases and their `distance` from the prior's centre (Euclidean,

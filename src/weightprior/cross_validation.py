@@ -50,7 +50,8 @@ def cross_validate(
     """Predict every row from a fit without it, under each prior.
 
     All folds of all priors are one call of `fit`, in which the rows of a fold do not count: every
-    fit is exact, and nothing is compiled for a fold.
+    fit is exact, and nothing is compiled for a fold. All fits are held at once: chains of many
+    priors take memory for their weights, as many times as there are folds.
 
     Parameters
     ----------

@@ -111,6 +111,10 @@ class Likelihood:
         """
         raise NotImplementedError
 
+    def noise_information(self) -> Any:
+        """Expected information that one target carries about its `log_noise`, if it has one."""
+        return 0.0
+
 
 class _Scaled(Likelihood):
     """A location family whose scale is known or learned through `log_noise`."""
@@ -140,8 +144,7 @@ class _Scaled(Likelihood):
         scale = self._scale(output[None, :], weights)[0]
         return jnp.diag(jnp.sqrt(jnp.asarray(self._information[0], output.dtype)) / scale)
 
-    def noise_information(self) -> Any:
-        """Expected information that one target carries about its `log_noise`."""
+    def noise_information(self):
         return self._information[1]
 
     @property

@@ -58,6 +58,22 @@ def test_random_keys_come_back_as_keys(vectorise):
         assert (result == jax.random.split(key)).all()
 
 
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_what_is_prepared_is_not_compiled_again(accelerator, monkeypatch):
+    monkeypatch.setattr(_batch, "_on_accelerator", lambda: accelerator)
+    _batch._compile_once.cache_clear()
+    returns = _batch.prepare(scaled, 2, SHARED, ITEMS[0], 3)
+    # What comes of one item can stand for it where the next program is prepared.
+    again = _batch.prepare(split, None, (), (ITEMS[0][1], returns)[0], 3)
+    assert again.shape == (2,)
+    assert returns["noise"].shape == (3,)
+    assert returns["value"].dtype == "float32"
+    before = _batch._compile_once.cache_info().misses
+    results = _batch.run(scaled, 2, SHARED, ITEMS[:3])
+    assert _batch._compile_once.cache_info().misses == before
+    assert [float(r["value"]) for r in results] == [0.0, 10.0, 40.0]
+
+
 @pytest.fixture
 def slow_tasks(monkeypatch):
     """Make every task wait a moment; the items that were begun."""

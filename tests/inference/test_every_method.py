@@ -131,6 +131,52 @@ def test_tasks_side_by_side_give_what_tasks_in_threads_give(method, monkeypatch)
     np.testing.assert_allclose(ours, theirs, **HALF_THE_DIGITS)
 
 
+def test_a_row_counted_twice_is_there_twice(method):
+    """And one that does not count is not there at all."""
+    counts = np.tile([2.0, 0.0, 1.0, 1.0], 10)
+    rows = np.repeat(np.arange(40), counts.astype(int))
+    with jax.enable_x64(True):
+        weighted = fit(method, LINEAR, LINEAR.prior(), row_weights=counts, **BRIEF[method])
+        repeated = LINEAR._replace(x=LINEAR.x[rows], y=LINEAR.y[rows])
+        expected = fit(method, repeated, LINEAR.prior(), **BRIEF[method])
+    ours, theirs = (oracle.from_sites(f["posterior"]) for f in (weighted, expected))
+    np.testing.assert_allclose(ours, theirs, **HALF_THE_DIGITS)
+    np.testing.assert_allclose(
+        weighted["sample_stats"]["lp"], expected["sample_stats"]["lp"], **HALF_THE_DIGITS
+    )
+    assert weighted["log_likelihood"].sizes["obs_id"] == 40
+    np.testing.assert_array_equal(weighted["constant_data"]["row_weights"], counts)
+
+
+def test_row_weights_of_a_stack_go_with_its_parts(method, compiled):
+    counts = np.stack([np.ones(15), np.repeat([0.0, 1.0, 2.0], 5), np.repeat([1.0, 0.5, 0.0], 5)])
+    short_fit(method, NET, PRIORS["wide"])
+    compiled.clear()
+    parts = wp.split(short_fit(method, NET, wp.stack_priors(PRIORS), row_weights=counts))
+    assert compiled == []
+    for (label, prior), weights in zip(PRIORS.items(), counts, strict=True):
+        alone = short_fit(method, NET, prior, row_weights=weights)
+        for group in alone.children:
+            xr.testing.assert_identical(parts[label][group].dataset, alone[group].dataset)
+
+
+@pytest.mark.parametrize(
+    ("row_weights", "message"),
+    [
+        (np.ones(14), r"expected shape \(15,\)"),
+        (np.ones((3, 15)), r"expected shape \(15,\)"),
+        (-np.ones(15), "at least 0; got -1"),
+        (np.full(15, np.nan), "NaN"),
+        ("many", "row_weights"),
+    ],
+)
+def test_row_weights_that_cannot_be_are_refused(method, row_weights, message):
+    with pytest.raises((ValueError, TypeError), match=f"row_weights.*{message}|{message}"):
+        short_fit(method, NET, PRIORS["wide"], row_weights=row_weights)
+    with pytest.raises(ValueError, match=r"or \(3, 15\)"):
+        short_fit(method, NET, wp.stack_priors(PRIORS), row_weights=np.ones((2, 15)))
+
+
 def test_the_same_key_gives_the_same_fit_and_another_key_another(method):
     by_int, by_key, other = (
         short_fit(method, NET, PRIORS["wide"], rng_key=key) for key in (3, jax.random.key(3), 4)

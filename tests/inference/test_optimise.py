@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from weightprior.inference._optimise import minimise
+from weightprior.inference._optimise import minimise, minimise_whitened
 
 # Curvatures of a bowl, and where it is lowest.
 CURVATURES, LOWEST = np.geomspace(1e-2, 1e3, 6), np.linspace(-2.0, 3.0, 6)
@@ -83,3 +83,61 @@ def test_nan_ends_the_run_and_is_reported():
     assert np.isnan(found.value)
     assert np.isnan(found.gradient_norm)
     assert found.num_iterations < 100
+
+
+# With a matrix that resembles the Hessian.
+
+# So different that L-BFGS alone takes thousands of steps.
+NARROW = np.geomspace(1e-6, 1e6, 200)
+
+
+def narrow_bowl(z):
+    return 0.5 * jnp.sum(NARROW * (z - 1) ** 2) + jnp.sum((z - 1) ** 4)
+
+
+def whitened(precision, *, plain_steps=20, max_iterations=1000, function=narrow_bowl):
+    with jax.enable_x64(True):
+        found = minimise_whitened(
+            function, precision, jnp.zeros(200), 1e-8, max_iterations, plain_steps=plain_steps
+        )
+        return jax.device_get(found)
+
+
+def test_whitening_shortens_a_narrow_valley():
+    with jax.enable_x64(True):
+        alone = jax.device_get(minimise(narrow_bowl, jnp.zeros(200), 1e-8, 1000))
+    assert alone.gradient_norm > 1e-8
+    found = whitened(lambda z: jnp.diag(jnp.asarray(NARROW) + 12 * (z - 1) ** 2))
+    assert found.gradient_norm <= 1e-8
+    assert found.num_iterations < 200
+
+
+@pytest.mark.parametrize("plain_steps", [0, 10])
+def test_what_it_reports_is_the_function_there(plain_steps):
+    found = whitened(lambda z: jnp.diag(NARROW + 1), plain_steps=plain_steps)
+    with jax.enable_x64(True):
+        value, gradient = jax.device_get(jax.value_and_grad(narrow_bowl)(found.position))
+    # Compiled and not, sums may come in another order.
+    np.testing.assert_allclose(found.value, value, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.gradient_norm, np.abs(gradient).max(), rtol=1e-6, atol=1e-13)
+
+
+@pytest.mark.parametrize("diagonal", [np.nan, -1.0, 0.0], ids=["nan", "negative", "singular"])
+def test_a_matrix_that_cannot_be_used_is_not(diagonal):
+    def bowl_of_two(z):
+        return jnp.sum(z[:2] ** 2) + jnp.sum((z - 1) ** 2)
+
+    found = whitened(lambda z: diagonal * jnp.eye(200), plain_steps=1, function=bowl_of_two)
+    assert found.gradient_norm <= 1e-8
+
+
+@pytest.mark.parametrize("limit", [1, 7, 33])
+def test_no_more_steps_than_allowed_in_any_round(limit):
+    found = whitened(lambda z: jnp.eye(200), plain_steps=5, max_iterations=limit)
+    assert found.num_iterations == limit
+
+
+def test_nan_ends_the_rounds():
+    found = whitened(lambda z: jnp.eye(200), function=lambda z: jnp.sum(z) * jnp.nan)
+    assert np.isnan(found.value)
+    assert np.isnan(found.gradient_norm)

@@ -149,10 +149,6 @@ def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
     return np.shape(leaf), jnp.result_type(leaf)
 
 
-# Programs of one fit compile side by side.
-_compilers = ThreadPoolExecutor(thread_name_prefix="weightprior-compiler")
-
-
 @lru_cache(maxsize=128)
 def _compile_once(task: Task, static: Any, structure, kinds, precision: bool) -> _Program:
     shared, item = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
@@ -163,7 +159,11 @@ def _compile_once(task: Task, static: Any, structure, kinds, precision: bool) ->
         with jax.enable_x64(precision):  # the setting is the thread's own
             return lowered.compile()
 
-    return _Program(_compilers.submit(compile_lowered), lowered.out_info)
+    # A thread of its own, so that the programs of a fit compile side by side.
+    pool = ThreadPoolExecutor(1)
+    executable = pool.submit(compile_lowered)
+    pool.shutdown(wait=False)
+    return _Program(executable, lowered.out_info)
 
 
 def _to_host(tree: Any) -> Any:

@@ -51,7 +51,7 @@ def empty(length: int, position: jax.Array) -> Memory:
 def remember(memory: Memory, move: jax.Array, change: jax.Array) -> Memory:
     """Take in a pair in place of the oldest; one without positive curvature clears the memory."""
     length, slot = len(memory.falls), memory.slot
-    new = jnp.arange(length) == slot
+    new = jnp.arange(length, dtype=slot.dtype) == slot
     fall, square = jnp.vdot(move, change), jnp.vdot(change, change)
     usable = fall > 0  # false for NaN
     fall, square = (jnp.where(usable, number, 1.0) for number in (fall, square))

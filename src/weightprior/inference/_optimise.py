@@ -120,7 +120,7 @@ class _Trial(NamedTuple):
     high: jax.Array
     point: _Point
     found: jax.Array
-    count: jax.Array
+    num_trials: jax.Array
 
 
 def _search(evaluate, start: _Point, direction: jax.Array) -> tuple[jax.Array, _Point]:
@@ -142,10 +142,10 @@ def _search(evaluate, start: _Point, direction: jax.Array) -> tuple[jax.Array, _
         high = jnp.where(fell, trial.high, trial.size)
         size = jnp.where(jnp.isinf(high), 2 * low, (low + high) / 2)
         found = fell & (slope_there >= _FLATTEN * slope)
-        return _Trial(size, low, high, point, found, trial.count + 1)
+        return _Trial(size, low, high, point, found, trial.num_trials + 1)
 
     def unfinished(trial: _Trial) -> jax.Array:
-        return ~trial.found & (trial.count < _MAX_TRIALS)
+        return ~trial.found & (trial.num_trials < _MAX_TRIALS)
 
     one = jnp.ones_like(slope)
     first = _Trial(one, 0 * one, jnp.inf * one, start, jnp.asarray(False), jnp.zeros((), jnp.int32))

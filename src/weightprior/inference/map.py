@@ -1,7 +1,6 @@
 """Maximum a posteriori: the optimum of the model's density, which is L2 regularisation."""
 
 import time
-import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -23,11 +22,13 @@ __all__ = ["fit_map"]
 # well before that, at a hundredth of a nat per unit, or after so many steps.
 _ROUGH_TOLERANCE = 1e-2
 _ROUGH_STEPS = 4000
-# After so many steps, of the search or of the finish, an optimum is known to lie in a narrow valley,
-# and its curvature is worth looking at, as long as that many weights' curvature fits into memory.
+# After so many steps, of the search or of the finish, the optimum is known to lie in a narrow
+# valley, and curvature is worth looking at, as long as that of so many weights fits into memory.
 _LONG_SEARCH = 350
 _LONG_FINISH = 1000
 _MANY_WEIGHTS = 4000
+# Priors that a warning names.
+_NUM_NAMED = 3
 
 
 def fit_map(
@@ -128,7 +129,7 @@ def fit_map(
         for i in range(0, len(ended), num_restarts)
     ]
     seconds = time.perf_counter() - began
-    _warn_unconverged(prior, restarts, max_iterations, tolerance)
+    _warn_unconverged(bnn, prior, restarts, max_iterations, tolerance)
     stats = ("converged", "gradient_norm", "num_iterations")
     return results.build(
         bnn,
@@ -228,22 +229,38 @@ def _best_first(ended: list[dict[str, Any]], tolerance: float) -> dict[str, np.n
     }
 
 
-def _warn_unconverged(prior, restarts, max_iterations, tolerance) -> None:
+def _warn_unconverged(bnn, prior, restarts, max_iterations, tolerance) -> None:
     labels = prior.labels or (None,)
     late = [(label, r) for label, r in zip(labels, restarts, strict=True) if not r["converged"][0]]
     if not late:
         return
-    reached = ", ".join(
+    reached = [
         ("" if label is None else f"under prior {label!r} ")
         + f"gradient norm {r['gradient_norm'][0]:.1e} after {r['num_iterations'][0]} iterations"
         for label, r in late
+    ]
+    if len(reached) > _NUM_NAMED:
+        reached[_NUM_NAMED:] = [f"and under {len(reached) - _NUM_NAMED} more"]
+    _checks.warn(
+        f"fit_map: the best restart did not reach tolerance={tolerance:g}: {', '.join(reached)}. "
+        + _advice(bnn, prior, late, max_iterations)
     )
-    if all(r["num_iterations"][0] < max_iterations for _, r in late):
-        advice = "Its precision allows no further progress. Standardise x and y, or raise tolerance"
+
+
+def _advice(bnn, prior, late, max_iterations) -> str:
+    if any(r["num_iterations"][0] >= max_iterations for _, r in late):
+        advice = f"It had max_iterations={max_iterations}. Raise max_iterations."
+    elif "relu" in bnn.network.activations:
+        advice = (
+            "Optima of relu units often lie on kinks, where no gradient vanishes: compare the "
+            "restarts' lp instead, and raise num_restarts where they differ."
+        )
     else:
-        advice = f"It had max_iterations={max_iterations}. Raise max_iterations"
-    warnings.warn(
-        f"fit_map: the best restart did not reach tolerance={tolerance:g}: {reached}. {advice}; "
-        "under a flat prior there may be no optimum to reach: give every site a finite scale.",
-        stacklevel=3,
-    )
+        advice = (
+            "Its precision allows no further progress. Standardise x and y, or raise tolerance."
+        )
+    if any(np.isinf(scale).any() for scale in prior.scale.values()):
+        advice += (
+            " Under a flat prior there may be no optimum to reach: give every site a finite scale."
+        )
+    return advice

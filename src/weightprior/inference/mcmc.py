@@ -1,7 +1,6 @@
 """Markov chain Monte Carlo: draws from the full posterior."""
 
 import time
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -215,8 +214,7 @@ def _check_starts(kernel: _chains.Kernel, chains: list[Any]) -> None:
 
 def _warn_divergences(count: int, total: int) -> None:
     if count:
-        warnings.warn(
+        _checks.warn(
             f"fit_mcmc: {count} of {total} transitions diverged; the draws may miss part of the "
-            "posterior. Raise target_accept_prob (to 0.95), or standardise x and y.",
-            stacklevel=3,
+            "posterior. Raise target_accept_prob (to 0.95), or standardise x and y."
         )

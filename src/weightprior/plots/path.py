@@ -20,7 +20,8 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
     Three panels over the priors, on a log axis where their labels are positive numbers (their
     scales, say): log predictive density per row, of rows that were fitted and of rows that were
     held out with one standard error to each side; the norm of weights and biases, from the prior's
-    centre and from zero; the effective number of parameters. Lines mark the best prior and the strongest one within a standard error of it.
+    centre and from zero; the effective number of parameters. Lines mark the best prior and the
+    strongest one within a standard error of it.
 
     Parameters
     ----------

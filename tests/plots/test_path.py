@@ -1,0 +1,77 @@
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import weightprior as wp
+from problems import NET
+from weightprior import plots
+
+SCALES = (0.05, 0.2, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    with mpl.rc_context({"backend": "agg"}):
+        yield
+        plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def found():
+    return validated({scale: NET.prior(scale=scale) for scale in SCALES})
+
+
+def validated(priors):
+    return wp.cross_validate(NET.bnn, NET.x, NET.y, prior=wp.stack_priors(priors), num_folds=3)
+
+
+def line(axis, label):
+    [line] = [line for line in axis.lines if line.get_label() == label]
+    return line.get_xdata(), line.get_ydata()
+
+
+def test_lines_are_what_was_found(found):
+    scores, norms, numbers = plots.plot_path(found)
+    for axis, label, expected in (
+        (scores, "fitted rows", found["train"]),
+        (scores, "held-out rows", found["elpd"] / 15),
+        (norms, "from the prior's centre", found["distance"]),
+        (norms, "from zero, flat too", found["norm"]),
+    ):
+        x, y = line(axis, label)
+        np.testing.assert_array_equal(x, SCALES)
+        np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(numbers.lines[0].get_ydata(), found["effective_parameters"])
+    for label, name in {"best": "best", "within 1 s.e.": "one_se"}.items():
+        assert line(scores, label)[0] == [found[name].item()] * 2
+    assert numbers.get_xscale() == "log"
+
+
+def test_scores_on_test_rows_can_be_added(found):
+    path = wp.stack_priors({scale: NET.prior(scale=scale) for scale in SCALES})
+    fit = wp.fit_map(NET.bnn, NET.x, NET.y, prior=path)
+    test = wp.score(NET.bnn, fit, NET.x[:9], NET.y[:9])
+    axis = plots.plot_path(found, test=test)[0]
+    np.testing.assert_array_equal(line(axis, "test rows")[1], test["elpd"] / 9)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scale", "ticks"),
+    [(("a", "b"), "linear", ["a", "b"]), ((-1.0, 0.0), "linear", None)],
+)
+def test_other_labels_stand_on_a_linear_axis(labels, scale, ticks):
+    axis = plots.plot_path(validated({label: NET.prior() for label in labels}))[2]
+    assert axis.get_xscale() == scale
+    if ticks:
+        assert [text.get_text() for text in axis.get_xticklabels()] == ticks
+
+
+def test_what_cannot_be_plotted_is_an_error(found):
+    with pytest.raises(TypeError, match="found: expected what cross_validate returns"):
+        plots.plot_path(wp.prior_summary(NET.bnn, NET.prior()))
+    single = wp.cross_validate(NET.bnn, NET.x, NET.y, prior=NET.prior(), num_folds=3)
+    with pytest.raises(ValueError, match="of a stacked prior"):
+        plots.plot_path(single)
+    with pytest.raises(ValueError, match="test: expected scores of the priors"):
+        plots.plot_path(found, test=wp.score(NET.bnn, found).isel(prior=[0]))

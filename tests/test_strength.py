@@ -1,0 +1,47 @@
+"""Cross-validation chooses a strength that predicts new rows, on the standard splits of UCI data.
+
+The data are not distributed with the package: they are looked for in a folder `shared/references`
+beside the checkout.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import weightprior as wp
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "shared" / "references" / "uci"
+SCALES = np.geomspace(0.03, 3.0, 9)
+FIT = partial(wp.fit_map, num_restarts=4, max_iterations=20_000)
+
+
+def split_of(name, split):
+    path = FOLDER / f"uci_{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not distributed with the package")
+    with np.load(path) as file:
+        x, y = file["X"], file["y"].ravel()
+        rows = [np.asarray(file[part][split]).astype(int) for part in ("train", "test")]
+    train = rows[0]
+    # Some columns are constant among the training rows.
+    spread = np.where(x[train].std(0) > 0, x[train].std(0), 1.0)
+    x, y = (x - x[train].mean(0)) / spread, (y - y[train].mean()) / y[train].std()
+    return [(x[part], y[part]) for part in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:fit_map. the best restart did not reach")
+@pytest.mark.parametrize("split", [0, 1])
+@pytest.mark.parametrize("name", ["boston", "concrete", "energy", "yacht"])
+def test_the_chosen_scale_predicts_about_as_well_as_the_best_in_the_grid(name, split):
+    (x, y), (x_test, y_test) = split_of(name, split)
+    bnn = wp.BNN(wp.mlp(x.shape[1], hidden=(16,)), wp.Gaussian())
+    path = wp.stack_priors({float(s): wp.normal_prior(bnn, scale=s) for s in SCALES})
+    found = wp.cross_validate(bnn, x, y, prior=path, fit=FIT, num_folds=10)
+    test = wp.score(bnn, FIT(bnn, x, y, prior=path), x_test, y_test)["elpd_i"]
+    best = test.sel(prior=test.sum("obs_id").idxmax("prior"))
+    terms = (test.sel(prior=found["best"].item()) - best).to_numpy()
+    error = np.sqrt(len(terms)) * terms.std(ddof=1)
+    assert terms.sum() >= -error
