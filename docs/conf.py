@@ -11,7 +11,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.extlinks",
-    "sphinx.ext.mathjax",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -19,7 +18,7 @@ nitpicky = False  # without other projects' inventories their types cannot be re
 
 extlinks = {"doi": ("https://doi.org/%s", "doi:%s")}
 
-myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 autosummary_generate = True

@@ -43,9 +43,23 @@ def test_lines_are_what_was_found(found):
         np.testing.assert_array_equal(x, SCALES)
         np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(numbers.lines[0].get_ydata(), found["effective_parameters"])
-    for label, name in {"best": "best", "within 1 s.e.": "one_se"}.items():
-        assert line(scores, label)[0] == [found[name].item()] * 2
+    best, one_se = found["best"].item(), found["one_se"].item()
+    if best == one_se:
+        assert line(scores, "best, and strongest within 1 s.e.")[0] == [best] * 2
+    else:
+        assert line(scores, "best")[0] == [best] * 2
+        assert line(scores, "strongest within 1 s.e.")[0] == [one_se] * 2
     assert numbers.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("one_se", SCALES[:2])
+def test_the_choice_is_marked_once_or_twice(found, one_se):
+    chosen = found.assign(best=SCALES[1], one_se=one_se)
+    axis = plots.plot_path(chosen)[0]
+    marks = [
+        line for line in axis.lines if "best" in line.get_label() or "1 s.e." in line.get_label()
+    ]
+    assert [mark.get_xdata()[0] for mark in marks] == sorted({SCALES[1], one_se}, reverse=True)
 
 
 def test_scores_on_test_rows_can_be_added(found):

@@ -107,9 +107,12 @@ def _plot_scores(axis: Any, at: np.ndarray, found: xr.Dataset, test: xr.Dataset 
 
 
 def _mark_choice(axes: Any, at: np.ndarray, labels: np.ndarray, found: xr.Dataset) -> None:
-    for name, style in (("best", "-"), ("one_se", ":")):
-        chosen = at[labels.tolist().index(found[name].item())]
-        text = {"best": "best", "one_se": "within 1 s.e."}[name]
+    best, one_se = found["best"].item(), found["one_se"].item()
+    marks = {"best": (best, "-"), "strongest within 1 s.e.": (one_se, ":")}
+    if best == one_se:
+        marks = {"best, and strongest within 1 s.e.": (best, "-")}
+    for text, (label, style) in marks.items():
         for axis in axes:
+            chosen = at[labels.tolist().index(label)]
             axis.axvline(chosen, color=_PLAIN, lw=1, ls=style, alpha=0.6, label=text)
     axes[0].legend(frameon=False, fontsize="small")
