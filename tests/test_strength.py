@@ -31,17 +31,23 @@ def split_of(name, split):
     return [(x[part], y[part]) for part in rows]
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:fit_map. the best restart did not reach")
-@pytest.mark.parametrize("split", [0, 1])
-@pytest.mark.parametrize("name", ["boston", "concrete", "energy", "yacht"])
-def test_the_chosen_scale_predicts_about_as_well_as_the_best_in_the_grid(name, split):
+def scores_of_split(name, split):
+    """Mean log density of the test rows at each scale, and the index of the scale chosen."""
     (x, y), (x_test, y_test) = split_of(name, split)
     bnn = wp.BNN(wp.mlp(x.shape[1], hidden=(16,)), wp.Gaussian())
     path = wp.stack_priors({float(s): wp.normal_prior(bnn, scale=s) for s in SCALES})
     found = wp.cross_validate(bnn, x, y, prior=path, fit=FIT, num_folds=10)
-    test = wp.score(bnn, FIT(bnn, x, y, prior=path), x_test, y_test)["elpd_i"]
-    best = test.sel(prior=test.sum("obs_id").idxmax("prior"))
-    terms = (test.sel(prior=found["best"].item()) - best).to_numpy()
-    error = np.sqrt(len(terms)) * terms.std(ddof=1)
-    assert terms.sum() >= -error
+    test = wp.score(bnn, FIT(bnn, x, y, prior=path), x_test, y_test)["elpd"] / len(y_test)
+    return test.to_numpy(), found["prior"].to_numpy().tolist().index(found["best"].item())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:fit_map. the best restart did not reach")
+@pytest.mark.parametrize("name", ["boston", "concrete", "energy", "yacht"])
+def test_the_chosen_scale_predicts_about_as_well_as_the_best_in_the_grid(name):
+    # A split has some dozens of test rows, too few to tell neighbours in the grid apart.
+    splits = [scores_of_split(name, split) for split in range(20)]
+    test = np.array([scores for scores, _ in splits])
+    chosen = np.array([scores[choice] for scores, choice in splits])
+    best = test[:, test.mean(0).argmax()]
+    assert chosen.mean() >= best.mean() - best.std(ddof=1) / np.sqrt(len(best))
