@@ -240,6 +240,8 @@ def test_scores_need_no_rows_beside_a_cross_validation():
         ({"num_folds": 2.0}, TypeError, "num_folds"),
         ({"folds": np.zeros(15)}, ValueError, "folds: expected at least two"),
         ({"folds": [0, 1]}, ValueError, "folds: expected shape"),
+        ({"folds": [None, *"abab", *"ab" * 5]}, ValueError, "got None for row 0"),
+        ({"folds": [0.0, np.nan, *range(13)]}, ValueError, "got nan for row 1"),
         ({"fit": wp.predict}, TypeError, "fit: expected a fit function"),
         ({"fit": "map"}, TypeError, "fit: expected a fit function"),
         ({"rng_key": -1}, ValueError, "rng_key"),

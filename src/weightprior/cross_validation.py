@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from weightprior import _checks
@@ -169,6 +170,12 @@ def _folds(bnn: BNN, y: np.ndarray, num_folds: int, folds: Any, key: jax.Array):
     if fold_of_row.shape != (len(y),):
         raise ValueError(
             f"folds: expected shape {(len(y),)}, the fold of every row; got {fold_of_row.shape}."
+        )
+    missing = np.flatnonzero(pd.isna(fold_of_row))
+    if missing.size:
+        raise ValueError(
+            f"folds: expected the fold of every row; got {fold_of_row[missing[0]]} for row "
+            f"{missing[0]}. Give it one, or drop the row."
         )
     labels = np.unique(fold_of_row)
     if len(labels) < 2:

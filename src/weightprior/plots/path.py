@@ -87,9 +87,10 @@ def _check(found: Any, test: Any) -> None:
     if test is None:
         return
     priors = test["prior"].to_numpy().tolist() if "prior" in test.dims else []
-    if priors != found["prior"].to_numpy().tolist():
+    expected = found["prior"].to_numpy().tolist()
+    if priors != expected:
         raise ValueError(
-            f"test: expected scores of the priors {_checks.several(found['prior'].to_numpy())}; "
+            f"test: expected scores of the priors {_checks.several(expected)}; "
             f"got {_checks.several(priors) or 'a single one'}."
         )
 
