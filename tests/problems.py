@@ -57,7 +57,9 @@ FITTERS = {
     "map": partial(wp.fit_map, num_restarts=4, tolerance=1e-8),
     "hmc": partial(wp.fit_mcmc, kernel="hmc"),
     "nuts": partial(wp.fit_mcmc, kernel="nuts"),
+    "mclmc": partial(wp.fit_mcmc, kernel="mclmc"),
 }
+EXACT_KERNELS = ("hmc", "nuts")
 
 
 def fit(method: str, problem: Problem, prior: wp.NormalPrior, **options) -> Any:

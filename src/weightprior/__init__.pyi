@@ -1,5 +1,6 @@
 from . import diagnostics as diagnostics
 from ._weights import Site as Site
+from .calibration import calibrate as calibrate
 from .compare import compare as compare
 from .cross_validation import cross_validate as cross_validate
 from .inference.map import fit_map as fit_map

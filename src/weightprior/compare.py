@@ -9,8 +9,8 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.loo import loo as psis_loo
 
-from weightprior.diagnostics.convergence import convergence
 from weightprior.draws import check_cross_validation, check_fit, draws_of, lengths, priors_of
+from weightprior.mixing import judge, watched_inputs
 from weightprior.model import BNN
 from weightprior.results import split
 from weightprior.score import log_mean, score
@@ -62,7 +62,8 @@ def compare(
           the training inputs; `divergences`;
         - `norm` of the weights and biases and their `distance` from the prior's centre (Euclidean,
           mean over draws; a flat prior has no centre); `seconds`, of the whole fit;
-        - `note`: why a cell is blank, or what to beware of.
+        - `note`: why a cell is blank, or what to beware of; of chains that have not converged
+          `diagnostics.convergence` says what to do.
 
     Raises
     ------
@@ -150,10 +151,14 @@ def _row_of_cross_validation(bnn: BNN, found: xr.Dataset) -> dict[str, Any]:
 
 
 def _row(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> dict[str, Any]:
-    train = log_mean(fit["log_likelihood"]["y"].to_numpy()).mean()
+    notes: list[str] = []
+    train = np.nan
+    if "log_likelihood" in fit.children:
+        train = log_mean(fit["log_likelihood"]["y"].to_numpy()).mean()
+    else:
+        notes.append("no train, gap or LOO: fitted with log_likelihood=False")
     constants = fit["constant_data"].dataset
     row = {"method": fit.attrs["method"], **_prior_in_words(bnn, constants), "train": train}
-    notes: list[str] = []
     if x is not None:
         row |= _held_out(score(bnn, fit, x, y), train, notes)
     [weights], [prior] = draws_of(bnn, fit), priors_of(bnn, fit)
@@ -198,6 +203,8 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
     if fit.attrs["method"] == "map":
         notes.append("no LOO, R-hat or ESS: a MAP is one point, without draws")
         return blank
+    if "log_likelihood" not in fit.children:
+        return blank
     if "row_weights" in fit["constant_data"]:
         notes.append("no LOO: rows were weighted")
         return blank
@@ -216,19 +223,17 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
 
 
 def _sampling(bnn: BNN, fit: xr.DataTree, notes: list[str]) -> dict[str, Any]:
-    """Convergence of the outputs, and divergences."""
-    stats = fit["sample_stats"].dataset
+    """Convergence of the outputs, and divergences; what is the matter goes to the notes."""
     if fit.attrs["method"] == "map":
+        stats = fit["sample_stats"].dataset
         if not bool(stats["converged"].all()):
             notes.append(f"not converged (gradient {float(stats['gradient_norm'].max()):.1g})")
         return {"rhat": np.nan, "ess": np.nan, "divergences": pd.NA}
-    x = fit["constant_data"]["x"].to_numpy()
-    chosen = np.unique(np.linspace(0, len(x) - 1, _NUM_INPUTS).round().astype(int))
-    found = convergence(bnn, fit, x[chosen])
-    divergences = int(stats["diverging"].sum())
-    rhat, ess = float(found["rhat"].max()), float(found["ess_bulk"].min())
-    if not rhat <= 1.01:
-        notes.append("chains disagree: draw more" if rhat > 1.01 else "R-hat needs two chains")
-    if divergences:
-        notes.append("diverging transitions")
-    return {"rhat": rhat, "ess": ess, "divergences": divergences}
+    [judged] = judge(bnn, fit, watched_inputs(fit, _NUM_INPUTS))
+    notes.extend(judged.findings)
+    divergences = judged.numbers.get("divergences")
+    return {
+        "rhat": float(judged.numbers["rhat"].max()),
+        "ess": float(judged.numbers["ess_bulk"].min()),
+        "divergences": pd.NA if divergences is None else int(divergences.sum()),
+    }

@@ -19,6 +19,7 @@ from weightprior.draws import (
     draws_of,
     lay_out,
     lengths,
+    log_likelihood_of,
     prior_arrays,
     prior_dims,
 )
@@ -214,7 +215,7 @@ class _Fit(NamedTuple):
 
 
 def _fits_of(bnn: BNN, tree: xr.DataTree, row_weights: np.ndarray) -> list[_Fit]:
-    terms = tree["log_likelihood"]["y"].transpose("prior", *SAMPLE_DIMS, "obs_id").to_numpy()
+    terms = log_likelihood_of(tree).transpose("prior", *SAMPLE_DIMS, "obs_id").to_numpy()
     stats = tree["sample_stats"].dataset
     trouble = {}
     if "converged" in stats:

@@ -133,7 +133,8 @@ class _Scaled(Likelihood):
             return {}
         return {"noise": jnp.exp(weights["log_noise"])}
 
-    def _scale(self, location: jax.Array, weights: Weights) -> jax.Array:
+    def noise_of(self, location: jax.Array, weights: Weights) -> jax.Array:
+        """Scale of every target around its location, of that shape."""
         known = getattr(self, self._scale_field)
         noise = self.derived(weights)["noise"] if known is None else known
         noise = jnp.asarray(noise, location.dtype)
@@ -141,7 +142,7 @@ class _Scaled(Likelihood):
 
     def information_root(self, output, weights):
         # The information about a location is a constant over the squared scale.
-        scale = self._scale(output[None, :], weights)[0]
+        scale = self.noise_of(output[None, :], weights)[0]
         return jnp.diag(jnp.sqrt(jnp.asarray(self._information[0], output.dtype)) / scale)
 
     def noise_information(self):
@@ -178,7 +179,7 @@ class Gaussian(_Scaled):
 
     def distribution(self, output, weights):
         location = _per_target(output)
-        return dist.Normal(location, self._scale(location, weights))
+        return dist.Normal(location, self.noise_of(location, weights))
 
     @property
     def _information(self):
@@ -209,7 +210,7 @@ class StudentT(_Scaled):
     def distribution(self, output, weights):
         location = _per_target(output)
         df = jnp.full_like(location, self.df)
-        return dist.StudentT(df, location, self._scale(location, weights))
+        return dist.StudentT(df, location, self.noise_of(location, weights))
 
     @property
     def _information(self):

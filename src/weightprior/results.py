@@ -28,16 +28,26 @@ from weightprior.draws import (
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior
 
-__all__ = ["Draws", "build", "build_prior", "split", "validate"]
+__all__ = ["ChainState", "Draws", "build", "build_prior", "split", "validate"]
 
-_GROUPS = (
-    "posterior",
-    "sample_stats",
-    "log_likelihood",
-    "log_prior",
-    "observed_data",
-    "constant_data",
-)
+_GROUPS = ("posterior", "sample_stats", "log_prior", "observed_data", "constant_data")
+
+
+@dataclass(frozen=True)
+class ChainState:
+    """What Markov chains need to go on, and what decides what they draw.
+
+    Attributes
+    ----------
+    chains : list of dict of str to array
+        Per part of the prior, what the chains hold, with one axis, chain, in front.
+    run, parts : dict, list of dict
+        What decides the draws of all parts, and of each; stored as JSON.
+    """
+
+    chains: list[dict[str, np.ndarray]]
+    run: dict[str, Any]
+    parts: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,11 +63,14 @@ class Draws:
     groups : dict of str to list of dict, optional
         Further groups, such as the restarts of a MAP, whose arrays have one axis in front, named
         like the group in the singular.
+    chain_state : ChainState, optional
+        What the draws can be extended from.
     """
 
     weights: list[dict[str, np.ndarray]]
     stats: list[dict[str, np.ndarray]]
     groups: dict[str, list[dict[str, np.ndarray]]] = field(default_factory=dict)
+    chain_state: ChainState | None = None
 
 
 def build(
@@ -72,6 +85,7 @@ def build(
     seconds: float,
     options: Mapping[str, Any],
     row_weights: Any = None,
+    log_likelihood: bool = True,
 ) -> xr.DataTree:
     """Lay out a fit as a DataTree.
 
@@ -92,6 +106,8 @@ def build(
         The method's options, stored as JSON.
     row_weights : array of shape (rows,) or (priors, rows), optional
         How often each row counted.
+    log_likelihood : bool
+        Whether to store that of every row under every draw.
     """
     inputs, targets = bnn.check_data(x, y)
     coords = _coords(bnn, x, prior)
@@ -99,8 +115,9 @@ def build(
     dims |= {"noise": ("output",), "y": ("obs_id",)}
     counts = np.ones(len(inputs)) if row_weights is None else np.asarray(row_weights, float)
     parts = prior.parts()
+    of_draw = _densities_of_draw if log_likelihood else _joint_of_draw
     densities = [
-        evaluate(_densities_of_draw, bnn, double(weights), inputs, targets, part, part_counts)
+        evaluate(of_draw, bnn, double(weights), inputs, targets, part, part_counts)
         for weights, part, part_counts in zip(
             draws.weights, parts, np.broadcast_to(counts, (len(parts), len(inputs))), strict=True
         )
@@ -115,16 +132,20 @@ def build(
     groups = {
         "posterior": along_draws(merged(draws.weights, "derived")),
         "sample_stats": along_draws(merged(draws.stats, "lp")),
-        "log_likelihood": along_draws([d["log_likelihood"] for d in densities]),
         "log_prior": along_draws([d["log_prior"] for d in densities]),
     }
+    if log_likelihood:
+        groups["log_likelihood"] = along_draws([d["log_likelihood"] for d in densities])
     for group, pieces in draws.groups.items():
         groups[group] = lay_out(pieces, (group.removesuffix("s"),), dims, coords)
-    groups["observed_data"] = _observed(targets)
+    observed = {"y": ("obs_id", "output")[: targets.ndim]}
+    groups["observed_data"] = lay_out([{"y": targets}], (), observed, {})
     groups["constant_data"] = _constants(bnn, inputs, prior, coords)
     if row_weights is not None:
         names = ("prior", "obs_id")[-counts.ndim :]
         groups["constant_data"]["row_weights"] = (names, counts)
+    if draws.chain_state is not None:
+        groups["chain_state"] = _chain_state(draws.chain_state, coords)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = {
         "method": method,
@@ -155,23 +176,34 @@ def build_prior(
     return tree
 
 
-def _densities_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
+def _joint_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
     return {
         "lp": {"lp": bnn.log_joint(weights, x, y, prior, row_weights)},
         "log_prior": bnn.log_prior_by_site(weights, prior),
-        "log_likelihood": {"y": bnn.pointwise_log_likelihood(weights, x, y)},
         "derived": bnn.likelihood.derived(weights),
     }
+
+
+def _densities_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
+    terms = {"y": bnn.pointwise_log_likelihood(weights, x, y)}
+    joint = _joint_of_draw(bnn, weights, x, y, prior, row_weights)
+    return {"log_likelihood": terms, **joint}
+
+
+def _chain_state(state: ChainState, coords) -> xr.Dataset:
+    first = state.chains[0].items()
+    dims = {name: tuple(f"{name}_dim_{i}" for i in range(a.ndim - 1)) for name, a in first}
+    arrays = lay_out(state.chains, ("chain",), dims, coords)
+    arrays = arrays.drop_vars([dim for names in dims.values() for dim in names])
+    # By part, so that a part taken out of a stacked fit is what the fit of it alone would be.
+    texts = lay_out([{"part": json.dumps(part)} for part in state.parts], (), {}, coords)
+    return xr.merge([arrays, texts]).assign_attrs(run=json.dumps(state.run))
 
 
 def _coords(bnn: BNN, x: Any, prior: NormalPrior) -> dict[str, Any]:
     """Coordinates that are not simply counted."""
     coords: dict[str, Any] = {"feature": list(_checks.column_names(x) or bnn.network.feature_names)}
     return coords if prior.labels is None else coords | {"prior": list(prior.labels)}
-
-
-def _observed(y: np.ndarray) -> xr.Dataset:
-    return lay_out([{"y": y}], (), {"y": ("obs_id", "output")[: y.ndim]}, {})
 
 
 def _constants(bnn: BNN, x: np.ndarray, prior: NormalPrior, coords) -> xr.Dataset:
@@ -202,7 +234,7 @@ def validate(fit: xr.DataTree) -> None:
     Raises
     ------
     ValueError
-        Naming the group or the variable.
+        Naming the group (of which `log_likelihood` may be missing) or the variable.
     """
     missing = [group for group in _GROUPS if group not in fit.children]
     if missing:
@@ -210,7 +242,7 @@ def validate(fit: xr.DataTree) -> None:
             f"fit: expected the groups {_checks.several(_GROUPS)}; got none of the name "
             f"{_checks.several(missing)}."
         )
-    for group in _GROUPS:
+    for group in [name for name in (*_GROUPS, "log_likelihood") if name in fit.children]:
         for name, values in fit[group].dataset.data_vars.items():
             array = values.to_numpy()
             flat = str(name).startswith("prior_scale.") & np.isposinf(array)

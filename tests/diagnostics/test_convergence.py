@@ -1,5 +1,6 @@
 """Convergence of the network's outputs, by ArviZ's functions on outputs computed by numpy."""
 
+import arviz as az
 import numpy as np
 import pytest
 import xarray as xr
@@ -43,11 +44,29 @@ def test_it_is_that_of_the_outputs(name):
         np.testing.assert_allclose(found[variable], expected, **ROUNDING)
 
 
+def test_it_is_that_of_the_log_density():
+    fit = fitted("hmc")
+    found = wp.diagnostics.convergence(REGRESSION, fit, FRAME)
+    for variable, expected in arviz(fit["sample_stats"]["lp"].to_numpy()).items():
+        assert found[f"{variable}_lp"].dims == ()
+        np.testing.assert_allclose(found[f"{variable}_lp"], expected, **ROUNDING)
+
+
+def test_what_the_sampler_says_of_every_chain():
+    fit = fitted("hmc")
+    found = wp.diagnostics.convergence(REGRESSION, fit, FRAME)
+    assert {found[name].dims for name in ("separation", "divergences", "bfmi")} == {("chain",)}
+    xr.testing.assert_equal(found["divergences"], fit["sample_stats"]["diverging"].sum("draw"))
+    np.testing.assert_allclose(found["bfmi"], az.bfmi(fit)["energy"], rtol=1e-5)  # single precision
+
+
 def test_independent_draws_have_converged():
     given = case("gaussian")
     found = wp.diagnostics.convergence(given.bnn, given.fit, given.x)
     assert found["rhat"].max() < 1.05
     assert found["ess_bulk"].min() > 0.5 * fits.NUM_CHAINS * fits.NUM_DRAWS
+    assert found["converged"]
+    assert found["verdict"].item().startswith("Converged: R-hat at most 1.0")
 
 
 def test_a_real_fit_has_converged():
@@ -58,7 +77,11 @@ def test_a_chain_elsewhere_is_seen():
     weights = case("gaussian").weights
     bias = weights["output.bias"].copy()
     bias[0] += 10 * bias.std()
-    assert convergence("gaussian", weights | {"output.bias": bias})["rhat"].min() > 1.5
+    found = convergence("gaussian", weights | {"output.bias": bias})
+    assert found["rhat"].min() > 1.5
+    assert found["separation"].to_numpy().argmax() == 0
+    assert not found["converged"]
+    assert "chain 0 stays away from the others" in found["verdict"].item()
 
 
 def test_units_in_another_order_in_every_chain_change_nothing():
@@ -81,6 +104,8 @@ def test_every_prior_by_itself():
     fit = fitted("hmc", "strings")
     found = wp.diagnostics.convergence(REGRESSION, fit, FRAME)
     assert {*found["rhat"].dims} == {"prior", "obs_id", "output"}
+    assert {*found["bfmi"].dims} == {"prior", "chain"}
+    assert found["verdict"].dims == found["converged"].dims == ("prior",)
     for label, part in wp.split(fit).items():
         own = wp.diagnostics.convergence(REGRESSION, part, FRAME)
         xr.testing.assert_identical(found.sel(prior=label, drop=True), own)
@@ -88,7 +113,10 @@ def test_every_prior_by_itself():
 
 def test_one_point_tells_nothing():
     found = wp.diagnostics.convergence(REGRESSION, fitted("map"), FRAME)
-    assert all(bool(v.isnull().all()) for v in found.data_vars.values())
+    assert found["verdict"].item() == "Not judged: a MAP is one point, without chains."
+    assert not found["converged"]
+    numbers = found.drop_vars(["verdict", "converged"])
+    assert all(bool(v.isnull().all()) for v in numbers.data_vars.values())
 
 
 def test_a_fit_of_another_model_raises():

@@ -16,8 +16,9 @@ from weightprior.inference import _batch
 HALF_THE_DIGITS = {"rtol": 0, "atol": np.sqrt(np.finfo(np.float64).eps)}
 _brief = {"num_samples": 100, "target_accept_prob": 0.95}
 _short = {"num_samples": 40, "num_chains": 3}
-BRIEF = {"map": {}, "hmc": _brief | {"num_warmup": 5}, "nuts": _brief | {"num_warmup": 10}}
-SHORT = {"map": {}, "hmc": _short, "nuts": _short}
+_warmups = {"hmc": 5, "nuts": 10, "mclmc": 5}
+BRIEF = {"map": {}} | {name: _brief | {"num_warmup": n} for name, n in _warmups.items()}
+SHORT = {"map": {}} | dict.fromkeys(_warmups, _short)
 PRIORS = {
     "narrow": NET.prior(scale=0.3),
     "moved": NET.prior(loc=0.4, scale={"weight": 0.8, "bias": 0.5}),

@@ -13,7 +13,7 @@ import weightprior as wp
 from assertions import assert_estimate, assert_mean, assert_sd
 from problems import CENTRE, LINEAR, LINEAR_PRIORS, NET, Problem, exact, fit, linear_fit
 from weightprior.inference import _chains
-from weightprior.inference.mcmc import _starts
+from weightprior.inference._starts import starts_of_chains
 
 KERNELS = ("hmc", "nuts")
 BRIEF = {"num_samples": 40, "num_chains": 2}
@@ -129,7 +129,7 @@ def test_without_warm_up_no_step_size_changes(kernel):
 def test_divergences_are_counted_and_said():
     # A step that all but no proposal survives is above the limit of stability.
     untuned = {"num_warmup": 0, "target_accept_prob": 0.01, "num_samples": 100}
-    with pytest.warns(UserWarning, match="diverged.*Raise target_accept_prob") as caught:
+    with pytest.warns(UserWarning, match="diverged.*raise target_accept_prob") as caught:
         found = wp.fit_mcmc(*LINEAR, prior=LINEAR.prior(scale=10.0), **untuned)
     count = int(found["sample_stats"]["diverging"].sum())
     assert count > 0
@@ -146,7 +146,7 @@ def map_fit():
 
 
 def test_chains_start_at_the_best_restarts_of_a_map():
-    starts = _starts(NET.bnn, map_fit(), NET.prior(), 3)
+    starts = starts_of_chains(NET.bnn, map_fit(), NET.prior(), 3)
     for name in NET.bnn.sites:
         found = np.stack([start[name] for start in starts])
         np.testing.assert_array_equal(found, map_fit()["restarts"][name][:3])
@@ -158,7 +158,7 @@ def earlier_fit():
 
 
 def test_chains_start_where_those_of_another_fit_ended():
-    starts = _starts(NET.bnn, earlier_fit(), NET.prior(), 2)
+    starts = starts_of_chains(NET.bnn, earlier_fit(), NET.prior(), 2)
     for name in NET.bnn.sites:
         found = np.stack([start[name] for start in starts])
         np.testing.assert_array_equal(found, earlier_fit()["posterior"][name][:, -1])
@@ -167,7 +167,7 @@ def test_chains_start_where_those_of_another_fit_ended():
 def test_every_part_of_a_stacked_prior_has_starts_of_its_own():
     stack = wp.stack_priors({0.5: NET.prior(scale=0.5), 2.0: NET.prior(scale=2.0)})
     both = fit("map", NET, stack, num_restarts=2)
-    own, shared = (_starts(NET.bnn, init, stack, 2) for init in (both, map_fit()))
+    own, shared = (starts_of_chains(NET.bnn, init, stack, 2) for init in (both, map_fit()))
     for name in NET.bnn.sites:
         expected = both["restarts"][name].transpose("prior", "restart", ...).to_numpy()
         found = np.stack([start[name] for start in own])

@@ -2,20 +2,26 @@
 
 from typing import Any
 
+import numpy as np
 import xarray as xr
-from arviz_stats.sampling_diagnostics import ess, rhat
 
-from weightprior.draws import SAMPLE_DIMS, draws_of, evaluate, lay_out, new_inputs
+from weightprior.draws import check_fit, lay_out, new_inputs
+from weightprior.mixing import judge
 from weightprior.model import BNN
 
 __all__ = ["convergence"]
 
+_DIMS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("rhat", "ess_bulk", "ess_tail"), ("obs_id", "output")),
+    **dict.fromkeys(("separation", "divergences", "bfmi"), ("chain",)),
+}
+
 
 def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
-    """R-hat and effective sample sizes of the network's outputs.
+    """Whether chains have converged, by the network's outputs, and what to do where they have not.
 
     Units of a hidden layer can be exchanged without changing the function, so R-hat of single
-    weights says nothing; that of the outputs does.
+    weights says nothing; that of the outputs, and of the log density, does.
 
     Parameters
     ----------
@@ -24,19 +30,45 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     fit : DataTree
         A fit with chains and draws.
     x : array or data frame of shape (rows, features)
-        Inputs to watch the outputs at.
+        Inputs to watch the outputs at; some twenty are enough.
 
     Returns
     -------
     Dataset
-        `rhat` (rank-normalised, split), `ess_bulk` and `ess_tail` (of the 5 % and 95 % quantiles,
-        the smaller), dims obs_id, output (and prior); NaN where there are too few chains or draws
-        to tell.
+        For every prior, where there are several (dim prior):
+
+        - `verdict`: a sentence that says what is the matter and what to do; `converged`: whether
+          nothing is. False, with the reason in the verdict, where that cannot be judged: with one
+          chain or too few draws, and where a method has no chains;
+        - `rhat` (rank-normalised, split), `ess_bulk` and `ess_tail` (of the 5 % and 95 %
+          quantiles, the smaller), dims obs_id, output; `rhat_lp`, `ess_bulk_lp` and `ess_tail_lp`
+          of the log density;
+        - `separation`, dim chain: how far the mean of a chain lies from that of the other chains,
+          in posterior standard deviations pooled within chains, at the output or log density where
+          it is farthest;
+        - where the method has them, dim chain: `divergences` and `bfmi`, the Bayesian fraction of
+          missing information (too favourable where chains were thinned).
+
+        NaN where there are too few chains (two) or draws (four) to tell.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where the fit is another model's, or `x` is not what it was fitted to.
+
+    Notes
+    -----
+    Chains have converged where R-hat is at most 1.01, the effective draws are at least 100 per
+    chain, no transition diverged, and BFMI is at least 0.3. A chain is said to stay away from the
+    others where Monte-Carlo error does not explain its separation.
 
     References
     ----------
     A. Vehtari et al., Rank-normalization, folding, and localization: an improved R-hat, Bayesian
     Analysis 16, 2021. :doi:`10.1214/20-BA1221`
+
+    M. Betancourt, Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo,
+    2016. :doi:`10.48550/arXiv.1604.00695`
 
     Examples
     --------
@@ -45,23 +77,14 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     >>> bnn = wp.BNN(wp.mlp(1, hidden=(3,)), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_mcmc(bnn, x, np.sin(3 * x[:, 0]), prior=wp.normal_prior(bnn, scale=0.5))
-    >>> bool(wp.diagnostics.convergence(bnn, fit, x)["rhat"].max() < 1.05)
-    True
+    >>> found = wp.diagnostics.convergence(bnn, fit, x)
+    >>> found["verdict"].item()
+    'Converged: R-hat at most 1.00..., at least ... effective draws.'
     """
-    parts = draws_of(bnn, fit)
-    inputs = new_inputs(bnn, fit, x)
-    pieces = [{"outputs": evaluate(_outputs_of_draw, bnn, w, inputs)} for w in parts]
-    dims = {"outputs": ("obs_id", "output")}
-    outputs = lay_out(pieces, SAMPLE_DIMS, dims, dict(fit["posterior"].coords))
-    return xr.Dataset(
-        {
-            "rhat": rhat(outputs)["outputs"],
-            "ess_bulk": ess(outputs, method="bulk")["outputs"],
-            # ArviZ's own tails begin where its setting for plotted intervals puts them.
-            "ess_tail": ess(outputs, method="tail", prob=(0.05, 0.95))["outputs"],
-        }
-    )
-
-
-def _outputs_of_draw(bnn: BNN, weights: Any, x: Any) -> Any:
-    return bnn.network.apply(weights, x)
+    check_fit(bnn, fit)
+    judged = judge(bnn, fit, new_inputs(bnn, fit, x))
+    pieces = [
+        part.numbers | {"verdict": np.array(part.verdict), "converged": np.array(part.converged)}
+        for part in judged
+    ]
+    return lay_out(pieces, (), _DIMS, dict(fit["posterior"].coords))

@@ -5,7 +5,8 @@ were cut.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -14,10 +15,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from weightprior.inference import _batch
+from weightprior.inference._marginal import Marginal, output_sites
 from weightprior.inference._optimise import minimise
+from weightprior.inference._run import Run, pack, unpack
 from weightprior.inference._standardised import Standardised
 
-__all__ = ["Kernel", "Plan", "begin", "sample"]
+__all__ = ["Kernel", "Plan", "begin", "resume", "sample"]
 
 # Draws that one call of the compiled program can hold, and how long a call should take: long
 # enough to cost nothing, short enough to show progress and to answer an interrupt.
@@ -30,14 +33,25 @@ _ONE = np.int32(1)
 
 
 class Kernel(Protocol):
-    """A hashable object that begins a chain at a position and moves it once."""
+    """A hashable object that begins a chain at a position and moves it once.
+
+    Attributes
+    ----------
+    exact : bool
+        Whether its draws converge to the posterior.
+    marginal : bool
+        Whether it moves along the density with the output layer integrated out, where that can be.
+    """
+
+    exact: bool
+    marginal: bool
 
     def init(self, key, position, log_density, options) -> Any:
         """State of a chain that has not moved yet."""
         ...
 
     def step(self, key, state, log_density, options, iteration) -> tuple[Any, dict[str, jax.Array]]:
-        """New state, and `acceptance_rate diverging energy n_steps step_size` of the move."""
+        """New state, and statistics of the move: `diverging n_steps step_size` and its own."""
         ...
 
     def position(self, state) -> jax.Array:
@@ -90,53 +104,113 @@ def begin(
     return _batch.run(task, kernel, shared, items)
 
 
+def resume(
+    kernel: Kernel, shared: Any, parts: Sequence[Any], key: jax.Array, run: Run
+) -> list[Any]:
+    """Chains that stand where those of a run stood; `key` is any of the run's random keys."""
+    zeros = {name: np.zeros(site.shape, np.float32) for name, site in shared[0].sites.items()}
+    like = jax.eval_shape(partial(_begin_at_weights, kernel), shared, (parts[0], key, zeros))
+    return [unpack(like, arrays, jax.random.key_impl(key)) for arrays in run.chains]
+
+
 def sample(
-    kernel: Kernel, shared: Any, parts: Sequence[Any], chains: list[Any], plan: Plan, bar: tqdm
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Run all chains through warm-up and sampling.
+    kernel: Kernel,
+    shared: Any,
+    parts: Sequence[Any],
+    chains: list[Any],
+    run: Run,
+    plan: Plan,
+    bar: tqdm,
+    keep: Callable[[Run], Any],
+) -> Run:
+    """Take all chains through what is left of warm-up and sampling.
+
+    Parameters
+    ----------
+    kernel, shared, parts, chains
+        As for `begin`, and what it returned.
+    run : Run
+        How far they have come.
+    plan : Plan
+        How far they are to go.
+    bar : tqdm
+        Counts iterations.
+    keep : callable
+        Called with the run after every chunk.
 
     Returns
     -------
-    weights, stats : dict of str to array
-        Axes in front: chains (of all priors, in the order given) and draws.
+    Run
+        Complete, or what there was before an interrupt; the chunk that it fell into is dropped.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where it came before the first draw.
     """
-    bar.set_description("fit_mcmc compiling")
-    _batch.run(_advance, kernel, (*shared, _ONE), _items(parts, chains, 0))  # waits for it
-    bar.reset()  # so that its rate is that of the chains
-    phases = (("warm-up", 1, plan.num_warmup), ("sampling", plan.thinning, plan.num_samples))
-    pieces = []
-    for phase, thinning, total in phases:
-        bar.set_description(f"fit_mcmc {phase}")
-        done, rate = 0, 1.0 / _CHUNK_SECONDS
-        while done < total:
-            size = int(np.clip(rate * _CHUNK_SECONDS, 1, min(_CHUNK, total - done)))
+    try:
+        bar.set_description("fit_mcmc compiling")
+        _batch.run(_advance, kernel, (*shared, _ONE), _items(parts, chains, 0))  # waits for it
+        bar.reset()  # so that its rate is that of the chains
+        bar.initial = bar.n = bar.last_print_n = run.iteration
+        rate = 1.0 / _CHUNK_SECONDS
+        while (chunk := _next(plan, run)) is not None:
+            bar.set_description(f"fit_mcmc {chunk.phase}")
+            size = int(np.clip(rate * _CHUNK_SECONDS / chunk.thinning, 1, min(_CHUNK, chunk.left)))
             clock = time.perf_counter()
             items = _items(parts, chains, size)
-            ended = _batch.run(_advance, kernel, (*shared, np.int32(thinning)), items)
-            rate = size / (time.perf_counter() - clock)
+            ended = _batch.run(_advance, kernel, (*shared, np.int32(chunk.thinning)), items)
+            rate = size * chunk.thinning / (time.perf_counter() - clock)
             chains = [chain for chain, *_ in ended]
-            piece = [jax.tree.map(lambda a, n=size: a[:n], kept) for _, *kept in ended]
-            if phase == "sampling":
-                pieces.append(jax.tree.map(lambda *a: np.stack(a), *piece))
-            done += size
-            _report(bar, size * thinning, piece, pieces)
-    return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pieces)
+            piece = _joined([kept for _, *kept in ended], size)
+            moved = run._replace(chains=[pack(chain) for chain in chains])
+            # At once, so that an interrupt finds the one or the other.
+            run = moved.with_draws(piece) if chunk.phase == "sampling" else moved
+            keep(run)
+            _report(bar, run, piece[1])
+    except KeyboardInterrupt:
+        if not run.pieces:
+            raise
+    return run
+
+
+class _Chunk(NamedTuple):
+    """What comes next: draws of so many iterations each, and how many are left."""
+
+    phase: str
+    thinning: int
+    left: int
+
+
+def _next(plan: Plan, run: Run) -> _Chunk | None:
+    warmup, draws = plan.num_warmup - run.iteration, plan.num_samples - run.num_draws
+    if warmup > 0:
+        return _Chunk("warm-up", 1, warmup)
+    return _Chunk("sampling", plan.thinning, draws) if draws > 0 else None
+
+
+def _joined(kept: list[Any], size: int) -> Any:
+    """Draws of all chains, without what stands behind them in a chunk."""
+    return jax.tree.map(lambda *a: np.stack([chain[:size] for chain in a]), *map(tuple, kept))
 
 
 def _items(parts: Sequence[Any], chains: list[Any], size: int) -> list[Any]:
     return [(part, chain, np.int32(size)) for part, chain in zip(parts, chains, strict=True)]
 
 
-def _report(bar: tqdm, iterations: int, latest: list[Any], pieces: list[Any]) -> None:
-    acceptance = np.mean([stats["acceptance_rate"].mean() for _, stats in latest])
-    divergences = sum(int(stats["diverging"].sum()) for _, stats in pieces)
-    bar.set_postfix_str(f"acceptance {acceptance:.2f}, divergences {divergences}", refresh=False)
-    bar.update(iterations)
+def _report(bar: tqdm, run: Run, latest: dict[str, np.ndarray]) -> None:
+    told = [f"divergences {run.num_divergences}"]
+    if "acceptance_rate" in latest:
+        told.insert(0, f"acceptance {latest['acceptance_rate'].mean():.2f}")
+    bar.set_postfix_str(", ".join(told), refresh=False)
+    bar.update(run.iteration - bar.n)
 
 
 def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
     part, key = item
-    space = _space(shared, part)
+    # All weights, whatever the kernel moves through: the plainest density compiles soonest.
+    bnn, x, y, _ = shared
+    space = Standardised(bnn, x, y, part, jnp.result_type(float))
     key_draw, key_chain = jax.random.split(key)
     start = space.draw(key_draw)
     # The noise stays where it was drawn: fitting it together with the weights leads to the edge
@@ -148,17 +222,17 @@ def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
         _START_TOLERANCE,
         _START_ITERATIONS,
     )
-    return _begin(kernel, shared, space, key_chain, near.position)
+    return _begin(kernel, shared, part, key_chain, space.weights(near.position))
 
 
 def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
     part, key, weights = item
-    space = _space(shared, part)
+    return _begin(kernel, shared, part, jax.random.split(key)[1], weights)
+
+
+def _begin(kernel: Kernel, shared: Any, part: Any, key, weights) -> _Chain:
+    space = _space(kernel, shared, part)
     position = space.position(jax.tree.map(lambda a: jnp.asarray(a, space.dtype), weights))
-    return _begin(kernel, shared, space, jax.random.split(key)[1], position)
-
-
-def _begin(kernel: Kernel, shared: Any, space: Standardised, key, position) -> _Chain:
     key_init, key_chain = jax.random.split(key)
     state = kernel.init(key_init, position, space.log_density, shared[3])
     return _Chain(key_chain, jnp.zeros((), jnp.int32), state)
@@ -168,7 +242,7 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
     """Move a chain by `size` draws, at most a chunk; what stands behind them is not filled."""
     *shared, thinning = shared
     part, chain, size = item
-    space = _space(shared, part)
+    space = _space(kernel, shared, part)
 
     def iterate(_, carry):
         iteration, state, merged = carry
@@ -176,43 +250,44 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
         state, stats = kernel.step(step_key, state, space.log_density, shared[3], iteration)
         return iteration + 1, state, _merge(merged, stats, thinning)
 
+    move = partial(kernel.step, log_density=space.log_density, options=shared[3])
+    _, stats_like = jax.eval_shape(move, chain.key, chain.state, iteration=chain.iteration)
+
     def draw(i, carry):
-        iteration, state, positions, kept = carry
-        empty = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), kept)
+        iteration, state, *kept = carry
+        empty = {name: jnp.zeros(like.shape, like.dtype) for name, like in stats_like.items()}
         iteration, state, stats = jax.lax.fori_loop(0, thinning, iterate, (iteration, state, empty))
-        positions = positions.at[i].set(kernel.position(state))
-        kept = jax.tree.map(lambda a, v: a.at[i].set(v), kept, stats)
-        return iteration, state, positions, kept
+        # Of the iteration, too, but of another branch than its moves.
+        key = jax.random.fold_in(jax.random.fold_in(chain.key, iteration), 1)
+        weights = space.complete(key, kernel.position(state))
+        kept = jax.tree.map(lambda a, v: a.at[i].set(v), kept, [weights, stats])
+        return iteration, state, *kept
 
-    positions = jnp.zeros((_CHUNK, space.size), space.dtype)
-    first = (chain.iteration, chain.state, positions, _no_stats(space.dtype))
-    iteration, state, positions, kept = jax.lax.fori_loop(0, size, draw, first)
-    return _Chain(chain.key, iteration, state), jax.vmap(space.weights)(positions), kept
+    sites = space.bnn.sites.items()
+    weights = {name: jnp.zeros((_CHUNK, *site.shape), space.dtype) for name, site in sites}
+    stats = {n: jnp.zeros((_CHUNK, *like.shape), like.dtype) for n, like in stats_like.items()}
+    first = (chain.iteration, chain.state, weights, stats)
+    iteration, state, *kept = jax.lax.fori_loop(0, size, draw, first)
+    return _Chain(chain.key, iteration, state), *kept
 
 
-def _space(shared: Any, part: Any) -> Standardised:
+def _space(kernel: Kernel, shared: Any, part: Any) -> Standardised:
     bnn, x, y, _ = shared
-    return Standardised(bnn, x, y, part, jnp.result_type(float))
-
-
-def _no_stats(dtype: Any) -> dict[str, jax.Array]:
-    kinds = {
-        "acceptance_rate": dtype,
-        "diverging": bool,
-        "energy": dtype,
-        "n_steps": jnp.int32,
-        "step_size": dtype,
-    }
-    return {name: jnp.zeros(_CHUNK, kind) for name, kind in kinds.items()}
+    dtype = jnp.result_type(float)
+    integrated = output_sites(bnn) if kernel.marginal else ()
+    if integrated:
+        return Marginal(bnn, x, y, part, dtype, integrated)
+    return Standardised(bnn, x, y, part, dtype)
 
 
 def _merge(merged: dict, stats: dict, thinning) -> dict:
     """Statistics of all the moves behind one kept draw."""
-    rate = merged["acceptance_rate"]
-    return {
-        "acceptance_rate": rate + stats["acceptance_rate"] / jnp.asarray(thinning, rate.dtype),
-        "diverging": merged["diverging"] | stats["diverging"],
-        "energy": stats["energy"],
-        "n_steps": merged["n_steps"] + stats["n_steps"].astype(jnp.int32),
-        "step_size": stats["step_size"],
-    }
+    with_all = {"diverging": jnp.logical_or, "n_steps": jnp.add}
+    means = {"acceptance_rate", "energy_variance"}
+
+    def merge(name: str, value: jax.Array) -> jax.Array:
+        if name in means:
+            return merged[name] + value / jnp.asarray(thinning, value.dtype)
+        return with_all[name](merged[name], value) if name in with_all else value
+
+    return {name: merge(name, value) for name, value in stats.items()}

@@ -13,6 +13,10 @@ __all__ = ["NUTS"]
 class NUTS:
     """The kernel. NumPyro plans its warm-up ahead, so its length is compiled in."""
 
+    exact = True
+    # The reference: it moves through all weights.
+    marginal = False
+
     num_warmup: int
 
     def init(self, key: jax.Array, position: jax.Array, log_density, options: Any) -> HMCState:

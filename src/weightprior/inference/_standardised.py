@@ -4,6 +4,7 @@ Weights are counted from the prior's centre in units of its scale, so that every
 one whatever the prior, and a start is a standard normal vector.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -56,25 +57,40 @@ class Standardised:
         A single prior, and how often each row counts.
     dtype : dtype
         Precision of the computation.
+    names : sequence of str, optional
+        Sites that a position holds; all by default.
     """
 
-    def __init__(self, bnn: BNN, x: Any, y: Any, part: Part, dtype: Any) -> None:
+    def __init__(
+        self,
+        bnn: BNN,
+        x: Any,
+        y: Any,
+        part: Part,
+        dtype: Any,
+        names: Sequence[str] | None = None,
+    ) -> None:
         cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), (bnn, x, y, *part))
         self.bnn, self.x, self.y, self.prior, self.row_weights = cast
         self.unit = self.bnn.unit(self.prior)
-        zeros = {name: jnp.zeros(site.shape, dtype) for name, site in bnn.sites.items()}
+        self.names = tuple(bnn.sites if names is None else names)
+        zeros = {name: jnp.zeros(bnn.sites[name].shape, dtype) for name in self.names}
         vector, self.unravel = ravel_pytree(zeros)
         self.size, self.dtype = vector.size, vector.dtype
 
     def weights(self, position: jax.Array) -> dict[str, jax.Array]:
-        """Weights at a position."""
+        """Weights that a position holds."""
         z = self.unravel(position)
         return {name: self.prior.loc[name] + self.unit[name] * z[name] for name in z}
 
     def position(self, weights: Any) -> jax.Array:
         """Position of weights."""
-        z = {name: (weights[name] - self.prior.loc[name]) / self.unit[name] for name in self.unit}
+        z = {n: (weights[n] - self.prior.loc[n]) / self.unit[n] for n in self.names}
         return ravel_pytree(z)[0]
+
+    def complete(self, key: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
+        """Every site's weights at a position, those that it does not hold drawn at random."""
+        return self.weights(position)
 
     def log_density(self, position: jax.Array) -> jax.Array:
         """The model's log joint density of the weights at a position."""
@@ -92,5 +108,5 @@ class Standardised:
 
     def mask(self, site: str) -> jax.Array:
         """Where in a position the numbers of one site stand; nowhere, where the model lacks it."""
-        marks = {name: jnp.full_like(unit, name == site, bool) for name, unit in self.unit.items()}
+        marks = {n: jnp.full_like(self.unit[n], n == site, bool) for n in self.names}
         return ravel_pytree(marks)[0]

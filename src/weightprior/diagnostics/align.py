@@ -1,0 +1,121 @@
+"""One representative for all draws: hidden units relabelled as far as the prior allows."""
+
+import numpy as np
+import xarray as xr
+from arviz_stats.sampling_diagnostics import rhat
+
+from weightprior import symmetry
+from weightprior.draws import SAMPLE_DIMS, draws_of, lay_out, priors_of
+from weightprior.model import BNN
+from weightprior.results import validate
+
+__all__ = ["align"]
+
+
+def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
+    """Relabel hidden units so that single weights can be compared across draws.
+
+    The units of a hidden layer can be exchanged without changing the function, and those of an odd
+    activation (tanh) mirrored: all their weights, and the bias, with the other sign. So a
+    unit's label means nothing to a chain, and neither does `az.summary` of its weights. This
+    chooses labels and signs for every draw so that all draws come near one another, counting
+    weights in the prior's scales. It uses the symmetries alone that the prior has too: units are
+    exchanged where their priors are equal, and mirrored where theirs is centred at zero. Under a
+    centre that differs between units nothing is to be aligned, and the draws come back as they
+    were.
+
+    Densities and predictions do not depend on labels. Whether chains have converged is for
+    `convergence` to say: relabelling hides that they were in different, equivalent places,
+    and cannot join what is not equivalent.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model that was fitted.
+    fit : DataTree
+        The fit. It is not changed.
+
+    Returns
+    -------
+    DataTree
+        The fit with the posterior's weights relabelled, and one more group, `alignment`:
+
+        - every site: R-hat (rank-normalised, split) of its numbers, by the dim `when`, `before`
+          and `after`; NaN where there are too few chains or draws to tell;
+        - ``classes.<layer>``: numbers by unit, the same for units that could be exchanged; as many
+          numbers as units where the prior tells all of them apart;
+        - ``mirrorable.<layer>``: whether each unit could be mirrored.
+
+        With the dim `prior` where the fit has it: each prior's draws are aligned by themselves.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `fit` is not a fit of this model.
+
+    References
+    ----------
+    J. G. Wiese et al., Towards efficient MCMC sampling in Bayesian neural networks by exploiting
+    symmetry, ECML PKDD 2023. :doi:`10.1007/978-3-031-43412-9_27`
+
+    M. Stephens, Dealing with label switching in mixture models, JRSS B 62, 2000.
+    :doi:`10.1111/1467-9868.00265`
+
+    S. K. Ainsworth, J. Hayase and S. Srinivasa, Git Re-Basin: merging models modulo permutation
+    symmetries, ICLR 2023. :doi:`10.48550/arXiv.2209.04836`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(3,)), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> fit = wp.fit_mcmc(
+    ...     bnn,
+    ...     x,
+    ...     np.sin(3 * x[:, 0]),
+    ...     prior=wp.normal_prior(bnn, scale=0.5),
+    ...     num_samples=50,
+    ... )
+    >>> aligned = wp.diagnostics.align(bnn, fit)
+    >>> aligned["alignment"]["classes.hidden_0"].to_numpy().tolist()
+    [0, 0, 0]
+    >>> aligned["alignment"]["mirrorable.hidden_0"].to_numpy().tolist()
+    [True, True, True]
+    """
+    parts = draws_of(bnn, fit)
+    validate(fit)
+    free = [symmetry.freedoms(bnn, prior) for prior in priors_of(bnn, fit)]
+    lp = fit["sample_stats"]["lp"].transpose(*SAMPLE_DIMS, ...).to_numpy()
+    densities = np.moveaxis(lp.reshape(*lp.shape[:2], -1), 2, 0)
+    pieces = [symmetry.align(*given) for given in zip(free, parts, densities, strict=True)]
+
+    coords = dict(fit["posterior"].coords)
+    dims = {name: site.dims for name, site in bnn.sites.items()}
+    before, after = (lay_out(given, SAMPLE_DIMS, dims, coords) for given in (parts, pieces))
+    when = xr.Variable("when", ["before", "after"])
+    found = rhat(xr.concat([before, after], when))
+
+    aligned = fit.copy()
+    aligned["posterior"] = xr.DataTree(_relabelled(fit["posterior"].to_dataset(), after))
+    aligned["alignment"] = xr.DataTree(found.assign(_allowed(free, coords).data_vars))
+    return aligned
+
+
+def _relabelled(posterior: xr.Dataset, weights: xr.Dataset) -> xr.Dataset:
+    """The posterior with other numbers; all else, and their precision, stays."""
+    changed = {}
+    for name, values in weights.data_vars.items():
+        held = posterior[name]
+        numbers = values.transpose(*held.dims).to_numpy()
+        changed[name] = held.copy(data=numbers.astype(held.dtype))
+    return posterior.assign(changed)
+
+
+def _allowed(free: list[list[symmetry.Freedom]], coords: dict) -> xr.Dataset:
+    pieces = [
+        {f"classes.{freedom.layer}": freedom.classes for freedom in part}
+        | {f"mirrorable.{freedom.layer}": freedom.mirrorable for freedom in part}
+        for part in free
+    ]
+    return lay_out(pieces, (), {name: (name.split(".")[1],) for name in pieces[0]}, coords)
