@@ -1,7 +1,24 @@
 """Fixtures that several test modules share."""
 
+from pathlib import Path
+
 import jax
 import pytest
+
+from weightprior.inference import _batch
+
+# Every compiled program takes some of the memory maps that a process may have, 65,530 on Linux.
+_MANY_MAPS = 30_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_programs():
+    """Forget compiled programs, between modules, before a process runs out of memory maps."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > _MANY_MAPS:
+        jax.clear_caches()
+        _batch._compile_once.cache_clear()
 
 
 @pytest.fixture(params=["float32", "float64"])
