@@ -88,23 +88,24 @@ def test_the_density_is_the_integral_of_the_joint_one(name, precision):
 
 @pytest.mark.parametrize("name", CASES)
 def test_draws_of_the_output_layer_have_its_mean_and_covariance(name):
-    count = 20_000
+    count = 2000
     with jax.enable_x64(True):
         marginal, joint = spaces(name)
         position = jnp.asarray(POSITION[: marginal.size])
         keys = jax.random.split(jax.random.key(0), count)
         drawn = jax.jit(jax.vmap(marginal.complete, (0, None)))(keys, position)
         _, mean, covariance = in_closed_form(marginal, joint, position)
-    weights = marginal.weights(position)
-    for site in marginal.names:
-        np.testing.assert_allclose(drawn[site][0], weights[site], rtol=1e-14)
-    assert list(drawn) == list(marginal.bnn.sites)
-    z = {n: (drawn[n] - joint.prior.loc[n]) / joint.unit[n] for n in marginal.integrated}
-    flat = np.stack([ravel_pytree({n: z[n][i] for n in z})[0] for i in range(0, count, 10)])
+        weights = marginal.weights(position)
+        assert set(drawn) == set(marginal.bnn.sites)
+        for site in marginal.names:
+            # Compiled or not, the same sum may be rounded otherwise.
+            np.testing.assert_allclose(drawn[site][0], weights[site], rtol=1e-14, atol=1e-15)
+        z = {n: (drawn[n] - joint.prior.loc[n]) / joint.unit[n] for n in marginal.integrated}
+        flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(z))
     root = np.linalg.cholesky(covariance)
     white = np.linalg.solve(root, (flat - np.asarray(mean)).T)
     # Standard normal, then: means and covariances within 5.5 standard errors.
-    error = 5.5 / np.sqrt(len(flat))
+    error = 5.5 / np.sqrt(count)
     assert np.abs(white.mean(1)).max() < error
     assert np.abs(np.cov(white) - np.eye(len(white))).max() < np.sqrt(2) * error
 
