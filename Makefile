@@ -24,7 +24,7 @@ demo: $(DEMO_ENV)  ## compare priors, and save what comes out in demo_output/
 	$(BIN)/python examples/compare_priors.py
 
 test: lint types floors docs  ## check everything: format, lint, types, floors, docs, tests
-	$(BIN)/pytest --doctest-modules tests src
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --doctest-modules tests src
 
 test-slow: $(FULL_ENV)  ## run the tests that take minutes
 	$(BIN)/pytest -m slow

@@ -3,12 +3,17 @@
 The same model, data and single precision for all; four chains of 1,000 draws after 500 of warm-up.
 What counts is the smallest bulk effective sample size of the network's outputs at 20 inputs, over
 the seconds of the whole call: starts, warm-up, draws and, for `fit_mcmc`, the fit with its log
-likelihoods. Cold is the first call of a fresh process, compilation included; warm are later calls
-with other keys, each side in turn so that both see the same machine. Predictions are held against a
-long run: errors of the predictive mean in posterior sds, and of the predictive sd in percent.
+likelihoods and its verdict. Every peer runs in a process of its own, with the settings that are
+best for it: NumPyro with a device per chain, which is what lets its chains run side by side
+(`numpyro:sequential` and `numpyro:vectorized` are its other ways). The first call of a process is
+cold, compilation included; later ones are warm, with other keys, each peer in turn so that all see
+the same machine. Predictions are held against a long run: errors of the predictive mean in
+posterior sds, and of the predictive sd in percent.
 
 Run one problem and options with, say, ``python benchmarks/posterior.py 1-20-1 --repeats 5``;
-``--loc 1`` centres the prior at one. NUTS takes many minutes on the larger problems.
+``--loc 1`` centres the prior at one. NUTS takes many minutes on the larger problems. ``--bde``
+takes the interpreter of an environment with sklearn-contrib-bde, which has a model of its own: see
+``peers/bde.py``; the other peers then sample one as near to it as ours comes.
 """
 
 import argparse
@@ -16,73 +21,70 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
-# NumPyro's chains run side by side on as many devices, of which a CPU is one unless told.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
-
-import jax
 import numpy as np
-from arviz_stats.base import array_stats
-from numpyro.infer import MCMC, NUTS
-from sklearn.datasets import load_diabetes, load_digits, make_friedman1
-
-import weightprior as wp
 
 PROBLEMS = ("1-20-1", "10-32-1", "10-32-32-1", "8-50-1", "64-32-10")
 PEERS = ("hmc", "mclmc", "numpyro")
 NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS, NUM_INPUTS = 500, 1000, 4, 20
+DEVICES = "--xla_force_host_platform_device_count=4"
+
+
+# What is sampled.
 
 
 def standardised(values):
     return (values - values.mean(0)) / values.std(0)
 
 
-def problem(name, loc):
-    """A model, its data and its prior: one over the root of the fan-in, centred at `loc`."""
+def data_of(name):
+    from sklearn.datasets import load_diabetes, load_digits, make_friedman1
+
     rng = np.random.default_rng(0)
-    likelihood = wp.Gaussian(noise={"1-20-1": 0.1, "8-50-1": 0.2}.get(name, 0.7))
     if name == "1-20-1":
         x = np.sort(rng.uniform(-2, 2, 100))[:, None]
-        y = np.sin(2 * x[:, 0]) + 0.3 * x[:, 0] + 0.1 * rng.normal(size=100)
-        network = wp.mlp(1, (20,))
-    elif name == "8-50-1":
+        return x, np.sin(2 * x[:, 0]) + 0.3 * x[:, 0] + 0.1 * rng.normal(size=100)
+    if name == "8-50-1":
         x, y = make_friedman1(1000, n_features=8, noise=1.0, random_state=0)
-        x, y, network = standardised(x), standardised(y), wp.mlp(8, (50,))
-    elif name == "64-32-10":
+        return standardised(x), standardised(y)
+    if name == "64-32-10":
         x, y = load_digits(return_X_y=True)
         rows = rng.permutation(len(y))[:1000]
-        x, y = x[rows] / 16, y[rows]
-        network, likelihood = wp.mlp(64, (32,), 10), wp.Categorical(10)
-    else:
-        x, y = load_diabetes(return_X_y=True)
-        rows = rng.permutation(len(y))[:353]
-        x, y = standardised(x[rows]), standardised(y[rows])
-        network = wp.mlp(10, (32,) if name == "10-32-1" else (32, 32))
-    bnn = wp.BNN(network, likelihood)
-    return bnn, x, y, wp.normal_prior(bnn, loc=loc, scale=wp.fan_in_scale(bnn))
+        return x[rows] / 16, y[rows]
+    x, y = load_diabetes(return_X_y=True)
+    rows = rng.permutation(len(y))[:353]
+    return standardised(x[rows]), standardised(y[rows])
+
+
+def problem(name, loc, as_bde):
+    """A model, its data and its prior: one over the root of the fan-in, centred at `loc`."""
+    import weightprior as wp
+
+    num_features, *hidden, num_outputs = map(int, name.split("-"))
+    noise = {"1-20-1": 0.1, "8-50-1": 0.2}.get(name, 0.7)
+    likelihood = wp.Categorical(10) if name == "64-32-10" else wp.Gaussian(noise)
+    if as_bde:
+        bnn = wp.BNN(wp.mlp(num_features, hidden, 2, "sigmoid"), wp.HeteroscedasticGaussian())
+        return bnn, *data_of(name), wp.normal_prior(bnn)
+    bnn = wp.BNN(wp.mlp(num_features, hidden, num_outputs), likelihood)
+    return bnn, *data_of(name), wp.normal_prior(bnn, loc=loc, scale=wp.fan_in_scale(bnn))
 
 
 def inputs_of(x):
     return x[np.linspace(0, len(x) - 1, NUM_INPUTS).astype(int)]
 
 
-def outputs(bnn, weights, x):
-    """The network's outputs, (chain, draw, input, output), in double precision."""
-    with jax.enable_x64(True):
-        apply = jax.jit(lambda draws: jax.lax.map(lambda w: bnn.network.apply(w, x), draws))
-        chains = [
-            apply({n: np.asarray(weights[n][c], np.float64) for n in bnn.sites})
-            for c in range(len(weights["output.bias"]))
-        ]
-        return np.stack([np.asarray(chain) for chain in chains])
+# Who samples it, each in a process of its own.
 
 
 def ours(bnn, x, y, prior, kernel):
-    def run(seed, num_samples=NUM_SAMPLES):
+    import weightprior as wp
+
+    def run(seed, num_samples):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fit = wp.fit_mcmc(
@@ -102,6 +104,9 @@ def ours(bnn, x, y, prior, kernel):
 
 
 def numpyro(bnn, x, y, prior, chain_method):
+    import jax
+    from numpyro.infer import MCMC, NUTS
+
     # One object for all runs: it compiles once.
     mcmc = MCMC(
         NUTS(bnn.model),
@@ -114,7 +119,7 @@ def numpyro(bnn, x, y, prior, chain_method):
     x = np.asarray(x, np.float32)
     y = np.asarray(y, np.float32) if y.dtype.kind == "f" else y
 
-    def run(seed):
+    def run(seed, num_samples):
         mcmc.run(jax.random.key(seed), x, y, prior=prior, extra_fields=("num_steps",))
         draws = jax.device_get(mcmc.get_samples(group_by_chain=True))
         return draws, float(np.mean(mcmc.get_extra_fields()["num_steps"]))
@@ -122,29 +127,86 @@ def numpyro(bnn, x, y, prior, chain_method):
     return run
 
 
-def runner(peer, bnn, x, y, prior):
-    if peer.startswith("numpyro"):
-        return numpyro(bnn, x, y, prior, peer.partition(":")[2] or "parallel")
-    return ours(bnn, x, y, prior, peer)
+def outputs(bnn, weights, x):
+    """The network's outputs, (chain, draw, input, output), in double precision."""
+    import jax
+
+    with jax.enable_x64(True):
+        apply = jax.jit(lambda draws: jax.lax.map(lambda w: bnn.network.apply(w, x), draws))
+        chains = [
+            apply({n: np.asarray(weights[n][c], np.float64) for n in bnn.sites})
+            for c in range(len(weights["output.bias"]))
+        ]
+        return np.stack([np.asarray(chain) for chain in chains])
 
 
-def timed(run, seed):
-    began = time.perf_counter()
-    weights, steps = run(seed)
-    return weights, steps, time.perf_counter() - began
+def work(folder, name, loc, peer, as_bde):
+    """Sample for every line that comes: a seed and a number of draws."""
+    made = problem(name, loc, as_bde)
+    method, _, chains = peer.partition(":")
+    run = numpyro(*made, chains or "parallel") if method == "numpyro" else ours(*made, peer)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        weights, steps = run(*map(int, line.split()))
+        seconds = time.perf_counter() - began
+        np.save(folder / "outputs.npy", outputs(made[0], weights, inputs_of(made[1]))[..., :10])
+        print(json.dumps({"seconds": seconds, "gradients": steps}), flush=True)
 
 
-def measures(bnn, x, weights, steps, seconds, reference):
-    found = outputs(bnn, weights, inputs_of(x))
+class Peer:
+    """A process that samples when told to."""
+
+    def __init__(self, folder, peer, name, options):
+        self.folder, self.draws = folder / peer.replace(":", "-"), peer != "bde"
+        self.folder.mkdir()
+        if peer == "bde":
+            x, y = data_of(name)
+            np.savez(self.folder / "data.npz", x=x, y=y, at=inputs_of(x))
+            told = {
+                "hidden": [int(width) for width in name.split("-")[1:-1]],
+                "activation": "sigmoid",
+                "num_chains": NUM_CHAINS,
+                "num_samples": NUM_SAMPLES,
+                "num_warmup": NUM_WARMUP,
+            }
+            script = Path(__file__).parent / "peers" / "bde.py"
+            command = [options.bde, script, self.folder, json.dumps(told)]
+        else:
+            task = [self.folder, name, options.loc, peer, int(options.bde is not None)]
+            command = [sys.executable, __file__, "--work", *map(str, task)]
+        flags = {"XLA_FLAGS": DEVICES} if peer.startswith("numpyro") else {}
+        self.process = subprocess.Popen(
+            command,
+            env=os.environ | flags,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if options.verbose else subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __call__(self, seed, num_samples=NUM_SAMPLES):
+        self.process.stdin.write(f"{seed} {num_samples}\n" if self.draws else f"{seed}\n")
+        self.process.stdin.flush()
+        told = self.process.stdout.readline()
+        if not told:
+            raise SystemExit(f"a process of a peer ended: {self.folder.name}; see --verbose")
+        return np.load(self.folder / "outputs.npy"), json.loads(told)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+# What comes out.
+
+
+def measures(found, told, reference):
+    from arviz_stats.base import array_stats
+
     axes = {"chain_axis": 0, "draw_axis": 1}
     ess = float(array_stats.ess(found, method="bulk", **axes).min())
-    row = {
-        "seconds": seconds,
-        "ess": ess,
-        "rate": ess / seconds,
-        "gradients": steps,
-        "rhat": float(array_stats.rhat(found, **axes).max()),
-    }
+    rhat = float(array_stats.rhat(found, **axes).max())
+    row = told | {"ess": ess, "rate": ess / told["seconds"], "rhat": rhat}
     if reference is not None:
         mean, sd = reference
         row["mean_error"] = float(np.max(np.abs(found.mean((0, 1)) - mean) / sd))
@@ -153,63 +215,56 @@ def measures(bnn, x, weights, steps, seconds, reference):
     return row
 
 
-def long_run(bnn, x, y, prior, num_samples):
-    """Mean and sd of the outputs from a run of other seeds, long enough to count as the truth."""
-    weights, _ = ours(bnn, x, y, prior, "hmc")(1_000, num_samples)
-    found = outputs(bnn, weights, inputs_of(x))
+def long_run(folder, name, options):
+    """Mean and sd of the outputs from a run of another seed, long enough to count as the truth."""
+    peer = Peer(folder / "long", "hmc", name, options)
+    found, _ = peer(1_000, options.long)
+    peer.close()
     return found.mean((0, 1)), found.std((0, 1))
 
 
-def cold(name, loc, peer):
-    """Seconds and effective draws of the first call in a fresh process."""
-    command = [sys.executable, Path(__file__), name, "--loc", str(loc), "--cold", peer]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(printed.splitlines()[-1])
-
-
-def spread(rows, key):
-    values = [row[key] for row in rows]
+def spread(values):
     return f"{np.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
-def compare(name, options):
-    made = problem(name, options.loc)
-    bnn, x, *_ = made
-    print(f"\n{name}, {len(x)} rows, prior centred at {options.loc:g}", flush=True)
-    reference = long_run(*made, options.long) if options.long else None
-    runs = {peer: runner(peer, *made) for peer in options.peers}
-    rows = {peer: [] for peer in runs}
+def compare(folder, name, options):
+    print(f"\n{name}, prior centred at {options.loc:g}", flush=True)
+    (folder / "long").mkdir()
+    reference = long_run(folder, name, options) if options.long else None
+    names = [*options.peers, *(["bde"] if options.bde else [])]
+    rows = {peer: [] for peer in names}
+    running = {peer: Peer(folder, peer, name, options) for peer in names}
     for seed in range(options.repeats + 1):
-        for peer, run in runs.items():
+        for peer, sample in running.items():
             # Of a peer that takes minutes one warm run is enough to compare with.
             if len(rows[peer]) > 1 and rows[peer][-1]["seconds"] > options.patience:
                 continue
-            weights, steps, seconds = timed(run, seed)
-            rows[peer].append(measures(bnn, x, weights, steps, seconds, reference))
-    for peer in runs:
-        warm = rows[peer][1:]
-        told = ["rate", "seconds", "ess", "gradients", "rhat"]
-        told += ["mean_error", "sd_error", "sd_bias"] if reference else []
-        print(f"  {peer}: " + ", ".join(f"{key} {spread(warm, key)}" for key in told), flush=True)
-    peer = next((p for p in runs if p.startswith("numpyro")), None)
-    for ours_ in [p for p in runs if p != peer] if peer else []:
-        theirs = rows[peer][1:]
-        pairs = [
-            a["rate"] / theirs[min(i, len(theirs) - 1)]["rate"]
-            for i, a in enumerate(rows[ours_][1:])
-        ]
-        told = f"{np.median(pairs):.3g} ({min(pairs):.3g} to {max(pairs):.3g})"
-        print(f"  {ours_} / {peer}, warm: {told}", flush=True)
-        if options.with_cold:
-            a, b = cold(name, options.loc, ours_), cold(name, options.loc, peer)
-            print(
-                f"  {ours_} / {peer}, cold: {a['rate'] / b['rate']:.3g} "
-                f"({a['seconds']:.1f} s against {b['seconds']:.1f} s)",
-                flush=True,
-            )
+            rows[peer].append(measures(*sample(seed), reference))
+    for sample in running.values():
+        sample.close()
+    for peer, (first, *warm) in rows.items():
+        told = [f"{key} {spread([row[key] for row in warm])}" for key in first]
+        print(f"  {peer}: cold {first['seconds']:.1f} s; warm " + ", ".join(told), flush=True)
+    ratios(rows)
+
+
+def ratios(rows):
+    others = [peer for peer in rows if peer.startswith("numpyro") or peer == "bde"]
+    for own in [peer for peer in rows if peer not in others]:
+        for peer in others:
+            first, *warm = [row["rate"] for row in rows[peer]]
+            pairs = [
+                row["rate"] / warm[min(i, len(warm) - 1)] for i, row in enumerate(rows[own][1:])
+            ]
+            cold = rows[own][0]["rate"] / first
+            print(f"  {own} / {peer}: warm {spread(pairs)}, cold {cold:.3g}", flush=True)
 
 
 def main():
+    if sys.argv[1:2] == ["--work"]:
+        folder, name, loc, peer, as_bde = sys.argv[2:]
+        work(Path(folder), name, float(loc), peer, bool(int(as_bde)))
+        return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("problems", nargs="*", default=[], metavar="problem")
     parser.add_argument("--peers", nargs="+", default=PEERS)
@@ -217,20 +272,14 @@ def main():
     parser.add_argument("--loc", type=float, default=0.0, help="centre of the prior")
     parser.add_argument("--long", type=int, default=20_000, help="draws of the long run; 0: none")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds; one run beyond it")
-    parser.add_argument("--with-cold", action="store_true", help="first calls of fresh processes")
-    parser.add_argument("--cold", metavar="PEER", help="one first call, in JSON")
+    parser.add_argument("--bde", metavar="PYTHON", help="an interpreter that has bde")
+    parser.add_argument("--verbose", action="store_true", help="show what the processes say")
     options = parser.parse_args()
     if unknown := set(options.problems) - set(PROBLEMS):
         parser.error(f"problems are {', '.join(PROBLEMS)}; got {', '.join(unknown)}")
-    if options.cold:
-        made = problem(options.problems[0], options.loc)
-        weights, steps, seconds = timed(runner(options.cold, *made), 0)
-        print(json.dumps(measures(*made[:2], weights, steps, seconds, None)))
-        return
-    if find_spec("bde") is None:
-        print("bde is not installed: left out")
     for name in options.problems or PROBLEMS:
-        compare(name, options)
+        with tempfile.TemporaryDirectory() as folder:
+            compare(Path(folder), name, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 from . import diagnostics as diagnostics
 from ._weights import Site as Site
 from .calibration import calibrate as calibrate
+from .centers import center_path as center_path
+from .centers import matched_centers as matched_centers
 from .compare import compare as compare
 from .cross_validation import cross_validate as cross_validate
 from .inference.map import fit_map as fit_map
@@ -25,3 +27,5 @@ from .priors import normal_prior as normal_prior
 from .priors import stack_priors as stack_priors
 from .results import split as split
 from .score import score as score
+from .teacher import teacher as teacher
+from .transfer import posterior_as_prior as posterior_as_prior

@@ -16,6 +16,7 @@ import numpyro.distributions as dist
 from weightprior import _checks
 from weightprior._distributions import NormalOrFlat
 from weightprior._weights import Site
+from weightprior.adapters import posterior_means
 
 __all__ = [
     "NormalPrior",
@@ -124,7 +125,7 @@ def normal_prior(
     _checks.model(bnn)
     if np.shape(log_noise) != (2,):
         raise ValueError(f"log_noise: expected (centre, scale); got {log_noise!r}.")
-    fit_means = _posterior_means(loc)
+    fit_means = posterior_means("loc", loc)
     loc = resolve("loc", loc if fit_means is None else fit_means, bnn.sites, log_noise[0])
     scale = resolve("scale", scale, bnn.sites, log_noise[1])
     for name, values in loc.items():
@@ -142,24 +143,6 @@ def check_scale(name: str, values: np.ndarray) -> None:
             f"scale[{name!r}]: expected positive numbers (inf for a flat prior); "
             f"got {bad.flat[0]:g}."
         )
-
-
-def _posterior_means(loc: Any) -> dict[str, np.ndarray] | None:
-    """Posterior mean of every site where `loc` is a fit; read without importing xarray."""
-    if not hasattr(loc, "children"):
-        return None
-    if "posterior" not in loc.children:
-        raise ValueError(
-            "loc: expected a fit with a `posterior` group; got a DataTree without one."
-        )
-    posterior = loc["posterior"].dataset
-    if "prior" in posterior.dims:
-        raise ValueError(
-            "loc: expected the fit of a single prior; got a stacked one. "
-            "Choose a part of it: weightprior.split(fit)[label]."
-        )
-    means = posterior.mean(("chain", "draw"))
-    return {str(name): means[name].to_numpy() for name in means if name != "noise"}
 
 
 def resolve(

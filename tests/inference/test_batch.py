@@ -92,9 +92,9 @@ def slow_tasks(monkeypatch):
 
 @pytest.mark.usefixtures("slow_tasks")
 def test_there_are_as_many_threads_as_cores():
-    seen = set()
+    seen, before = set(), set(threading.enumerate())
     _batch.run(scaled, None, (), range(20), on_done=lambda _: seen.update(threading.enumerate()))
-    assert len(seen - set(threading.enumerate())) == min(20, _batch._num_cores())
+    assert len(seen - before) == min(20, _batch._num_cores())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

@@ -149,13 +149,14 @@ def test_a_chain_leaves_a_place_too_narrow_for_its_step_size():
 
     @jax.jit
     def run(key):
-        state = kernel.init(key, jnp.full(3, width), log_density, OPTIONS)
+        target = _chains.Target(log_density, lambda key, z: z)
+        state = kernel.init(key, jnp.full(3, width), target, OPTIONS)
         adaptation = state.adaptation._replace(log_step_size=jnp.log(2.5 * width))
         state = state._replace(adaptation=adaptation)
         tuned = OPTIONS | {"num_warmup": 0}
 
         def step(state, i):
-            state, _ = kernel.step(jax.random.fold_in(key, i), state, log_density, tuned, i)
+            state, _ = kernel.step(jax.random.fold_in(key, i), state, target, tuned, i)
             return state, kernel.position(state)
 
         return jax.lax.scan(step, state, jnp.arange(100))[1]

@@ -94,7 +94,8 @@ def test_draws_of_the_output_layer_have_its_mean_and_covariance(name):
         position = jnp.asarray(POSITION[: marginal.size])
         keys = jax.random.split(jax.random.key(0), count)
         drawn = jax.jit(jax.vmap(marginal.complete, (0, None)))(keys, position)
-        _, mean, covariance = in_closed_form(marginal, joint, position)
+        closed = jax.jit(lambda p: in_closed_form(marginal, joint, p))
+        _, mean, covariance = closed(position)
         weights = marginal.weights(position)
         assert set(drawn) == set(marginal.bnn.sites)
         for site in marginal.names:

@@ -10,13 +10,13 @@ of tasks compiles nothing.
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["prepare", "run"]
 
@@ -99,7 +99,7 @@ def _threaded(task, static, shared, items, on_done) -> list[Any]:
     results: list[Any] = [None] * len(items)
     pool = ThreadPoolExecutor(min(len(items), _num_cores()))
     # Matrix routines have threads of their own, which would only stand in the way of ours.
-    with threadpool_limits(1, user_api="blas"):
+    with _libraries().limit(limits=1, user_api="blas"):
         try:
             futures = {pool.submit(call, item): index for index, item in enumerate(items)}
             for future in as_completed(futures):
@@ -109,6 +109,12 @@ def _threaded(task, static, shared, items, on_done) -> list[Any]:
             # After an interrupt or an error what has not begun is dropped, not waited for.
             pool.shutdown(cancel_futures=True)
     return results
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Libraries that have threads; to find them takes four milliseconds."""
+    return ThreadpoolController()
 
 
 def _vectorised(task, static, shared, items, on_done) -> list[Any]:

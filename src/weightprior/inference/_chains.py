@@ -4,6 +4,7 @@ What a chain does depends on its key and on the number of the iteration, never o
 were cut.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,13 +20,17 @@ from weightprior.inference._marginal import Marginal, output_sites
 from weightprior.inference._optimise import minimise
 from weightprior.inference._run import Run, pack, unpack
 from weightprior.inference._standardised import Standardised
+from weightprior.model import BNN
 
-__all__ = ["Kernel", "Plan", "begin", "resume", "sample"]
+__all__ = ["Kernel", "Plan", "Target", "begin", "resume", "sample"]
 
-# Draws that one call of the compiled program can hold, and how long a call should take: long
-# enough to cost nothing, short enough to show progress and to answer an interrupt.
-_CHUNK = 100
+# How long a call of the compiled program should take: long enough to cost nothing, short enough to
+# show progress and to answer an interrupt; and the weights and draws that one call can hold.
 _CHUNK_SECONDS = 0.5
+_CHUNK_WEIGHTS = 2**18
+_MOST_DRAWS = 1000
+# Rows at which kernels may watch outputs.
+_NUM_WATCHED = 8
 # Starts are to be reasonable, not optimal: the sampler finds its way from there.
 _START_ITERATIONS = 100
 _START_TOLERANCE = 1e-1
@@ -46,11 +51,13 @@ class Kernel(Protocol):
     exact: bool
     marginal: bool
 
-    def init(self, key, position, log_density, options) -> Any:
+    def init(self, key, position, target: "Target", options) -> Any:
         """State of a chain that has not moved yet."""
         ...
 
-    def step(self, key, state, log_density, options, iteration) -> tuple[Any, dict[str, jax.Array]]:
+    def step(
+        self, key, state, target: "Target", options, iteration
+    ) -> tuple[Any, dict[str, jax.Array]]:
         """New state, and statistics of the move: `diverging n_steps step_size` and its own."""
         ...
 
@@ -61,6 +68,21 @@ class Kernel(Protocol):
     def log_density(self, state) -> jax.Array:
         """The density there."""
         ...
+
+
+class Target(NamedTuple):
+    """What a kernel is told of the posterior.
+
+    Attributes
+    ----------
+    log_density : callable
+        Of a position.
+    outputs : callable
+        Of a random key and a position: some of the network's outputs for a draw there, flat.
+    """
+
+    log_density: Callable[[jax.Array], jax.Array]
+    outputs: Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Plan(NamedTuple):
@@ -154,18 +176,17 @@ def sample(
         bar.reset()  # so that its rate is that of the chains
         bar.initial = bar.n = bar.last_print_n = run.iteration
         rate = 1.0 / _CHUNK_SECONDS
-        while (chunk := _next(plan, run)) is not None:
-            bar.set_description(f"fit_mcmc {chunk.phase}")
-            size = int(np.clip(rate * _CHUNK_SECONDS / chunk.thinning, 1, min(_CHUNK, chunk.left)))
+        while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, _capacity(shared[0]))) is not None:
+            bar.set_description(f"fit_mcmc {'sampling' if chunk.kept else 'warm-up'}")
             clock = time.perf_counter()
-            items = _items(parts, chains, size)
+            items = _items(parts, chains, chunk.size)
             ended = _batch.run(_advance, kernel, (*shared, np.int32(chunk.thinning)), items)
-            rate = size * chunk.thinning / (time.perf_counter() - clock)
+            rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
             chains = [chain for chain, *_ in ended]
-            piece = _joined([kept for _, *kept in ended], size)
+            piece = _joined([kept for _, *kept in ended], chunk.size)
             moved = run._replace(chains=[pack(chain) for chain in chains])
             # At once, so that an interrupt finds the one or the other.
-            run = moved.with_draws(piece) if chunk.phase == "sampling" else moved
+            run = moved.with_draws(piece) if chunk.kept else moved
             keep(run)
             _report(bar, run, piece[1])
     except KeyboardInterrupt:
@@ -175,18 +196,27 @@ def sample(
 
 
 class _Chunk(NamedTuple):
-    """What comes next: draws of so many iterations each, and how many are left."""
+    """What comes next: so many draws, a number of iterations each, and whether they are kept."""
 
-    phase: str
+    size: int
     thinning: int
-    left: int
+    kept: bool
 
 
-def _next(plan: Plan, run: Run) -> _Chunk | None:
+def _next(plan: Plan, run: Run, affordable: float, capacity: int) -> _Chunk | None:
+    """As many iterations as are affordable, and draws as the program can hold."""
     warmup, draws = plan.num_warmup - run.iteration, plan.num_samples - run.num_draws
     if warmup > 0:
-        return _Chunk("warm-up", 1, warmup)
-    return _Chunk("sampling", plan.thinning, draws) if draws > 0 else None
+        # One draw behind all of them: it is dropped, and nothing else has to be completed.
+        return _Chunk(1, int(np.clip(affordable, 1, warmup)), False)
+    size = int(np.clip(affordable / plan.thinning, 1, min(draws, capacity)))
+    return _Chunk(size, plan.thinning, True) if draws > 0 else None
+
+
+def _capacity(bnn: BNN) -> int:
+    """Draws that one call of the compiled program can hold."""
+    num_weights = sum(math.prod(site.shape) for site in bnn.sites.values())
+    return int(np.clip(_CHUNK_WEIGHTS // num_weights, 1, _MOST_DRAWS))
 
 
 def _joined(kept: list[Any], size: int) -> Any:
@@ -234,23 +264,24 @@ def _begin(kernel: Kernel, shared: Any, part: Any, key, weights) -> _Chain:
     space = _space(kernel, shared, part)
     position = space.position(jax.tree.map(lambda a: jnp.asarray(a, space.dtype), weights))
     key_init, key_chain = jax.random.split(key)
-    state = kernel.init(key_init, position, space.log_density, shared[3])
+    state = kernel.init(key_init, position, _target(space), shared[3])
     return _Chain(key_chain, jnp.zeros((), jnp.int32), state)
 
 
 def _advance(kernel: Kernel, shared: Any, item: Any):
-    """Move a chain by `size` draws, at most a chunk; what stands behind them is not filled."""
+    """Move a chain by `size` draws, at most its capacity; what is behind them is not filled."""
     *shared, thinning = shared
     part, chain, size = item
     space = _space(kernel, shared, part)
+    target = _target(space)
 
     def iterate(_, carry):
         iteration, state, merged = carry
         step_key = jax.random.fold_in(chain.key, iteration)
-        state, stats = kernel.step(step_key, state, space.log_density, shared[3], iteration)
+        state, stats = kernel.step(step_key, state, target, shared[3], iteration)
         return iteration + 1, state, _merge(merged, stats, thinning)
 
-    move = partial(kernel.step, log_density=space.log_density, options=shared[3])
+    move = partial(kernel.step, target=target, options=shared[3])
     _, stats_like = jax.eval_shape(move, chain.key, chain.state, iteration=chain.iteration)
 
     def draw(i, carry):
@@ -264,8 +295,9 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
         return iteration, state, *kept
 
     sites = space.bnn.sites.items()
-    weights = {name: jnp.zeros((_CHUNK, *site.shape), space.dtype) for name, site in sites}
-    stats = {n: jnp.zeros((_CHUNK, *like.shape), like.dtype) for n, like in stats_like.items()}
+    most = _capacity(space.bnn)
+    weights = {name: jnp.zeros((most, *site.shape), space.dtype) for name, site in sites}
+    stats = {n: jnp.zeros((most, *like.shape), like.dtype) for n, like in stats_like.items()}
     first = (chain.iteration, chain.state, weights, stats)
     iteration, state, *kept = jax.lax.fori_loop(0, size, draw, first)
     return _Chain(chain.key, iteration, state), *kept
@@ -278,6 +310,16 @@ def _space(kernel: Kernel, shared: Any, part: Any) -> Standardised:
     if integrated:
         return Marginal(bnn, x, y, part, dtype, integrated)
     return Standardised(bnn, x, y, part, dtype)
+
+
+def _target(space: Standardised) -> Target:
+    # Rows spread over the data: more of them are much alike.
+    rows = np.linspace(0, len(space.x) - 1, min(_NUM_WATCHED, len(space.x))).astype(int)
+
+    def outputs(key: jax.Array, position: jax.Array) -> jax.Array:
+        return space.bnn.network.apply(space.complete(key, position), space.x[rows]).ravel()
+
+    return Target(space.log_density, outputs)
 
 
 def _merge(merged: dict, stats: dict, thinning) -> dict:

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 from blackjax.adaptation.step_size import find_reasonable_step_size
 from blackjax.mcmc import hmc
 
-from weightprior.inference import _adaptation
+from weightprior.inference import _adaptation, _trajectory
 from weightprior.inference._adaptation import Adaptation
+from weightprior.inference._trajectory import Trajectory
 
 __all__ = ["HMC"]
 
-# In sds of the posterior.
-_INTEGRATION_TIME = (0.5, 1.1)
+# Of the mean time of a trajectory.
+_INTEGRATION_TIME = (0.6, 1.4)
 # Of the tuned step size: small enough at times to leave places narrower than most.
 _STEP_SIZE = (0.6, 1.1)
 # Bounds what one iteration can cost while the step size is still being found.
@@ -31,6 +32,7 @@ class State(NamedTuple):
 
     chain: hmc.HMCState
     adaptation: Adaptation
+    trajectory: Trajectory
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class HMC:
     # The output layer may be integrated out.
     marginal = True
 
-    def init(self, key: jax.Array, position: jax.Array, log_density, options: Any) -> State:
+    def init(self, key: jax.Array, position: jax.Array, target, options: Any) -> State:
         """Begin a chain at a position, with a step size that is not absurd there."""
+        log_density = target.log_density
         chain = hmc.init(position, log_density)
         kernel = hmc.build_kernel()
         metric = jnp.ones_like(position)
@@ -53,21 +56,23 @@ class HMC:
             jnp.asarray(0.1, position.dtype),
             options["target_accept_prob"].astype(position.dtype),
         )
-        return State(chain, _adaptation.begin(position, step_size))
+        like = jax.eval_shape(target.outputs, key, position)
+        trajectory = _trajectory.begin(jnp.zeros(like.shape, like.dtype))
+        return State(chain, _adaptation.begin(position, step_size), trajectory)
 
     def step(
-        self, key: jax.Array, state: State, log_density, options: Any, iteration: jax.Array
+        self, key: jax.Array, state: State, target, options: Any, iteration: jax.Array
     ) -> tuple[State, dict[str, jax.Array]]:
         """Move once; during the warm-up, learn from it."""
         adaptation = state.adaptation
         dtype, metric = state.chain.position.dtype, adaptation.inverse_mass
         tuned = jnp.exp(adaptation.log_step_size)
-        key_time, key_size, key_move = jax.random.split(key, 3)
-        time = jax.random.uniform(key_time, (), dtype, *_INTEGRATION_TIME)
+        key_time, key_size, key_move, key_outputs = jax.random.split(key, 4)
+        time = state.trajectory.time * jax.random.uniform(key_time, (), dtype, *_INTEGRATION_TIME)
         step_size = tuned * jax.random.uniform(key_size, (), dtype, *_STEP_SIZE)
         num_steps = jnp.clip(jnp.ceil(time / step_size), 1, _MAX_STEPS).astype(jnp.int32)
         chain, info = hmc.build_kernel()(
-            key_move, state.chain, log_density, step_size, metric, num_steps
+            key_move, state.chain, target.log_density, step_size, metric, num_steps
         )
         stats = {
             "acceptance_rate": info.acceptance_rate,
@@ -82,7 +87,10 @@ class HMC:
         adaptation = _adaptation.learn_lengths(
             adaptation, chain.position, chain.logdensity_grad, *warmup
         )
-        return State(chain, adaptation), stats
+        trajectory = _trajectory.learn_time(
+            state.trajectory, lambda: target.outputs(key_outputs, chain.position), *warmup
+        )
+        return State(chain, adaptation, trajectory), stats
 
     def position(self, state: State) -> jax.Array:
         """Where a chain stands."""

@@ -42,14 +42,14 @@ class MCLMC:
     exact = False
     marginal = True
 
-    def init(self, key: jax.Array, position: jax.Array, log_density, options: Any) -> State:
+    def init(self, key: jax.Array, position: jax.Array, target, options: Any) -> State:
         """Begin a chain at a position."""
         first = jnp.asarray(_FIRST_STEP * position.size**0.5, position.dtype)
-        chain = mclmc.init(position, log_density, key)
+        chain = mclmc.init(position, target.log_density, key)
         return State(chain, _adaptation.begin(position, first))
 
     def step(
-        self, key: jax.Array, state: State, log_density, options: Any, iteration: jax.Array
+        self, key: jax.Array, state: State, target, options: Any, iteration: jax.Array
     ) -> tuple[State, dict[str, jax.Array]]:
         """Move on by one length of the momentum's memory; during the warm-up, learn from it."""
         adaptation, kernel = state.adaptation, mclmc.build_kernel()
@@ -64,7 +64,7 @@ class MCLMC:
             chain, info = kernel(
                 jax.random.fold_in(key, i),
                 chain,
-                log_density,
+                target.log_density,
                 adaptation.inverse_mass,
                 memory,
                 step_size,

@@ -19,15 +19,15 @@ class NUTS:
 
     num_warmup: int
 
-    def init(self, key: jax.Array, position: jax.Array, log_density, options: Any) -> HMCState:
+    def init(self, key: jax.Array, position: jax.Array, target, options: Any) -> HMCState:
         """Begin a chain at a position."""
-        return self._kernel(key, position, log_density, options)[0]
+        return self._kernel(key, position, target, options)[0]
 
     def step(
-        self, key: jax.Array, state: HMCState, log_density, options: Any, iteration: jax.Array
+        self, key: jax.Array, state: HMCState, target, options: Any, iteration: jax.Array
     ) -> tuple[HMCState, dict[str, jax.Array]]:
         """Move once; the state itself counts the warm-up."""
-        _, sample = self._kernel(key, state.z, log_density, options)
+        _, sample = self._kernel(key, state.z, target, options)
         new = sample(state._replace(rng_key=key))
         stats = {
             "acceptance_rate": new.accept_prob,
@@ -46,10 +46,10 @@ class NUTS:
         """The density there."""
         return -state.potential_energy
 
-    def _kernel(self, key, position, log_density, options):
+    def _kernel(self, key, position, target, options):
         # NumPyro's second function works only after its first has been called; the compiler drops
         # what that computes and nobody reads.
-        begin, sample = hmc(potential_fn=lambda z: -log_density(z), algo="NUTS")
+        begin, sample = hmc(potential_fn=lambda z: -target.log_density(z), algo="NUTS")
         state = begin(
             position,
             num_warmup=self.num_warmup,

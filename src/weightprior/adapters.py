@@ -1,0 +1,121 @@
+"""Networks from elsewhere, as arrays by site: of fits, of scikit-learn, of PyTorch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weightprior import _checks
+from weightprior._weights import Site
+
+__all__ = ["posterior_means", "reference_weights"]
+
+
+def reference_weights(bnn, reference: Any) -> dict[str, np.ndarray]:
+    """Weights and biases of a network that stands somewhere else, by site of this model.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    reference : dict of arrays, DataTree, or scikit-learn MLP
+        By site (``"hidden_0.weight"``, input first); a fit of a single prior, which stands for its
+        posterior mean; a fitted ``MLPRegressor`` or ``MLPClassifier``; or the arrays of a PyTorch
+        state dict, of which ``"....weight"`` (output first) and ``"....bias"`` are taken layer by
+        layer in their order.
+
+    Returns
+    -------
+    dict of str to array
+        Every site of the network, and `log_noise` where the reference has it and the model learns
+        it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where the reference is none of these, is of another architecture, or holds NaN.
+    """
+    _checks.model(bnn)
+    means = posterior_means("reference", reference)
+    if means is not None:
+        arrays, source = means, "a fit"
+    elif hasattr(reference, "coefs_") and hasattr(reference, "intercepts_"):
+        arrays, source = _of_scikit_learn(bnn, reference), f"a {type(reference).__name__}"
+    elif isinstance(reference, Mapping):
+        arrays, source = _of_dict(bnn, reference), "a dict"
+    else:
+        raise TypeError(
+            "reference: expected a dict of arrays, a fit, or a fitted MLP of scikit-learn; got "
+            f"{type(reference).__name__}. Of a PyTorch module pass its state_dict()."
+        )
+    needed = bnn.network.sites
+    arrays = {name: a for name, a in arrays.items() if name in bnn.sites}
+    found = {name: np.shape(array) for name, array in arrays.items()}
+    expected = {name: site.shape for name, site in needed.items()}
+    if {name: found.get(name) for name in expected} != expected:
+        raise ValueError(
+            f"reference: expected the sites and shapes {expected}; got {source} with {found}. "
+            "It has to be a network of this architecture."
+        )
+    return {name: _numbers(name, arrays[name], bnn.sites[name]) for name in arrays}
+
+
+def posterior_means(argument: str, fit: Any) -> dict[str, np.ndarray] | None:
+    """Posterior mean of every site where `fit` is one; read without importing xarray."""
+    if not hasattr(fit, "children"):
+        return None
+    if "posterior" not in fit.children:
+        raise ValueError(
+            f"{argument}: expected a fit with a `posterior` group; got a DataTree without one."
+        )
+    posterior = fit["posterior"].dataset
+    if "prior" in posterior.dims:
+        raise ValueError(
+            f"{argument}: expected the fit of a single prior; got a stacked one. "
+            "Choose a part of it: weightprior.split(fit)[label]."
+        )
+    means = posterior.mean(("chain", "draw"))
+    return {str(name): means[name].to_numpy() for name in means if name != "noise"}
+
+
+def _of_scikit_learn(bnn, perceptron: Any) -> dict[str, np.ndarray]:
+    # Of two classes it fits one logit, as Bernoulli does; of more, one for each class.
+    layers, num_layers = bnn.network.layers, len(perceptron.coefs_)
+    if num_layers != len(layers):
+        raise ValueError(
+            f"reference: expected the layers {_checks.several(layers)}; got a "
+            f"{type(perceptron).__name__} of {num_layers}. It has to be of this architecture."
+        )
+    given = zip(layers, perceptron.coefs_, perceptron.intercepts_, strict=True)
+    return {
+        f"{layer}.{kind}": array
+        for layer, weight, bias in given
+        for kind, array in (("weight", weight), ("bias", bias))
+    }
+
+
+def _of_dict(bnn, arrays: Mapping[Any, Any]) -> dict[str, Any]:
+    """By site, or by the names of PyTorch's modules."""
+    modules = [str(name)[: -len(".weight")] for name in arrays if str(name).endswith(".weight")]
+    ours = any(name in bnn.sites for name in arrays)
+    if ours or len(modules) != len(bnn.network.layers):
+        _checks.known_names("reference", arrays, bnn.sites)
+        return dict(arrays)
+    found = {}
+    for layer, module in zip(bnn.network.layers, modules, strict=True):
+        if f"{module}.bias" not in arrays:
+            raise ValueError(
+                f"reference: expected a bias beside {module + '.weight'!r}; got none. Every layer "
+                "of this model has one: give zeros where there is none."
+            )
+        weight = _checks.numbers(f"reference[{module + '.weight'!r}]", arrays[f"{module}.weight"])
+        found |= {f"{layer}.weight": weight.T, f"{layer}.bias": arrays[f"{module}.bias"]}
+    return found
+
+
+def _numbers(name: str, values: Any, site: Site) -> np.ndarray:
+    array = _checks.numbers(f"reference[{name!r}]", values)
+    if array.shape != site.shape:
+        raise ValueError(f"reference[{name!r}]: expected shape {site.shape}; got {array.shape}.")
+    _checks.finite(f"reference[{name!r}]", array)
+    return array

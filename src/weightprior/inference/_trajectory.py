@@ -1,0 +1,93 @@
+"""How long a chain's trajectories should be: as long as its slowest output takes to turn.
+
+In units of single weights' sds no one length suits all posteriors. Where many weights have to move
+together for the function to change, an output needs several times as long as where each moves it by
+itself. So the time is learned from the outputs, whose draws are what the chain is run for.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["Trajectory", "begin", "learn_time"]
+
+# Where the windows begin and end, as shares of the warm-up. Of a slow chain a window sees too
+# little of the variance, so each comes nearer to the time than the one before.
+_WINDOWS = (0.15, 0.35, 0.65, 0.85)
+# Draws without which a window says nothing.
+_FEWEST = 10
+# Mean time to begin with, in sds of the posterior, and how far it may be from that.
+_FIRST, _LEAST, _MOST = 0.8, 0.4, 12.8
+# What a window may change it by.
+_FACTOR = 4.0
+# How far the slowest output is to go round, in radians; it has turned after half of pi.
+_ANGLE = 1.4
+
+
+class Trajectory(NamedTuple):
+    """What was learned so far.
+
+    Attributes
+    ----------
+    time : array of shape ()
+        Mean time of the trajectories, in sds of the posterior.
+    num_seen : array of shape ()
+        Draws seen in this window.
+    last, mean, sum_of_squares, sum_of_jumps : array of shape (outputs,)
+        Of the outputs seen in this window: the last ones, their mean, squares around the mean, and
+        squares of the differences between one draw and the next.
+    """
+
+    time: jax.Array
+    num_seen: jax.Array
+    last: jax.Array
+    mean: jax.Array
+    sum_of_squares: jax.Array
+    sum_of_jumps: jax.Array
+
+
+def begin(outputs: jax.Array) -> Trajectory:
+    """Nothing learned yet; `outputs` is an array of their shape."""
+    none = jnp.zeros_like(outputs)
+    first = jnp.asarray(_FIRST, outputs.dtype)
+    return Trajectory(first, jnp.zeros((), jnp.int32), none, none, none, none)
+
+
+def learn_time(trajectory: Trajectory, outputs, iteration, num_warmup) -> Trajectory:
+    """Count a draw, whose outputs ``outputs()`` returns; at the end of a window, learn from it.
+
+    A normal output that goes round its mean by an angle a per trajectory has the autocorrelation
+    cos(a), and the mean square of its jumps is 2 (1 - cos(a)) variances.
+    """
+    begins, *ends = (jnp.int32(share * num_warmup) for share in _WINDOWS)
+    inside = (iteration >= begins) & (iteration < ends[-1])
+    counted = jax.lax.cond(inside, lambda: _counted(trajectory, outputs()), lambda: trajectory)
+    full = jnp.any(iteration + 1 == jnp.stack(ends))
+    learned = inside & full & (counted.num_seen >= _FEWEST)
+    return jax.tree.map(lambda a, b: jnp.where(learned, a, b), _with_time(counted), counted)
+
+
+def _counted(trajectory: Trajectory, outputs: jax.Array) -> Trajectory:
+    num_seen = trajectory.num_seen + 1
+    apart = outputs - trajectory.mean
+    mean = trajectory.mean + apart / num_seen
+    jump = jnp.where(num_seen > 1, outputs - trajectory.last, jnp.zeros_like(outputs))
+    return trajectory._replace(
+        num_seen=num_seen,
+        last=outputs,
+        mean=mean,
+        sum_of_squares=trajectory.sum_of_squares + apart * (outputs - mean),
+        sum_of_jumps=trajectory.sum_of_jumps + jump**2,
+    )
+
+
+def _with_time(trajectory: Trajectory) -> Trajectory:
+    # 1 - cos(a), output by output; one that never varies, or overflows, tells nothing.
+    turned = trajectory.sum_of_jumps / (2 * trajectory.sum_of_squares)
+    turned = jnp.where(jnp.isfinite(turned), turned, jnp.inf)
+    angle = jnp.arccos(jnp.clip(1.0 - jnp.min(turned), -1.0, 1.0))
+    factor = jnp.clip(_ANGLE / angle, 1 / _FACTOR, _FACTOR)
+    time = jnp.clip(trajectory.time * factor, _LEAST, _MOST).astype(trajectory.time.dtype)
+    known = jnp.isfinite(turned).any()
+    return begin(trajectory.mean)._replace(time=jnp.where(known, time, trajectory.time))
