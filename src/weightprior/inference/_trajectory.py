@@ -59,6 +59,12 @@ def learn_time(trajectory: Trajectory, outputs, iteration, num_warmup) -> Trajec
 
     A normal output that goes round its mean by an angle a per trajectory has the autocorrelation
     cos(a), and the mean square of its jumps is 2 (1 - cos(a)) variances.
+
+    References
+    ----------
+    The time is chosen for the slowest direction, as in P. Sountsov and M. D. Hoffman, Focusing on
+    difficult directions for learning HMC trajectory lengths, 2021; which directions count is known
+    here, where theirs has to find it. :doi:`10.48550/arXiv.2110.11576`
     """
     begins, *ends = (jnp.int32(share * num_warmup) for share in _WINDOWS)
     inside = (iteration >= begins) & (iteration < ends[-1])

@@ -82,7 +82,7 @@ def fit_mcmc(
         very many weights, and not exact, since the error of its steps is never corrected. The
         fit's attribute `exact` says which.
     num_warmup : int
-        Iterations per chain that tune step size and metric, dropped.
+        Iterations per chain that tune step size, metric and the time of trajectories, dropped.
     num_samples : int
         Draws kept per chain.
     num_chains : int
