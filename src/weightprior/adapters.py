@@ -57,7 +57,8 @@ def reference_weights(bnn, reference: Any) -> dict[str, np.ndarray]:
             f"reference: expected the sites and shapes {expected}; got {source} with {found}. "
             "It has to be a network of this architecture."
         )
-    return {name: _numbers(name, arrays[name], bnn.sites[name]) for name in arrays}
+    sites = {name: site for name, site in bnn.sites.items() if name in arrays}
+    return {name: _numbers(name, arrays[name], site) for name, site in sites.items()}
 
 
 def posterior_means(argument: str, fit: Any) -> dict[str, np.ndarray] | None:

@@ -32,6 +32,10 @@ PLAN = {"num_warmup": 30, "num_chains": 2, "thinning": 2}
 LONG, SHORT = 40, 15
 
 both_kernels = pytest.mark.parametrize("kernel", KERNELS)
+# What does not depend on the kernel is tested with the default, and with the other at leisure.
+each_kernel = pytest.mark.parametrize(
+    "kernel", ["hmc", pytest.param("nuts", marks=pytest.mark.slow)]
+)
 # Runs are too short to be in no doubt; of an interrupt every test has to know.
 pytestmark = pytest.mark.filterwarnings("ignore:fit_mcmc. (?!interrupted)")
 
@@ -90,7 +94,7 @@ def kill_at(monkeypatch, number, *, before):
 # Killed.
 
 
-@both_kernels
+@each_kernel
 @pytest.mark.usefixtures("small_chunks")
 def test_a_run_that_dies_at_any_file_it_writes_loses_nothing(kernel, tmp_path, monkeypatch):
     # With chunks of one draw: a note, 31 states, and 40 chunks with a state each.
@@ -155,7 +159,7 @@ def num_chunks(folder):
     return len(list(folder.glob("chunk-*.npz")))
 
 
-@both_kernels
+@each_kernel
 def test_a_run_whose_process_is_killed_goes_on_in_another(kernel, tmp_path):
     child = process(KILLED, str(tmp_path), kernel, "stacked", "float32", folder=tmp_path)
     wait_for(lambda: num_chunks(tmp_path) >= 3, child)
