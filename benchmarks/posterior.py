@@ -13,7 +13,7 @@ posterior sds, and of the predictive sd in percent.
 Run one problem and options with, say, ``python benchmarks/posterior.py 1-20-1 --repeats 5``;
 ``--loc 1`` centres the prior at one. NUTS takes many minutes on the larger problems. ``--bde``
 takes the interpreter of an environment with sklearn-contrib-bde, which has a model of its own: see
-``peers/bde.py``; the other peers then sample one as near to it as ours comes.
+``peers/sample_with_bde.py``; the other peers then sample one as near to it as ours comes.
 """
 
 import argparse
@@ -169,7 +169,7 @@ class Peer:
                 "num_samples": NUM_SAMPLES,
                 "num_warmup": NUM_WARMUP,
             }
-            script = Path(__file__).parent / "peers" / "bde.py"
+            script = Path(__file__).parent / "peers" / "sample_with_bde.py"
             command = [options.bde, script, self.folder, json.dumps(told)]
         else:
             task = [self.folder, name, options.loc, peer, int(options.bde is not None)]

@@ -71,9 +71,19 @@ def test_chains_in_different_modes_are_refused():
         wp.posterior_as_prior(NET.bnn, apart)
 
 
-def test_chains_that_mix_slowly_are_not_taken_for_modes():
-    walk = draws(4, 400, [centre(0)] * 4, 0.1)
-    wp.posterior_as_prior(NET.bnn, walk)
+@pytest.mark.parametrize(("shift", "refused"), [(1.5, False), (2.6, True)])
+def test_how_far_apart_chains_may_be(shift, refused):
+    """Two chains, of which one is shifted in one weight by so many sds."""
+    moved = centre(0)
+    moved["output.weight"] = moved["output.weight"] + 0.1 * shift * (np.arange(3) == 1)[:, None]
+    fit = draws(2, 2000, [centre(0), moved], 0.1)
+    if refused:
+        with pytest.raises(
+            ValueError, match=r"fit: expected chains that share a mode.*output\.weight"
+        ):
+            wp.posterior_as_prior(NET.bnn, fit)
+    else:
+        wp.posterior_as_prior(NET.bnn, fit)
 
 
 @pytest.mark.parametrize(
