@@ -210,8 +210,10 @@ def measures(found, told, reference):
     if reference is not None:
         mean, sd = reference
         row["mean_error"] = float(np.max(np.abs(found.mean((0, 1)) - mean) / sd))
-        row["sd_error"] = float(np.max(np.abs(found.std((0, 1)) / sd - 1)) * 100)
-        row["sd_bias"] = float(np.mean(found.std((0, 1)) / sd - 1) * 100)
+        apart = (found.std((0, 1)) / sd - 1) * 100
+        row["sd_error"] = float(np.max(np.abs(apart)))
+        row["sd_rms"] = float(np.sqrt(np.mean(apart**2)))
+        row["sd_bias"] = float(np.mean(apart))
     return row
 
 

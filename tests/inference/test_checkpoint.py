@@ -482,7 +482,7 @@ def test_an_extension_of_an_extension_in_a_folder(tmp_path):
     [
         {"rng_key": 1},
         {"num_warmup": 40},
-        {"target_accept_prob": 0.9},
+        {"target_accept_prob": 0.8},
         {"thinning": 1},
         {"num_samples": SHORT},
         {"num_chains": 1},

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from blackjax.adaptation.metric_estimators import fisher_score_diagonal_from_moments
 
-__all__ = ["Adaptation", "begin", "learn_lengths", "towards"]
+__all__ = ["Adaptation", "begin", "first_lengths", "learn_lengths", "towards"]
 
 # Where the windows begin and end, as shares of the warm-up.
 _WINDOWS = (0.15, 0.35, 0.65)
@@ -51,6 +51,11 @@ def begin(position: jax.Array, step_size: jax.Array) -> Adaptation:
     zero = jnp.zeros((), jnp.int32)
     empty = jnp.zeros((2, position.size), position.dtype)
     return Adaptation(jnp.ones_like(position), jnp.log(step_size), zero, zero, empty, empty)
+
+
+def first_lengths(num_warmup: jax.Array) -> jax.Array:
+    """The iteration from which lengths are those of the posterior."""
+    return jnp.int32(_WINDOWS[1] * num_warmup)
 
 
 def learn_lengths(

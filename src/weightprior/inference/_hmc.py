@@ -23,8 +23,9 @@ __all__ = ["HMC"]
 _INTEGRATION_TIME = (0.6, 1.4)
 # Of the tuned step size: small enough at times to leave places narrower than most.
 _STEP_SIZE = (0.6, 1.1)
-# Bounds what one iteration can cost while the step size is still being found.
-_MAX_STEPS = 1000
+# Bounds what one iteration can cost; less while the chain's lengths are those of the prior, beside
+# which a posterior of very many rows is so narrow that its steps are thousands to a trajectory.
+_MAX_STEPS, _MAX_STEPS_AT_FIRST = 1000, 100
 
 
 class State(NamedTuple):
@@ -70,7 +71,9 @@ class HMC:
         key_time, key_size, key_move, key_outputs = jax.random.split(key, 4)
         time = state.trajectory.time * jax.random.uniform(key_time, (), dtype, *_INTEGRATION_TIME)
         step_size = tuned * jax.random.uniform(key_size, (), dtype, *_STEP_SIZE)
-        num_steps = jnp.clip(jnp.ceil(time / step_size), 1, _MAX_STEPS).astype(jnp.int32)
+        at_first = iteration < _adaptation.first_lengths(options["num_warmup"])
+        most = jnp.where(at_first, _MAX_STEPS_AT_FIRST, _MAX_STEPS)
+        num_steps = jnp.clip(jnp.ceil(time / step_size), 1, most).astype(jnp.int32)
         chain, info = hmc.build_kernel()(
             key_move, state.chain, target.log_density, step_size, metric, num_steps
         )

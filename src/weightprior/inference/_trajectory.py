@@ -22,7 +22,7 @@ _FIRST, _LEAST, _MOST = 0.8, 0.4, 12.8
 # What a window may change it by.
 _FACTOR = 4.0
 # How far the slowest output is to go round, in radians; it has turned after half of pi.
-_ANGLE = 1.4
+_ANGLE = 1.5
 
 
 class Trajectory(NamedTuple):
