@@ -62,7 +62,7 @@ FITTERS = {
 EXACT_KERNELS = ("hmc", "nuts")
 
 
-def fit(method: str, problem: Problem, prior: wp.NormalPrior, **options) -> Any:
+def fit(method: str, problem: Problem, prior: Any, **options) -> Any:
     return FITTERS[method](problem.bnn, problem.x, problem.y, prior=prior, **options)
 
 

@@ -5,6 +5,8 @@ from .centers import center_path as center_path
 from .centers import matched_centers as matched_centers
 from .compare import compare as compare
 from .cross_validation import cross_validate as cross_validate
+from .hierarchy import HierarchicalPrior as HierarchicalPrior
+from .hierarchy import hierarchical_prior as hierarchical_prior
 from .inference.map import fit_map as fit_map
 from .inference.mcmc import fit_mcmc as fit_mcmc
 from .l2 import l2_from_prior as l2_from_prior

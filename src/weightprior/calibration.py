@@ -14,10 +14,9 @@ from tqdm.auto import tqdm
 
 from weightprior import _checks, results
 from weightprior._ranks import judge_ranks, rank
-from weightprior.draws import describe, draws_of, evaluate, lay_out
-from weightprior.model import BNN
+from weightprior.draws import SAMPLE_DIMS, describe, double, draws_of, evaluate, lay_out
+from weightprior.model import BNN, Prior
 from weightprior.prior_predictive import prior_predictive
-from weightprior.priors import NormalPrior
 
 __all__ = ["calibrate"]
 
@@ -40,7 +39,7 @@ def calibrate(
     bnn: BNN,
     x: Any,
     *,
-    prior: NormalPrior,
+    prior: Prior,
     fit: Callable[..., xr.DataTree],
     num_simulations: int = 200,
     rng_key: Any = 0,
@@ -65,7 +64,7 @@ def calibrate(
         The model.
     x : array or data frame of shape (rows, features)
         Inputs of the simulated data.
-    prior : NormalPrior
+    prior : NormalPrior or HierarchicalPrior
         A single prior; a flat one cannot be drawn from.
     fit : callable
         A fit function that draws, such as `fit_mcmc`, or ``functools.partial`` of one with options.
@@ -90,7 +89,7 @@ def calibrate(
         `calibrated`: whether all ranks look uniform, at the given level. `p_value`: the smallest
         level at which they would not. For each of the quantities `outputs` (dims obs_id, the row of
         `x` or of `at`, and output), `lp` (log density of weights and targets), `log_likelihood` and
-        `noise`:
+        `noise`, and the centres and log scales that a hierarchical prior learns:
 
         - ``rank.<quantity>``, from 0 to `num_draws`, by simulation;
         - ``ess.<quantity>``, effective draws of the whole fit, by simulation; NaN where chains have
@@ -155,7 +154,7 @@ def calibrate(
     True
     """
     _checks.model(bnn)
-    bnn.check_prior(prior, stacked=False)
+    bnn.check_prior(prior, stacked=False, learned=True)
     inputs = _checks.rows(x, bnn.network.feature_names)
     rows, watched = _watched(bnn, inputs, at)
     num_simulations = _checks.integer("num_simulations", num_simulations, 1)
@@ -198,7 +197,7 @@ class _Plan(NamedTuple):
 
     bnn: BNN
     x: Any
-    prior: NormalPrior
+    prior: Prior
     fit: Callable[..., xr.DataTree]
     num_draws: int
     watched: np.ndarray
@@ -215,7 +214,7 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
     done, complaints, method = [], [], ""
     try:
         for i in range(num_simulations):
-            truth = {n: drawn["prior"][n].to_numpy()[:, i : i + 1] for n in plan.bnn.sites}
+            truth = {n: drawn["prior"][n].to_numpy()[:, i : i + 1] for n in _sites(plan)}
             fit_key = jax.random.fold_in(of_fits, i)
             try:
                 with warnings.catch_warnings(record=True) as caught:
@@ -251,6 +250,11 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
     return ranks, ess, method
 
 
+def _sites(plan: _Plan) -> list[str]:
+    """Weights, and what is latent above them."""
+    return [*plan.prior.sites, *plan.bnn.sites]
+
+
 def _words(key: jax.Array) -> list[int]:
     """A key that can be written down."""
     return jax.random.key_data(key).tolist()
@@ -274,7 +278,9 @@ def _quantities(plan: _Plan, truth: Mapping[str, np.ndarray], y: np.ndarray, tre
 
 def _checked_draws(plan: _Plan, y: np.ndarray, tree: Any) -> dict[str, np.ndarray]:
     """Draws of a fit, where it is one of the data and holds enough of them."""
-    weights = draws_of(plan.bnn, tree)[0]
+    weights = draws_of(plan.bnn, tree)[0] | double(
+        {n: tree["posterior"][n].transpose(*SAMPLE_DIMS, ...) for n in plan.prior.sites}
+    )
     results.validate(tree)
     if "prior" in tree["posterior"].dims:
         raise ValueError("fit: expected fits of the single prior; got one of a stacked prior.")
@@ -293,12 +299,13 @@ def _checked_draws(plan: _Plan, y: np.ndarray, tree: Any) -> dict[str, np.ndarra
     return weights
 
 
-def _of_draw(bnn: BNN, weights: Any, x: Any, y: Any, prior: NormalPrior, watched: Any):
+def _of_draw(bnn: BNN, weights: Any, x: Any, y: Any, prior: Prior, watched: Any):
     return {
         "outputs": bnn.network.apply(weights, watched),
         "lp": bnn.log_joint(weights, x, y, prior),
         "log_likelihood": bnn.log_likelihood(weights, x, y),
         **bnn.likelihood.derived(weights),
+        **{name: weights[name] for name, site in prior.sites.items() if not site.shape},
     }
 
 

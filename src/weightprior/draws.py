@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.model import BNN
+from weightprior.model import BNN, Prior
 from weightprior.priors import NormalPrior
 
 __all__ = [
     "SAMPLE_DIMS",
+    "asymmetries",
     "check_cross_validation",
     "check_fit",
     "check_tree",
@@ -37,6 +38,8 @@ SAMPLE_DIMS = ("chain", "draw")
 # Numbers that draws evaluated at once may hold in a layer: enough to keep the cores busy, few
 # enough to stay in their cache, which is twice as quick as what does not, and to bound memory.
 _NUMBERS = 2**18
+# What latents above the weights are called, before the name of their group or site.
+_ABOVE = ("center", "log_scale", "local_scale")
 _MOST_DRAWS = 64
 
 
@@ -57,7 +60,7 @@ def check_fit(bnn: BNN, fit: Any) -> xr.DataTree:
     found = {
         str(name): values.isel({d: 0 for d in (*SAMPLE_DIMS, "prior") if d in values.dims}).shape
         for name, values in posterior.data_vars.items()
-        if name != "noise"
+        if name != "noise" and str(name).split(".")[0] not in _ABOVE
     }
     if found != expected:
         raise ValueError(
@@ -124,12 +127,12 @@ def starts_of(bnn: BNN, fit: xr.DataTree) -> list[dict[str, np.ndarray]]:
     return [double({name: part[name] for name in bnn.sites}) for part in parts]
 
 
-def prior_arrays(bnn: BNN, prior: NormalPrior) -> dict[str, np.ndarray]:
+def prior_arrays(bnn: BNN, prior: Prior) -> dict[str, np.ndarray]:
     """Centres and scales of a single prior, under the names that they have in a fit."""
+    loc, scale = prior.loc, prior.scale
+    pairs = {name: {"loc": loc[name], "scale": scale[name]} for name in bnn.sites}
     return {
-        f"prior_{part}.{name}": getattr(prior, part)[name]
-        for name in bnn.sites
-        for part in ("loc", "scale")
+        f"prior_{part}.{name}": values for name, p in pairs.items() for part, values in p.items()
     }
 
 
@@ -140,7 +143,10 @@ def prior_dims(bnn: BNN) -> dict[str, tuple[str, ...]]:
 
 
 def priors_of(bnn: BNN, fit: xr.DataTree) -> list[NormalPrior]:
-    """The single priors of a fit, in the order of its parts."""
+    """The single priors of a fit, in the order of its parts.
+
+    Of one that was learned they have the means and sds, over all that its latents may be.
+    """
     return [
         NormalPrior(
             {name: part[f"prior_loc.{name}"].to_numpy() for name in bnn.sites},
@@ -148,6 +154,18 @@ def priors_of(bnn: BNN, fit: xr.DataTree) -> list[NormalPrior]:
         )
         for part in _parts(fit["constant_data"].dataset)
     ]
+
+
+def asymmetries(fit: xr.DataTree) -> dict[str, set[str]]:
+    """Sites with a centre that was learned, and with a scale for every weight.
+
+    In the words of `symmetry.freedoms`, to which the prior's numbers do not tell.
+    """
+    told = json.loads(fit.attrs.get("hierarchy", "null"))
+    if told is None:
+        return {"centered": set(), "distinct": set()}
+    centered = {name for group in told["center"] for name in told["groups"][group]}
+    return {"centered": centered, "distinct": set(told["local"])}
 
 
 def row_weights_of(fit: xr.DataTree, num_obs: int) -> list[np.ndarray]:

@@ -15,11 +15,14 @@ from jax.core import Tracer
 
 from weightprior import _checks
 from weightprior._weights import Site, Weights
+from weightprior.hierarchy import HierarchicalPrior
 from weightprior.likelihoods import Likelihood
 from weightprior.networks import MLP
 from weightprior.priors import NormalPrior, check_scale
 
-__all__ = ["BNN"]
+__all__ = ["BNN", "Prior"]
+
+Prior = NormalPrior | HierarchicalPrior
 
 
 @jax.tree_util.register_pytree_node_class
@@ -82,7 +85,7 @@ class BNN:
         """Every latent of the model: the network's sites, and `log_noise` where it is learned."""
         return {**self.network.sites, **self.likelihood.sites(self.network.num_outputs)}
 
-    def model(self, x, y=None, *, prior: NormalPrior) -> None:
+    def model(self, x, y=None, *, prior: Prior) -> None:
         """Write the NumPyro model, for any kernel or handler of NumPyro's.
 
         Parameters
@@ -91,7 +94,7 @@ class BNN:
             Inputs.
         y : array, optional
             Targets. None: they are sampled.
-        prior : NormalPrior
+        prior : NormalPrior or HierarchicalPrior
             A single prior, not a stacked one.
 
         Examples
@@ -103,10 +106,12 @@ class BNN:
         >>> draws["y"].shape
         (7, 5)
         """
-        self.check_prior(prior, stacked=False)
+        self.check_prior(prior, stacked=False, learned=True)
         dtype = jnp.result_type(float)
+        above = prior.latents(dtype).items()
+        given = prior.given({name: numpyro.sample(name, latent) for name, latent in above})
         weights = {
-            name: numpyro.sample(name, prior.distribution(name, dtype)) for name in self.sites
+            name: numpyro.sample(name, given.distribution(name, dtype)) for name in self.sites
         }
         for name, value in self.likelihood.derived(weights).items():
             numpyro.deterministic(name, value)
@@ -152,14 +157,14 @@ class BNN:
         _checks.arrays("weights", weights, self.sites)
         return self.likelihood.mean(self.network.apply(weights, x), weights)
 
-    def log_prior(self, weights: Weights, prior: NormalPrior) -> jax.Array:
+    def log_prior(self, weights: Weights, prior: Prior) -> jax.Array:
         """Log density of the weights under the prior, in nats; a flat site adds nothing.
 
         Parameters
         ----------
         weights : mapping of str to array
-            An array for every site.
-        prior : NormalPrior
+            An array for every site, and for every latent of the prior above them.
+        prior : NormalPrior or HierarchicalPrior
             A single prior.
 
         Returns
@@ -168,13 +173,18 @@ class BNN:
         """
         return reduce(add, self.log_prior_by_site(weights, prior).values())
 
-    def log_prior_by_site(self, weights: Weights, prior: NormalPrior) -> dict[str, jax.Array]:
-        """Terms of `log_prior`, by site."""
-        _checks.arrays("weights", weights, self.sites)
-        self.check_prior(prior, stacked=False)
+    def log_prior_by_site(self, weights: Weights, prior: Prior) -> dict[str, jax.Array]:
+        """Terms of `log_prior`, by site; those of latents above the weights first."""
+        self.check_prior(prior, stacked=False, learned=True)
+        _checks.arrays("weights", weights, {**prior.sites, **self.sites})
+        above = prior.latents(weights["output.weight"].dtype).items()
+        given = prior.given(weights)
         return {
-            name: prior.distribution(name, weights[name].dtype).log_prob(weights[name])
-            for name in self.sites
+            **{name: latent.log_prob(weights[name]) for name, latent in above},
+            **{
+                name: given.distribution(name, weights[name].dtype).log_prob(weights[name])
+                for name in self.sites
+            },
         }
 
     def log_likelihood(self, weights: Weights, x, y, row_weights=None) -> jax.Array:
@@ -209,7 +219,7 @@ class BNN:
         dtype = weights["output.weight"].dtype
         return targets.log_prob(self._observed(y, targets, dtype)).astype(dtype)
 
-    def log_joint(self, weights: Weights, x, y, prior: NormalPrior, row_weights=None) -> jax.Array:
+    def log_joint(self, weights: Weights, x, y, prior: Prior, row_weights=None) -> jax.Array:
         """Log density of weights and targets: the one that every method evaluates.
 
         Its maximum is the MAP, and minus its gradient is that of loss plus L2 penalty.
@@ -222,7 +232,7 @@ class BNN:
             Inputs.
         y : array of shape (rows,) or (rows, outputs)
             Targets.
-        prior : NormalPrior
+        prior : NormalPrior or HierarchicalPrior
             A single prior.
         row_weights : array of shape (rows,), optional
             How often each row counts; once by default.
@@ -272,8 +282,16 @@ class BNN:
         x = _checks.rows(x, self.network.feature_names)
         return x, self.likelihood.check_target(y, len(x), self.network.num_outputs)
 
-    def check_prior(self, prior: Any, *, stacked: bool = True) -> None:
-        """Raise where a prior is not one of this model's."""
+    def check_prior(self, prior: Any, *, stacked: bool = True, learned: bool = False) -> None:
+        """Raise where a prior is not one of this model's; some methods take one that is learned."""
+        if isinstance(prior, HierarchicalPrior) and learned:
+            self.check_prior(prior.base, stacked=False)
+            return
+        if isinstance(prior, HierarchicalPrior):
+            raise TypeError(
+                "prior: expected a NormalPrior; got one with learned centres and scales, for which "
+                "this is not defined. Fit it with weightprior.fit_mcmc."
+            )
         if not isinstance(prior, NormalPrior):
             raise TypeError(
                 "prior: expected a NormalPrior, as weightprior.normal_prior(bnn) makes; "

@@ -8,14 +8,18 @@ import xarray as xr
 
 from weightprior import _checks, results
 from weightprior.draws import evaluate
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior.model import BNN, Prior
 
 __all__ = ["prior_predictive"]
 
 
 def prior_predictive(
-    bnn: BNN, x: Any, *, prior: NormalPrior, num_samples: int = 500, rng_key: Any = 0
+    bnn: BNN,
+    x: Any,
+    *,
+    prior: Prior,
+    num_samples: int = 500,
+    rng_key: Any = 0,
 ) -> xr.DataTree:
     """Draw networks from the prior and targets from the networks.
 
@@ -25,7 +29,7 @@ def prior_predictive(
         The model.
     x : array or data frame of shape (rows, features)
         Inputs.
-    prior : NormalPrior
+    prior : NormalPrior or HierarchicalPrior
         The prior; the parts of a stacked one are drawn with common random numbers.
     num_samples : int
         Networks.
@@ -35,8 +39,9 @@ def prior_predictive(
     Returns
     -------
     DataTree
-        Groups `prior` (every site, and `noise` where it is learned), `prior_predictive` (`mean`
-        and `y`, as `predict` gives them) and `constant_data`. One chain.
+        Groups `prior` (every site, latents above them, and `noise` where it is learned),
+        `prior_predictive` (`mean` and `y`, as `predict` gives them) and `constant_data`. One
+        chain.
 
     Raises
     ------
@@ -55,9 +60,8 @@ def prior_predictive(
     """
     _checks.model(bnn)
     inputs = _checks.rows(x, bnn.network.feature_names)
-    bnn.check_prior(prior)
-    flat = [name for name, scale in prior.scale.items() if np.any(np.isinf(scale))]
-    if flat:
+    bnn.check_prior(prior, learned=True)
+    if flat := prior.flat():
         raise ValueError(
             "prior: expected finite scales to draw from; got a flat prior on "
             f"{_checks.several(flat)}."
@@ -69,15 +73,15 @@ def prior_predictive(
     return results.build_prior(bnn, x, prior, pieces)
 
 
-def _draw(bnn: BNN, key: jax.Array, x: Any, prior: NormalPrior) -> dict[str, Any]:
+def _draw(bnn: BNN, key: jax.Array, x: Any, prior: Prior) -> dict[str, Any]:
     key_weights, key_y = jax.random.split(key)
-    keys = jax.random.split(key_weights, len(bnn.sites))
-    weights = {
-        name: prior.distribution(name, np.float64).sample(k)
-        for name, k in zip(bnn.sites, keys, strict=True)
-    }
+    above = prior.latents(np.float64)
+    keys = iter(jax.random.split(key_weights, len(bnn.sites) + len(above)))
+    latents = {name: distribution.sample(next(keys)) for name, distribution in above.items()}
+    given = prior.given(latents)
+    weights = {name: given.distribution(name, np.float64).sample(next(keys)) for name in bnn.sites}
     return {
-        "prior": weights | bnn.likelihood.derived(weights),
+        "prior": latents | weights | bnn.likelihood.derived(weights),
         "prior_predictive": {
             "mean": bnn.mean(weights, x),
             "y": bnn.targets(weights, x).sample(key_y),

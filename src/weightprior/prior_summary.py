@@ -6,20 +6,19 @@ import numpy as np
 import pandas as pd
 
 from weightprior import _checks
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior.model import BNN, Prior
 
 __all__ = ["prior_summary"]
 
 
-def prior_summary(bnn: BNN, prior: NormalPrior) -> pd.DataFrame:
+def prior_summary(bnn: BNN, prior: Prior) -> pd.DataFrame:
     """Describe a prior, a row per site (and per label, where it is stacked).
 
     Parameters
     ----------
     bnn : BNN
         The model.
-    prior : NormalPrior
+    prior : NormalPrior or HierarchicalPrior
         Its prior.
 
     Returns
@@ -42,7 +41,7 @@ def prior_summary(bnn: BNN, prior: NormalPrior) -> pd.DataFrame:
     log_noise           1      -1.0        1.0
     """
     _checks.model(bnn)
-    bnn.check_prior(prior)
+    bnn.check_prior(prior, learned=True)
     labels = (None,) if prior.labels is None else prior.labels
     table = pd.DataFrame(
         {"prior": label, "site": name, **_describe(part.loc[name], part.scale[name])}

@@ -59,6 +59,23 @@ class NormalPrior:
         loc = jnp.asarray(self.loc[name], dtype)
         return NormalOrFlat(loc, jnp.asarray(self.scale[name], dtype)).to_event(loc.ndim)
 
+    @property
+    def sites(self) -> dict[str, Site]:
+        """Latents above the weights: none."""
+        return {}
+
+    def latents(self, dtype: Any) -> dict[str, dist.Distribution]:
+        """NumPyro's distributions of `sites`."""
+        return {}
+
+    def given(self, latents: Mapping[str, Any]) -> "NormalPrior":
+        """The prior of the weights for these latents: itself."""
+        return self
+
+    def flat(self) -> list[str]:
+        """Sites where the prior is flat, so that nothing can be drawn from it."""
+        return [name for name, scale in self.scale.items() if np.any(np.isinf(scale))]
+
     def parts(self) -> list["NormalPrior"]:
         """The single priors that a stacked one is made of; itself where it is not stacked."""
         if self.labels is None:

@@ -25,8 +25,8 @@ from weightprior.draws import (
     prior_dims,
     target_dims,
 )
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior.hierarchy import HierarchicalPrior
+from weightprior.model import BNN, Prior
 
 __all__ = ["ChainState", "Draws", "build", "build_prior", "split", "validate"]
 
@@ -77,7 +77,7 @@ def build(
     bnn: BNN,
     x: Any,
     y: Any,
-    prior: NormalPrior,
+    prior: Prior,
     draws: Draws,
     *,
     method: str,
@@ -111,7 +111,7 @@ def build(
     """
     inputs, targets = bnn.check_data(x, y)
     coords = _coords(bnn, x, prior)
-    dims = {name: site.dims for name, site in bnn.sites.items()}
+    dims = {name: site.dims for name, site in {**prior.sites, **bnn.sites}.items()}
     dims |= {"noise": ("output",), "y": ("obs_id",)}
     counts = np.ones(len(inputs)) if row_weights is None else np.asarray(row_weights, float)
     parts = prior.parts()
@@ -154,16 +154,18 @@ def build(
         "options": json.dumps(dict(options)),
         **_origin(bnn),
     }
+    if isinstance(prior, HierarchicalPrior):
+        tree.attrs["hierarchy"] = prior.describe()
     validate(tree)
     return tree
 
 
 def build_prior(
-    bnn: BNN, x: Any, prior: NormalPrior, pieces: list[dict[str, dict[str, np.ndarray]]]
+    bnn: BNN, x: Any, prior: Prior, pieces: list[dict[str, dict[str, np.ndarray]]]
 ) -> xr.DataTree:
     """Lay out draws from a prior: per part of it, the groups `prior` and `prior_predictive`."""
     coords = _coords(bnn, x, prior)
-    dims = {name: site.dims for name, site in bnn.sites.items()}
+    dims = {name: site.dims for name, site in {**prior.sites, **bnn.sites}.items()}
     dims |= {"noise": ("output",), **target_dims(pieces[0]["prior_predictive"])}
     groups = {
         group: lay_out([piece[group] for piece in pieces], SAMPLE_DIMS, dims, coords)
@@ -200,13 +202,13 @@ def _chain_state(state: ChainState, coords) -> xr.Dataset:
     return xr.merge([arrays, texts]).assign_attrs(run=json.dumps(state.run))
 
 
-def _coords(bnn: BNN, x: Any, prior: NormalPrior) -> dict[str, Any]:
+def _coords(bnn: BNN, x: Any, prior: Prior) -> dict[str, Any]:
     """Coordinates that are not simply counted."""
     coords: dict[str, Any] = {"feature": list(_checks.column_names(x) or bnn.network.feature_names)}
     return coords if prior.labels is None else coords | {"prior": list(prior.labels)}
 
 
-def _constants(bnn: BNN, x: np.ndarray, prior: NormalPrior, coords) -> xr.Dataset:
+def _constants(bnn: BNN, x: np.ndarray, prior: Prior, coords) -> xr.Dataset:
     """Inputs and prior."""
     inputs = lay_out(
         [{"x": x}],

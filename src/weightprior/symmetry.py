@@ -5,7 +5,7 @@ does turning the signs of all weights of a unit whose activation is odd. The pos
 symmetries where the prior has them too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -57,7 +57,13 @@ class Freedom(NamedTuple):
         return (_by_unit(self.layer, self.following, weights) - self.center) / self.unit
 
 
-def freedoms(bnn: BNN, prior: NormalPrior) -> list[Freedom]:
+def freedoms(
+    bnn: BNN,
+    prior: NormalPrior,
+    *,
+    centered: Collection[str] = (),
+    distinct: Collection[str] = (),
+) -> list[Freedom]:
     """Find the symmetries that a network shares with its prior, hidden layer by hidden layer.
 
     Two units may be exchanged where the prior of their incoming weights, biases and outgoing
@@ -70,6 +76,10 @@ def freedoms(bnn: BNN, prior: NormalPrior) -> list[Freedom]:
         The model.
     prior : NormalPrior
         A single prior.
+    centered : collection of str
+        Sites with a centre that is learned, so that none of their units may be mirrored.
+    distinct : collection of str
+        Sites whose weights each have a scale of their own, so that no two of them are alike.
 
     Returns
     -------
@@ -84,6 +94,11 @@ def freedoms(bnn: BNN, prior: NormalPrior) -> list[Freedom]:
         center, unit, scale = (_by_unit(*layers, part) for part in (centers, units, prior.scale))
         classes = _number_rows(np.concatenate([center, scale], axis=1))
         mirrorable = _is_odd(activation) & ~center.any(axis=1)
+        sites = {f"{layers[0]}.weight", f"{layers[0]}.bias", f"{layers[1]}.weight"}
+        if sites & set(distinct):
+            classes = np.arange(len(classes))
+        if sites & set(centered):
+            mirrorable = np.zeros_like(mirrorable)
         found.append(Freedom(*layers, classes, mirrorable, center, unit))
     return found
 

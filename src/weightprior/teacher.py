@@ -5,15 +5,14 @@ from typing import Any
 import numpy as np
 
 from weightprior import _checks
-from weightprior.model import BNN
+from weightprior.model import BNN, Prior
 from weightprior.prior_predictive import prior_predictive
-from weightprior.priors import NormalPrior
 
 __all__ = ["teacher"]
 
 
 def teacher(
-    bnn: BNN, x: Any, *, prior: NormalPrior, rng_key: Any = 0
+    bnn: BNN, x: Any, *, prior: Prior, rng_key: Any = 0
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Draw a network from a prior, and targets from that network.
 
@@ -26,7 +25,7 @@ def teacher(
         The model.
     x : array or data frame of shape (rows, features)
         Inputs.
-    prior : NormalPrior
+    prior : NormalPrior or HierarchicalPrior
         A single prior, flat nowhere.
     rng_key : int or JAX key
         Decides weights and targets.
@@ -55,7 +54,7 @@ def teacher(
     >>> centered = wp.normal_prior(bnn, loc=weights, scale=0.1)  # one that knows the truth
     """
     _checks.model(bnn)
-    bnn.check_prior(prior, stacked=False)
+    bnn.check_prior(prior, stacked=False, learned=True)
     drawn = prior_predictive(bnn, x, prior=prior, num_samples=1, rng_key=rng_key)
     weights = {name: drawn["prior"][name].to_numpy()[0, 0] for name in bnn.sites}
     return weights, drawn["prior_predictive"]["y"].to_numpy()[0, 0]

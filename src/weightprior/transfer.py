@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks, symmetry
-from weightprior.draws import SAMPLE_DIMS, check_fit, draws_of, priors_of
+from weightprior.draws import SAMPLE_DIMS, asymmetries, check_fit, draws_of, priors_of
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior, normal_prior
 
@@ -72,7 +72,7 @@ def posterior_as_prior(bnn: BNN, fit: xr.DataTree, *, widen: float = 1.0) -> Nor
             "A MAP has no sds: use normal_prior(bnn, loc=fit, scale=...)."
         )
     lp = fit["sample_stats"]["lp"].transpose(*SAMPLE_DIMS).to_numpy()
-    aligned = symmetry.align(symmetry.freedoms(bnn, prior), weights, lp)
+    aligned = symmetry.align(symmetry.freedoms(bnn, prior, **asymmetries(fit)), weights, lp)
     if fit.attrs["method"] != "ensemble":
         _refuse_modes(aligned)
     loc = {name: values.mean(axis=(0, 1)) for name, values in aligned.items()}

@@ -5,7 +5,7 @@ import xarray as xr
 from arviz_stats.sampling_diagnostics import rhat
 
 from weightprior import symmetry
-from weightprior.draws import SAMPLE_DIMS, draws_of, lay_out, priors_of
+from weightprior.draws import SAMPLE_DIMS, asymmetries, draws_of, lay_out, priors_of
 from weightprior.model import BNN
 from weightprior.results import validate
 
@@ -85,7 +85,7 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     """
     parts = draws_of(bnn, fit)
     validate(fit)
-    free = [symmetry.freedoms(bnn, prior) for prior in priors_of(bnn, fit)]
+    free = [symmetry.freedoms(bnn, prior, **asymmetries(fit)) for prior in priors_of(bnn, fit)]
     lp = fit["sample_stats"]["lp"].transpose(*SAMPLE_DIMS, ...).to_numpy()
     densities = np.moveaxis(lp.reshape(*lp.shape[:2], -1), 2, 0)
     pieces = [symmetry.align(*given) for given in zip(free, parts, densities, strict=True)]

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from weightprior.hierarchy import HierarchicalPrior
 from weightprior.inference import _batch
+from weightprior.inference._hierarchical import Hierarchical
 from weightprior.inference._marginal import Marginal, output_sites
 from weightprior.inference._optimise import minimise
 from weightprior.inference._run import Run, pack, unpack
@@ -78,7 +80,8 @@ class Target(NamedTuple):
     log_density : callable
         Of a position.
     outputs : callable
-        Of a random key and a position: some of the network's outputs for a draw there, flat.
+        Of a random key and a position: what a draw there is for, flat. Some of the network's
+        outputs, and the centres and scales that are learned.
     """
 
     log_density: Callable[[jax.Array], jax.Array]
@@ -238,9 +241,8 @@ def _report(bar: tqdm, run: Run, latest: dict[str, np.ndarray]) -> None:
 
 def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
     part, key = item
-    # All weights, whatever the kernel moves through: the plainest density compiles soonest.
-    bnn, x, y, _ = shared
-    space = Standardised(bnn, x, y, part, jnp.result_type(float))
+    # Whatever the kernel moves through: the plainest density compiles soonest.
+    space = _whole(shared, part)
     key_draw, key_chain = jax.random.split(key)
     start = space.draw(key_draw)
     # The noise stays where it was drawn: fitting it together with the weights leads to the edge
@@ -294,8 +296,8 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
         kept = jax.tree.map(lambda a, v: a.at[i].set(v), kept, [weights, stats])
         return iteration, state, *kept
 
-    sites = space.bnn.sites.items()
     most = _capacity(space.bnn)
+    sites = space.sites.items()
     weights = {name: jnp.zeros((most, *site.shape), space.dtype) for name, site in sites}
     stats = {n: jnp.zeros((most, *like.shape), like.dtype) for n, like in stats_like.items()}
     first = (chain.iteration, chain.state, weights, stats)
@@ -304,20 +306,32 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
 
 
 def _space(kernel: Kernel, shared: Any, part: Any) -> Standardised:
+    """What a kernel moves through."""
     bnn, x, y, _ = shared
-    dtype = jnp.result_type(float)
-    integrated = output_sites(bnn) if kernel.marginal else ()
+    learned = isinstance(part.prior, HierarchicalPrior)
+    integrated = output_sites(bnn) if kernel.marginal and not learned else ()
     if integrated:
-        return Marginal(bnn, x, y, part, dtype, integrated)
-    return Standardised(bnn, x, y, part, dtype)
+        return Marginal(bnn, x, y, part, jnp.result_type(float), integrated)
+    return _whole(shared, part)
+
+
+def _whole(shared: Any, part: Any) -> Standardised:
+    """All weights, and what is latent above them."""
+    bnn, x, y, _ = shared
+    kind = Hierarchical if isinstance(part.prior, HierarchicalPrior) else Standardised
+    return kind(bnn, x, y, part, jnp.result_type(float))
 
 
 def _target(space: Standardised) -> Target:
     # Rows spread over the data: more of them are much alike.
     rows = np.linspace(0, len(space.x) - 1, min(_NUM_WATCHED, len(space.x))).astype(int)
 
+    above = [n for n, site in space.sites.items() if n not in space.bnn.sites and not site.shape]
+
     def outputs(key: jax.Array, position: jax.Array) -> jax.Array:
-        return space.bnn.network.apply(space.complete(key, position), space.x[rows]).ravel()
+        draw = space.complete(key, position)
+        found = space.bnn.network.apply(draw, space.x[rows]).ravel()
+        return jnp.append(found, jnp.stack([draw[name] for name in above])) if above else found
 
     return Target(space.log_density, outputs)
 

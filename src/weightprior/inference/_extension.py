@@ -77,7 +77,11 @@ def _draws(bnn: BNN, tree: xr.DataTree) -> Piece:
         "lp", errors="ignore"
     )  # which is computed from the draws
     return (
-        {name: posterior[name].transpose(*SAMPLE_DIMS, ...).to_numpy() for name in bnn.sites},
+        {
+            str(name): values.transpose(*SAMPLE_DIMS, ...).to_numpy()
+            for name, values in posterior.data_vars.items()
+            if name != "noise"  # which is computed from them
+        },
         {str(n): v.transpose(*SAMPLE_DIMS).to_numpy() for n, v in stats.data_vars.items()},
     )
 

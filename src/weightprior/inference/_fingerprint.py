@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior.draws import describe, double, prior_arrays
+from weightprior.hierarchy import HierarchicalPrior
 from weightprior.inference._standardised import Part
 from weightprior.model import BNN
 
@@ -95,7 +96,7 @@ def of_call(
         run,
         [
             {
-                "prior": _digest(list(prior_arrays(bnn, part.prior).values())),
+                "prior": _of_prior(bnn, part.prior),
                 "row_weights": _digest([part.row_weights]),
             }
             for part in parts
@@ -111,6 +112,12 @@ def of_starts(kind: str, starts: Sequence[Any], num_parts: int) -> list[str]:
     num_chains = len(starts) // num_parts
     lines = [digests[i : i + num_chains] for i in range(0, len(starts), num_chains)]
     return [f"{kind} {_digest([np.array(line)])}" for line in lines]
+
+
+def _of_prior(bnn: BNN, prior: Any) -> str:
+    if isinstance(prior, HierarchicalPrior):
+        return f"{_of_prior(bnn, prior.base)} below {prior.describe()}"
+    return _digest(list(prior_arrays(bnn, prior).values()))
 
 
 def _of_model(bnn: BNN) -> dict[str, Any]:

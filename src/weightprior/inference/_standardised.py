@@ -4,7 +4,7 @@ Weights are counted from the prior's centre in units of its scale, so that every
 one whatever the prior, and a start is a standard normal vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +13,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from weightprior import _checks
+from weightprior._weights import Site
 from weightprior.curvature import gauss_newton, prior_precision
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior.model import BNN, Prior
 
 __all__ = ["Part", "Standardised", "parts"]
 
@@ -25,17 +25,17 @@ class Part(NamedTuple):
 
     Attributes
     ----------
-    prior : NormalPrior
+    prior : NormalPrior or HierarchicalPrior
         A single prior.
     row_weights : array of shape (rows,)
         How often each row counts.
     """
 
-    prior: NormalPrior
+    prior: Prior
     row_weights: np.ndarray
 
 
-def parts(prior: NormalPrior, row_weights: Any, num_obs: int) -> list[Part]:
+def parts(prior: Prior, row_weights: Any, num_obs: int) -> list[Part]:
     """Pair every part of a prior with its row weights, of which there is one set or one each."""
     singles = prior.parts()
     if row_weights is None:
@@ -74,9 +74,15 @@ class Standardised:
         self.bnn, self.x, self.y, self.prior, self.row_weights = cast
         self.unit = self.bnn.unit(self.prior)
         self.names = tuple(bnn.sites if names is None else names)
-        zeros = {name: jnp.zeros(bnn.sites[name].shape, dtype) for name in self.names}
+        self.dtype = jnp.dtype(dtype)
+        self.sites = bnn.sites  # what a draw holds
+        self._hold({name: bnn.sites[name] for name in self.names})
+
+    def _hold(self, sites: Mapping[str, Site]) -> None:
+        """Lay out a position: one flat vector of these sites."""
+        zeros = {name: jnp.zeros(site.shape, self.dtype) for name, site in sites.items()}
         vector, self.unravel = ravel_pytree(zeros)
-        self.size, self.dtype = vector.size, vector.dtype
+        self.size = vector.size
 
     def weights(self, position: jax.Array) -> dict[str, jax.Array]:
         """Weights that a position holds."""
@@ -86,7 +92,7 @@ class Standardised:
     def position(self, weights: Any) -> jax.Array:
         """Position of weights."""
         z = {n: (weights[n] - self.prior.loc[n]) / self.unit[n] for n in self.names}
-        return ravel_pytree(z)[0]
+        return self._vector(z)
 
     def complete(self, key: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
         """Every site's weights at a position, those that it does not hold drawn at random."""
@@ -108,5 +114,8 @@ class Standardised:
 
     def mask(self, site: str) -> jax.Array:
         """Where in a position the numbers of one site stand; nowhere, where the model lacks it."""
-        marks = {n: jnp.full_like(self.unit[n], n == site, bool) for n in self.names}
-        return ravel_pytree(marks)[0]
+        zeros = self.unravel(jnp.zeros(self.size, self.dtype))
+        return self._vector({n: jnp.full_like(z, n == site, bool) for n, z in zeros.items()})
+
+    def _vector(self, z: dict[str, jax.Array]) -> jax.Array:
+        return ravel_pytree(z)[0]

@@ -6,8 +6,7 @@ from typing import Any
 import xarray as xr
 
 from weightprior.draws import starts_of
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior.model import BNN, Prior
 
 __all__ = ["kind_of", "starts_of_chains"]
 
@@ -17,7 +16,7 @@ def kind_of(init: Any) -> str:
     return "prior" if init is None else "fit" if isinstance(init, xr.DataTree) else "weights"
 
 
-def starts_of_chains(bnn: BNN, init: Any, prior: NormalPrior, num_chains: int) -> list[Any]:
+def starts_of_chains(bnn: BNN, init: Any, prior: Prior, num_chains: int) -> list[Any]:
     """Weights for every chain of every prior, or None for a draw."""
     num_parts = len(prior.parts())
     if init is None:

@@ -10,6 +10,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from weightprior import _checks, results
+from weightprior.hierarchy import HierarchicalPrior
 from weightprior.inference import _batch
 from weightprior.inference._optimise import minimise, minimise_whitened
 from weightprior.inference._standardised import Standardised, parts
@@ -105,6 +106,13 @@ def fit_map(
     """
     _checks.model(bnn)
     inputs, targets = bnn.check_data(x, y)
+    if isinstance(prior, HierarchicalPrior):
+        raise TypeError(
+            "prior: expected a NormalPrior; got one with learned centres and scales. The mode of "
+            "weights and their scale together is degenerate: all weights at their centre and next "
+            "to no scale, whatever the data say. Sample it with fit_mcmc, or let cross_validate "
+            "choose among stacked priors."
+        )
     bnn.check_prior(prior)
     key = _checks.random_key(rng_key)
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)

@@ -19,8 +19,7 @@ from weightprior.inference._run import Run, pack
 from weightprior.inference._standardised import parts
 from weightprior.inference._starts import kind_of, starts_of_chains
 from weightprior.mixing import complaint
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior.model import BNN, Prior
 
 __all__ = ["fit_mcmc"]
 
@@ -36,14 +35,14 @@ def fit_mcmc(
     x: Any,
     y: Any,
     *,
-    prior: NormalPrior,
+    prior: Prior,
     rng_key: Any = 0,
     kernel: str = "hmc",
     num_warmup: int = 500,
     num_samples: int = 1000,
     num_chains: int = 4,
     thinning: int = 1,
-    target_accept_prob: float = 0.8,
+    target_accept_prob: float = 0.9,
     init: Any = None,
     checkpoint: Any = None,
     progress_bar: bool = True,
@@ -71,8 +70,9 @@ def fit_mcmc(
         Inputs. A data frame's column names become the coordinate `feature`.
     y : array of shape (rows,) or (rows, outputs)
         Targets.
-    prior : NormalPrior
-        The prior; for a stacked one every part is sampled.
+    prior : NormalPrior or HierarchicalPrior
+        The prior; for a stacked one every part is sampled. Of a `hierarchical_prior` the latents
+        are sampled with the weights.
     rng_key : int or JAX key
         Decides starts and chains.
     kernel : {"hmc", "nuts", "mclmc"}
@@ -167,7 +167,7 @@ def fit_mcmc(
     """
     _checks.model(bnn)
     inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior)
+    bnn.check_prior(prior, learned=True)
     key = _checks.random_key(rng_key)
     _checks.one_of("kernel", kernel, _KERNELS)
     plan = _chains.Plan(

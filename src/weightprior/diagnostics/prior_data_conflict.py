@@ -1,0 +1,239 @@
+"""Whether data contradict a prior: the price of an informative centre that is wrong."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from weightprior.diagnostics.align import align
+from weightprior.diagnostics.contraction import contraction
+from weightprior.draws import check_fit, evaluate, lay_out, new_inputs, priors_of, row_weights_of
+from weightprior.model import BNN
+from weightprior.prior_predictive import prior_predictive
+from weightprior.priors import NormalPrior
+
+__all__ = ["prior_data_conflict"]
+
+# Data that fewer of a prior's own data sets are as far out as contradict it.
+_LEVEL = 0.05
+# A layer this far from its centre, in prior sds, is one that the prior's scale keeps back.
+_FAR = 2.0
+# What rounding may leave between data sets that are equally far.
+_ROUNDING = 1e-9
+
+
+def prior_data_conflict(
+    bnn: BNN,
+    fit: xr.DataTree,
+    x: Any,
+    y: Any,
+    *,
+    num_samples: int = 1000,
+    rng_key: Any = 0,
+) -> xr.Dataset:
+    """Check whether data contradict a prior, and say what to do about it.
+
+    A prior centred at weights from elsewhere helps where they suit the data, and does harm where
+    they do not and the scale is too narrow to leave them: negative transfer. This asks whether the
+    data lie further from what the network at the prior's centre predicts than data sets do that
+    are drawn from the prior.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model that was fitted.
+    fit : DataTree
+        The fit. Its prior is checked, which must be flat nowhere; a MAP will do.
+    x : array or data frame of shape (rows, features)
+        Inputs of the rows that were fitted.
+    y : array of shape (rows,) or (rows, outputs)
+        Their targets.
+    num_samples : int
+        Data sets to draw from the prior: ``1 / (num_samples + 1)`` is the smallest p-value.
+    rng_key : int or JAX key
+        Decides the draws.
+
+    Returns
+    -------
+    Dataset
+        With the dim `prior` where the fit has it:
+
+        - `discrepancy`, how far the data are from the centre: minus their log likelihood, in
+          nats, at weights (and noise) that are the prior's centre. `discrepancy_expected` is the
+          median over data sets of the prior;
+        - `p_value`: the probability under the prior that a data set has a discrepancy at least as
+          large; `p_value_se`, its Monte-Carlo standard error. Of data from the prior every value
+          is as likely; below 0.05 is called a conflict. NaN where the network at the centre calls
+          all classes equally likely, as one of zeros does: then no data are further than others;
+        - `p_value_at_zero`: the same for a prior of the same scales whose weights and biases are
+          centred at zero;
+        - `z_score` (dim `layer`): how far the posterior mean lies from the centre, root mean
+          square over the layer's weights and biases in prior standard deviations; about 1 at most
+          where the prior is right. Draws are aligned first, as far as the prior permits;
+        - `verdict`: a sentence that says what is the matter and what to do; `conflict`: whether
+          the p-value is below 0.05.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where the prior is flat somewhere or was learned, the data do not suit the model, or the fit
+        is another model's.
+
+    Notes
+    -----
+    The p-value is that of Box's prior predictive check, with the likelihood at the centre in place
+    of the marginal one, which draws from the prior estimate badly. It is exact for any number of
+    draws: the rank of the data among them. It is about the whole model: too small a noise is a
+    conflict, too. A wide layer shares a long way among many weights, each of which has a small
+    z-score.
+
+    With `row_weights` rows count towards the discrepancy as they did in the fit.
+
+    References
+    ----------
+    G. E. P. Box, Sampling and Bayes' inference in scientific modelling and robustness, JRSS A 143,
+    1980. :doi:`10.2307/2982063`
+
+    M. Evans and H. Moshonov, Checking for prior-data conflict, Bayesian Analysis 1, 2006.
+    :doi:`10.1214/06-BA129`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
+    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> path = wp.center_path(
+    ...     bnn, {"output.weight": [[3.0]], "output.bias": [0.0]}, [0.0, 1.0], scale=0.5
+    ... )
+    >>> fit = wp.fit_map(bnn, x, -0.5 * x[:, 0], prior=path)
+    >>> found = wp.diagnostics.prior_data_conflict(bnn, fit, x, -0.5 * x[:, 0])
+    >>> found["conflict"].to_numpy().tolist()
+    [False, True]
+    >>> found["verdict"][1].item()
+    "Conflict: 0.1 % of ... lie as far from its centre; move the centre to zero, or widen ..."
+    """
+    check_fit(bnn, fit)
+    if "hierarchy" in fit.attrs:
+        raise ValueError(
+            "fit: expected one whose prior is a NormalPrior; got one whose centres and scales were "
+            "learned: the posterior of these says what the data ask for."
+        )
+    new_inputs(bnn, fit, x)
+    inputs, targets = bnn.check_data(x, y)
+    given = zip(priors_of(bnn, fit), row_weights_of(fit, len(inputs)), strict=True)
+    options = {"num_samples": num_samples, "rng_key": rng_key}
+    pieces = [_check(bnn, prior, inputs, targets, counts, options) for prior, counts in given]
+    coords = dict(fit["posterior"].coords)
+    checked = lay_out(pieces, (), {}, coords)
+    checked["z_score"] = contraction(bnn, align(bnn, fit))["distance_by_layer"]
+    told = [
+        _judge(checked.isel(prior=i) if "prior" in coords else checked, _is_zero(bnn, prior))
+        for i, prior in enumerate(priors_of(bnn, fit))
+    ]
+    return checked.merge(lay_out(told, (), {}, coords))
+
+
+def _check(
+    bnn: BNN,
+    prior: NormalPrior,
+    x: np.ndarray,
+    y: np.ndarray,
+    counts: np.ndarray,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """All numbers of one prior but the z-scores."""
+    observed, drawn = _discrepancies(bnn, prior, x, y, counts, options)
+    p_value = _p_value(bnn, prior, x, observed, drawn)
+    at_zero = p_value
+    if not _is_zero(bnn, prior):
+        moved = _at_zero(bnn, prior)
+        at_zero = _p_value(bnn, moved, x, *_discrepancies(bnn, moved, x, y, counts, options))
+    return {
+        "discrepancy": observed,
+        "discrepancy_expected": np.median(drawn),
+        "p_value": p_value,
+        "p_value_se": np.sqrt(p_value * (1 - p_value) / len(drawn)),
+        "p_value_at_zero": at_zero,
+    }
+
+
+def _discrepancies(
+    bnn: BNN,
+    prior: NormalPrior,
+    x: np.ndarray,
+    y: np.ndarray,
+    counts: np.ndarray,
+    options: dict[str, Any],
+) -> tuple[float, np.ndarray]:
+    """Distance from the prior's centre of the data, and of data sets drawn from the prior."""
+    drawn = prior_predictive(bnn, x, prior=prior, **options)["prior_predictive"]["y"].to_numpy()
+    together = np.concatenate([y[None, None], drawn], axis=1)
+    found = evaluate(_discrepancy, bnn, together, x, prior.loc, counts)[0]
+    # Infinitely far is what overflows, as counts of an enormous rate do.
+    found = np.where(np.isnan(found), np.inf, found)
+    return float(found[0]), found[1:]
+
+
+def _discrepancy(bnn: BNN, y: Any, x: Any, center: Any, counts: Any) -> jax.Array:
+    return -bnn.log_likelihood(center, x, y, counts)
+
+
+def _p_value(
+    bnn: BNN, prior: NormalPrior, x: np.ndarray, observed: float, drawn: np.ndarray
+) -> float:
+    """Share of data sets at least as far as the data, which are one of them."""
+    if _calls_all_classes_equal(bnn, prior, x):
+        return np.nan
+    as_far = (drawn > observed) | np.isclose(drawn, observed, rtol=_ROUNDING, atol=_ROUNDING)
+    return (1 + np.sum(as_far)) / (1 + len(drawn))
+
+
+def _calls_all_classes_equal(bnn: BNN, prior: NormalPrior, x: np.ndarray) -> bool:
+    if bnn.likelihood.kind not in ("binary", "class"):
+        return False
+    center = {name: np.asarray(values)[None, None] for name, values in prior.loc.items()}
+    probability = evaluate(_mean, bnn, center, x)
+    share = 1 / 2 if bnn.likelihood.kind == "binary" else 1 / bnn.network.num_outputs
+    return bool(np.all(np.abs(probability - share) < _ROUNDING))
+
+
+def _mean(bnn: BNN, weights: Any, x: Any) -> jax.Array:
+    return bnn.mean(weights, x)
+
+
+def _at_zero(bnn: BNN, prior: NormalPrior) -> NormalPrior:
+    """The prior with its weights and biases centred at zero; the noise is left where it is."""
+    zeros = {name: np.zeros(site.shape) for name, site in bnn.network.sites.items()}
+    return NormalPrior({**prior.loc, **zeros}, prior.scale)
+
+
+def _is_zero(bnn: BNN, prior: NormalPrior) -> bool:
+    return not any(np.any(prior.loc[name]) for name in bnn.network.sites)
+
+
+def _judge(found: xr.Dataset, at_zero: bool) -> dict[str, Any]:
+    """Say it in a sentence."""
+    p_value, p_at_zero = float(found["p_value"]), float(found["p_value_at_zero"])
+    z_score = found["z_score"].to_numpy()
+    layer = str(found["layer"].to_numpy()[z_score.argmax()])
+    place = f"layer {layer!r} ({z_score.max():.2g} prior sds from its centre)"
+    conflict = p_value < _LEVEL
+    share = f"{_percent(p_value)} of the prior's data sets lie as far from its centre"
+    if conflict and not at_zero and not p_at_zero < _LEVEL:
+        verdict = f"Conflict: {share}; move the centre to zero, or widen the scale of {place}."
+    elif conflict:
+        verdict = f"Conflict: {share}; widen the scale, first that of {place}."
+    elif z_score.max() > _FAR:
+        checked = "Data not checked" if np.isnan(p_value) else f"No conflict in the data: {share}"
+        verdict = f"{checked}; but widen the scale of {place}."
+    elif np.isnan(p_value):
+        verdict = "Not checked: at the prior's centre all classes are equally likely."
+    else:
+        verdict = f"No conflict: {share}."
+    return {"verdict": np.array(verdict), "conflict": np.array(conflict)}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"

@@ -1,0 +1,265 @@
+"""What a bit more or less of the prior would do to predictions, without another fit."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+from arviz_stats.base.array import array_stats
+
+from weightprior import _checks
+from weightprior.draws import SAMPLE_DIMS, check_fit, draws_of, evaluate, lay_out, new_inputs
+from weightprior.model import BNN
+from weightprior.results import split, validate
+
+__all__ = ["prior_sensitivity"]
+
+_stats: Any = array_stats  # whose annotations are narrower than what it takes
+
+# Kallioinen et al. 2024: changes as large matter, per doubling of a component's power.
+_THRESHOLD = 0.05
+# A generalised Pareto distribution is fitted to a fifth of the draws: five at the least.
+_FEWEST = 25
+_CONFLICT, _STRONG = "potential prior-data conflict", "strong prior or weak likelihood"
+
+
+def prior_sensitivity(
+    bnn: BNN, fit: xr.DataTree, x: Any, *, alphas: tuple[float, float] = (0.99, 1.01)
+) -> xr.Dataset:
+    """How predictions change with a bit more or less of the prior, and of the likelihood.
+
+    The prior's density is raised to a power `alpha` near 1, which is what a Gaussian prior with
+    its scales divided by the root of alpha does to the weights, and the fit's draws are reweighted
+    accordingly. The same is done with the likelihood, and with the prior of each layer alone.
+    Nothing is fitted again.
+
+    Predictions that both the prior and the likelihood move may be torn between them, or the prior
+    is narrow and right: `prior_data_conflict` tells. Those that the prior alone moves are its own:
+    the data say little there.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model that was fitted.
+    fit : DataTree
+        A fit with draws that have converged.
+    x : array or data frame of shape (rows, features)
+        Inputs to predict at; some twenty are enough.
+    alphas : (float, float)
+        The powers, one below and one above 1. The further from 1, the less reliable the weights.
+
+    Returns
+    -------
+    Dataset
+        With the dim `prior` where the fit has it. For each row, and each output or class where
+        there are several (dims `obs_id`, `output`), of E[y | weights, x]:
+
+        - `prior_sensitivity` and `likelihood_sensitivity`: cumulative Jensen-Shannon distance
+          between its posteriors before and after, per doubling of the power; 0.05 and more
+          matters. NaN where a prediction never varies;
+        - `diagnosis`: ``"potential prior-data conflict"`` where both matter, ``"strong prior or
+          weak likelihood"`` where the prior's alone does, ``"unreliable"`` where the Pareto k
+          below forbid a judgement, ``"-"`` otherwise;
+        - `prior_scaled_mean` and `likelihood_scaled_mean` (dim `alpha`; 1 is the fit itself): its
+          posterior mean, in the units of y;
+        - `prior_sensitivity_by_layer` (dim `layer`, where `log_noise` counts as one): where the
+          prior of one layer alone is scaled.
+
+        And `prior_pareto_k`, `likelihood_pareto_k` and `prior_pareto_k_by_layer`: the Pareto k of
+        the weights, of both alphas the larger. Above 0.7, with less than 2,200 draws above
+        1 - 1 / log10(draws), what they weight is not to be trusted. A flat prior has nothing to
+        scale: sensitivity 0, k NaN.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where the fit is another model's or has fewer than 25 draws, as a MAP, or where `x` is not
+        what it was fitted to.
+
+    Notes
+    -----
+    The measure, its limits and the smoothed weights are those of `arviz.psense`. The likelihood is
+    the one that was fitted: with `row_weights`, where there were any. Where centres and scales were
+    learned it is their prior that is scaled, by their groups, and not that of the weights below.
+
+    References
+    ----------
+    N. Kallioinen, T. Paananen, P.-C. Bürkner and A. Vehtari, Detecting and diagnosing prior and
+    likelihood sensitivity with power-scaling, Statistics and Computing 34, 2024.
+    :doi:`10.1007/s11222-023-10366-5`
+
+    A. Vehtari, D. Simpson, A. Gelman, Y. Yao and J. Gabry, Pareto smoothed importance sampling,
+    JMLR 25, 2024. :doi:`10.48550/arXiv.1507.02646`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
+    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> stubborn, open_minded = (wp.normal_prior(bnn, scale=s) for s in (0.2, 10.0))
+    >>> path = wp.stack_priors({"stubborn": stubborn, "open-minded": open_minded})
+    >>> fit = wp.fit_mcmc(bnn, x, 3 * x[:, 0], prior=path)
+    >>> found = wp.diagnostics.prior_sensitivity(bnn, fit, [[1.0]])
+    >>> found["diagnosis"][:, 0].to_numpy().tolist()
+    ['potential prior-data conflict', '-']
+    """
+    powers = _checked_alphas(alphas)
+    check_fit(bnn, fit)
+    validate(fit)
+    inputs = new_inputs(bnn, fit, x)
+    num_draws = fit["posterior"].sizes["chain"] * fit["posterior"].sizes["draw"]
+    if num_draws < _FEWEST:
+        raise ValueError(
+            f"fit: expected at least {_FEWEST} draws to reweight; got {num_draws}. A MAP is one "
+            "point: fit with fit_mcmc."
+        )
+    pieces = [_of_part(bnn, part, inputs, powers) for part in split(fit).values()]
+    coords = {
+        **fit["posterior"].coords,
+        "layer": list(_scaled_together(bnn, fit)),
+        "alpha": [powers[0], 1.0, powers[1]],
+    }
+    return lay_out(pieces, (), _dims(pieces[0]), coords)
+
+
+class _Scaled(NamedTuple):
+    """What scaling one component does.
+
+    Attributes
+    ----------
+    sensitivity : array of shape (rows, ...)
+        Of every prediction.
+    pareto_k : float
+        Of both sets of weights the larger.
+    mean : array of shape (3, rows, ...)
+        Posterior means: less of it, as it was, more of it.
+    """
+
+    sensitivity: np.ndarray
+    pareto_k: float
+    mean: np.ndarray
+
+
+def _checked_alphas(alphas: Any) -> tuple[float, float]:
+    if np.shape(alphas) != (2,):
+        raise ValueError(f"alphas: expected (below 1, above 1); got {alphas!r}.")
+    lower = _checks.number("alphas[0]", alphas[0], above=0.0, below=1.0)
+    return lower, _checks.number("alphas[1]", alphas[1], above=1.0)
+
+
+def _scaled_together(bnn: BNN, fit: xr.DataTree) -> dict[str, list[str]]:
+    """Names of the prior's terms by layer or, where a prior was learned, by its group."""
+    told = json.loads(fit.attrs.get("hierarchy", "null")) or {"groups": {}, "local": ()}
+    below = set(told["local"])
+    for group, sites in told["groups"].items():
+        if group in told["center"] or group in told["log_scale"]:
+            below.update(sites)
+    names: dict[str, list[str]] = {}
+    for name in (*bnn.sites, *(str(n) for n in fit["log_prior"].data_vars if n not in bnn.sites)):
+        first, _, rest = name.partition(".")
+        if name not in below:
+            names.setdefault(first if name in bnn.sites else rest, []).append(name)
+    return names
+
+
+def _of_part(
+    bnn: BNN, fit: xr.DataTree, x: np.ndarray, alphas: tuple[float, float]
+) -> dict[str, Any]:
+    """Everything about one prior."""
+    [weights] = draws_of(bnn, fit)
+    # Draws last, and one after another.
+    predicted = evaluate(_predict_draw, bnn, weights, x)
+    predicted = np.moveaxis(predicted.reshape(-1, *predicted.shape[2:]), 0, -1)
+    terms = {str(name): _flat(term) for name, term in fit["log_prior"].data_vars.items()}
+    # As it was fitted: with its row weights, and also where its terms were not stored.
+    log_likelihood = _flat(fit["sample_stats"].dataset["lp"]) - sum(terms.values())
+    together = _scaled_together(bnn, fit).values()
+    log_priors = [np.sum([terms[name] for name in names], axis=0) for names in together]
+
+    whole = _scale(predicted, np.sum(log_priors, axis=0), alphas)
+    likelihood = _scale(predicted, log_likelihood, alphas)
+    layers = [_scale(predicted, log_prior, alphas) for log_prior in log_priors]
+    return {
+        "prior_sensitivity": whole.sensitivity,
+        "likelihood_sensitivity": likelihood.sensitivity,
+        "diagnosis": _diagnose(whole, likelihood, predicted.shape[-1]),
+        "prior_scaled_mean": whole.mean,
+        "likelihood_scaled_mean": likelihood.mean,
+        "prior_sensitivity_by_layer": np.stack([layer.sensitivity for layer in layers]),
+        "prior_pareto_k": whole.pareto_k,
+        "likelihood_pareto_k": likelihood.pareto_k,
+        "prior_pareto_k_by_layer": np.array([layer.pareto_k for layer in layers]),
+    }
+
+
+def _predict_draw(bnn: BNN, weights: Any, x: Any) -> jax.Array:
+    return bnn.mean(weights, x)
+
+
+def _flat(values: xr.DataArray) -> np.ndarray:
+    return values.transpose(*SAMPLE_DIMS).to_numpy().astype(np.float64).ravel()
+
+
+def _scale(predicted: np.ndarray, log_density: np.ndarray, alphas: tuple[float, float]) -> _Scaled:
+    """Scale a component whose log density under every draw is given."""
+    mean = predicted.mean(axis=-1)
+    if np.ptp(log_density) == 0:
+        return _Scaled(np.zeros(mean.shape), np.nan, np.stack([mean] * 3))
+    (lower, k_lower), (upper, k_upper) = (_weights(log_density, alpha) for alpha in alphas)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a prediction that never varies
+        sensitivity = _stats.power_scale_sense(
+            predicted[..., None, :],
+            *(np.broadcast_to(w, predicted.shape)[..., None, :] for w in (lower, upper)),
+            *alphas,
+        )
+    return _Scaled(
+        np.asarray(sensitivity),
+        max(k_lower, k_upper),
+        np.stack([predicted @ lower, mean, predicted @ upper]),
+    )
+
+
+def _weights(log_density: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
+    """Smoothed weights of all draws, summing to 1, and their Pareto k."""
+    log_ratio = (alpha - 1) * log_density
+    efficiency = _stats.ess(
+        log_density[None],
+        chain_axis=0,
+        draw_axis=1,
+        method="tail",
+        prob=(0.05, 0.95),
+        relative=True,
+    )
+    try:
+        # Its argument is what the weights are one over.
+        smoothed, k = _stats.psislw(-log_ratio, r_eff=float(efficiency))
+    except ValueError:  # the largest are all the same, as those of a chain that never moved
+        smoothed, k = log_ratio - log_ratio.max(), np.inf
+    weights = np.exp(smoothed)
+    return weights / weights.sum(), float(k)
+
+
+def _diagnose(prior: _Scaled, likelihood: _Scaled, num_draws: int) -> np.ndarray:
+    """Name what is to be said of every prediction."""
+    strong = prior.sensitivity >= _THRESHOLD
+    informed = likelihood.sensitivity >= _THRESHOLD
+    found = np.where(strong, np.where(informed, _CONFLICT, _STRONG), "-")
+    limit = min(1 - 1 / np.log10(num_draws), 0.7)
+    # A component without a k is one that nothing scales.
+    doubtful = prior.pareto_k > limit or likelihood.pareto_k > limit
+    return np.full_like(found, "unreliable") if doubtful else found
+
+
+def _dims(piece: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    rows = ("obs_id", "output")[: piece["prior_sensitivity"].ndim]
+    return {
+        **dict.fromkeys(("prior_sensitivity", "likelihood_sensitivity", "diagnosis"), rows),
+        **dict.fromkeys(("prior_scaled_mean", "likelihood_scaled_mean"), ("alpha", *rows)),
+        "prior_sensitivity_by_layer": ("layer", *rows),
+        "prior_pareto_k": (),
+        "likelihood_pareto_k": (),
+        "prior_pareto_k_by_layer": ("layer",),
+    }
