@@ -189,9 +189,11 @@ def test_it_starts_where_it_is_told():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", EXACT_KERNELS)
+@pytest.mark.filterwarnings("ignore:fit_mcmc", "ignore:calibrate.*fits warned")
 def test_fits_are_calibrated(kernel):
-    prior = wp.hierarchical_prior(LINEAR.bnn, "kind", base=LINEAR.prior(loc=CENTRE))
-    options = {"num_samples": 500, "target_accept_prob": 0.95, "progress_bar": False}
+    base = LINEAR.prior(loc=CENTRE)
+    prior = wp.hierarchical_prior(LINEAR.bnn, "kind", log_scale=(-0.5, 0.5), base=base)
+    options = {"num_samples": 1000, "target_accept_prob": 0.95, "progress_bar": False}
     fitted = partial(wp.fit_mcmc, kernel=kernel, **options)
     found = wp.calibrate(
         LINEAR.bnn, LINEAR.x, prior=prior, fit=fitted, at=LINEAR.x[:3], level=0.9999
