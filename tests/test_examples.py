@@ -29,6 +29,7 @@ def is_png(path):
     return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_same_width_other_center(run, capsys):
     table, folder = run("same_width_other_center", 2)
     assert set(table.index.unique("data")) == {"penguins", "teacher"}
@@ -42,6 +43,7 @@ def test_same_width_other_center(run, capsys):
     assert "nats per row" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_centered_at_truth(run, capsys):
     table, folder = run("centered_at_truth", 2)
     assert table.index.tolist() == [(1.0, 10), (1.0, 20), (0.5, 10), (0.5, 20)]

@@ -121,7 +121,7 @@ def test_attributes_say_how_the_fit_was_made(method, prior, bnn):
     assert attrs.pop("seconds") > 0
     settings = {
         "map": {"num_restarts": 3, "max_iterations": 5000, "tolerance": 1e-6},
-        "hmc": {"num_warmup": 200, "num_samples": 150, "thinning": 1, "target_accept_prob": 0.8},
+        "hmc": {"num_warmup": 200, "num_samples": 150, "thinning": 1, "target_accept_prob": 0.9},
         "nuts": {"num_warmup": 200, "num_samples": 150, "thinning": 1, "target_accept_prob": 0.95},
     }
     decoded = {n: json.loads(attrs.pop(n)) for n in ("options", "model", "versions")}

@@ -264,8 +264,8 @@ def hierarchical_prior(
     >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.3))
     >>> x = np.linspace(-1, 1, 30)[:, None]
     >>> prior = wp.hierarchical_prior(bnn, "layer")
-    >>> fit = wp.fit_mcmc(bnn, x, 3 + x[:, 0], prior=prior)
-    >>> fit["posterior"]["log_scale.hidden_0"].dims
+    >>> drawn = wp.prior_predictive(bnn, x, prior=prior)["prior"]
+    >>> drawn["log_scale.hidden_0"].dims
     ('chain', 'draw')
     """
     _checks.model(bnn)
