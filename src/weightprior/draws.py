@@ -157,15 +157,16 @@ def priors_of(bnn: BNN, fit: xr.DataTree) -> list[NormalPrior]:
 
 
 def asymmetries(fit: xr.DataTree) -> dict[str, set[str]]:
-    """Sites with a centre that was learned, and with a scale for every weight.
+    """Sites with a centre that was learned, with a scale for every weight, and flat nowhere.
 
     In the words of `symmetry.freedoms`, to which the prior's numbers do not tell.
     """
     told = json.loads(fit.attrs.get("hierarchy", "null"))
     if told is None:
-        return {"centered": set(), "distinct": set()}
+        return {"centered": set(), "distinct": set(), "proper": set()}
     centered = {name for group in told["center"] for name in told["groups"][group]}
-    return {"centered": centered, "distinct": set(told["local"])}
+    grouped = {name for names in told["groups"].values() for name in names}
+    return {"centered": centered, "distinct": set(told["local"]), "proper": grouped}
 
 
 def row_weights_of(fit: xr.DataTree, num_obs: int) -> list[np.ndarray]:

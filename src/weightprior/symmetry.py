@@ -63,6 +63,7 @@ def freedoms(
     *,
     centered: Collection[str] = (),
     distinct: Collection[str] = (),
+    proper: Collection[str] = (),
 ) -> list[Freedom]:
     """Find the symmetries that a network shares with its prior, hidden layer by hidden layer.
 
@@ -80,6 +81,8 @@ def freedoms(
         Sites with a centre that is learned, so that none of their units may be mirrored.
     distinct : collection of str
         Sites whose weights each have a scale of their own, so that no two of them are alike.
+    proper : collection of str
+        Sites that are flat nowhere: an infinite scale means tails so heavy that there is no sd.
 
     Returns
     -------
@@ -88,7 +91,8 @@ def freedoms(
     """
     with jax.enable_x64(True):
         units = {name: np.asarray(values) for name, values in bnn.unit(prior).items()}
-    centers = {n: np.where(np.isinf(prior.scale[n]), 0.0, prior.loc[n]) for n in units}
+    flat = {n: np.isinf(prior.scale[n]) & (n not in proper) for n in units}
+    centers = {n: np.where(flat[n], 0.0, prior.loc[n]) for n in units}
     network, found = bnn.network, []
     for layers, activation in zip(pairwise(network.layers), network.activations, strict=True):
         center, unit, scale = (_by_unit(*layers, part) for part in (centers, units, prior.scale))

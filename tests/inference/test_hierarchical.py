@@ -16,6 +16,7 @@ from problems import CENTRE, EXACT_KERNELS, FITTERS, LINEAR, NET, VAGUE, exact, 
 from weightprior.draws import asymmetries
 from weightprior.inference._hierarchical import Hierarchical
 from weightprior.inference._standardised import Part
+from weightprior.symmetry import freedoms
 
 KERNELS = [name for name in FITTERS if name != "map"]
 SCALE = {"weight": 0.7, "bias": 2.0}
@@ -144,7 +145,8 @@ def test_the_fit_is_a_fit_like_any_other(tmp_path):
     found.to_netcdf(tmp_path / "fit.nc")
     again = xr.open_datatree(tmp_path / "fit.nc")
     xr.testing.assert_equal(again["posterior"].dataset, found["posterior"].dataset)
-    assert asymmetries(again) == {"centered": set(), "distinct": {"hidden_0.weight"}}
+    where = {"hidden_0.weight"}
+    assert asymmetries(again) == {"centered": set(), "distinct": where, "proper": where}
     assert set(found["log_prior"].data_vars) == {*LEARNED["horseshoe"].sites, *VAGUE.bnn.sites}
     assert found["posterior"]["local_scale.hidden_0.weight"].dims[2:] == ("feature", "hidden_0")
     total = sum(found["log_prior"].data_vars.values()) + found["log_likelihood"]["y"].sum("obs_id")
@@ -163,6 +165,26 @@ def test_units_are_exchanged_where_the_learned_prior_lets_them_be():
     assert not by_layer["mirrorable.hidden_0"].any()
     assert horseshoe["classes.hidden_0"].to_numpy().tolist() == [0, 1, 2]
     assert horseshoe["mirrorable.hidden_0"].all()
+
+
+def test_a_centre_counts_however_heavy_the_tails_around_it():
+    """An infinite sd is not a flat prior: units around other points than zero are no mirrors."""
+    loc = {"hidden_0.weight": np.array([[1.0, 1.0, 2.0], [0.0, 0.0, 0.0]]), "bias": 0, "output": 0}
+    prior = wp.hierarchical_prior(
+        NET.bnn,
+        {"in": ["hidden_0.weight"]},
+        center=None,
+        base=NET.prior(loc=loc),
+        standardised={"hidden_0.weight": dist.Cauchy()},
+    )
+    known = wp.NormalPrior(prior.loc, prior.scale)
+    assert np.isinf(known.scale["hidden_0.weight"]).all()
+    [free] = freedoms(NET.bnn, known, proper={"hidden_0.weight"})
+    assert free.classes.tolist() == [0, 0, 1]
+    assert not free.mirrorable.any()
+    [flat] = freedoms(NET.bnn, known)
+    assert flat.classes.tolist() == [0, 0, 0]
+    assert flat.mirrorable.all()
 
 
 def test_a_run_goes_on_to_the_last_bit(tmp_path):
