@@ -26,12 +26,13 @@ from many_fits import cell, held_out, largest_rhat, mean_and_error, over_rows, s
 import weightprior as wp
 
 NUM_TEST = 500
-NUM_FEATURES, HIDDEN, NOISE, GAIN = 3, (5,), 0.5, 2.0
+# Nearly as many inputs as the fewest rows, so that these rows leave much to the prior.
+NUM_FEATURES, HIDDEN, NOISE, GAIN = 8, (5,), 0.5, 1.0
 WIDTHS = (1.0, 0.5)
 CENTERS = ("truth", "zero", "random")
 # Numbers of rows whose fits share a call, and so the cost of the largest.
 CALLS = ((10, 30, 100), (300,), (1000,))
-CHAINS = {"num_chains": 2, "num_warmup": 150, "num_samples": 200}
+CHAINS = {"num_chains": 2, "num_warmup": 300, "num_samples": 400}
 COLORS = {"truth": "#009E73", "zero": "#0072B2", "random": "#E69F00"}  # Okabe and Ito's
 MARKERS = {"truth": "o", "zero": "s", "random": "^"}
 CLEARLY, ALIKE = 4, 2  # standard errors

@@ -8,8 +8,12 @@ from weightprior.inference import _hmc, _trajectory
 NUM_WARMUP = 2000
 
 
-def learned(angle_per_time, num_warmup=NUM_WARMUP, iterations=NUM_WARMUP, size=1):
-    """The time that is learned where outputs go round their mean by an angle per trajectory."""
+def learned(angle_per_time, num_warmup=NUM_WARMUP, iterations=NUM_WARMUP, size=1, mix=None):
+    """The time that is learned where outputs go round their mean by an angle per trajectory.
+
+    With `mix` they are the parts, so weighted, of a single one.
+    """
+    size = size if mix is None else len(mix)
     scale, (least, most) = jnp.linspace(1.0, 3.0, size), _hmc._INTEGRATION_TIME
 
     def iterate(carry, i):
@@ -19,10 +23,11 @@ def learned(angle_per_time, num_warmup=NUM_WARMUP, iterations=NUM_WARMUP, size=1
         time = trajectory.time * jax.random.uniform(key_time, (), minval=least, maxval=most)
         angle, noise = angle_per_time * time, jax.random.normal(key_noise, (size,))
         output = jnp.cos(angle) * output + jnp.sin(angle) * noise
-        trajectory = _trajectory.learn_time(trajectory, lambda: scale * output, i, num_warmup)
+        seen = scale * output if mix is None else jnp.dot(mix, output)[None]
+        trajectory = _trajectory.learn_time(trajectory, lambda: seen, i, num_warmup)
         return (trajectory, output), trajectory.time
 
-    first = _trajectory.begin(jnp.zeros(size)), jnp.zeros(size)
+    first = _trajectory.begin(jnp.zeros(size if mix is None else 1)), jnp.zeros(size)
     return np.asarray(jax.lax.scan(iterate, first, jnp.arange(iterations))[1])
 
 
@@ -44,6 +49,15 @@ def test_of_slow_outputs_every_window_brings_the_time_nearer():
     assert np.all(np.diff([_trajectory._FIRST, *changes]) > 0)
     assert changes[0] <= _trajectory._FACTOR * _trajectory._FIRST * (1 + 1e-6)
     assert changes[-1] <= _trajectory._MOST
+
+
+def test_a_slow_part_of_a_fast_output_is_seen():
+    """A third of its variance takes ten times as long; of the jump to the next draw, a tenth."""
+    speed = jnp.asarray([1.5, 0.15]) / _trajectory._FIRST
+    # Mixed by weights whose squares are the shares of the variance.
+    mixed = learned(speed, mix=jnp.sqrt(jnp.asarray([2.0, 1.0]) / 3.0))
+    alone = learned(speed[:1])
+    assert mixed[-1] > 1.5 * alone[-1]
 
 
 def test_outputs_that_never_vary_leave_the_time():

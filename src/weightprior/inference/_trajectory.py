@@ -23,6 +23,9 @@ _FIRST, _LEAST, _MOST = 0.8, 0.4, 12.8
 _FACTOR = 4.0
 # How far the slowest output is to go round, in radians; it has turned after half of pi.
 _ANGLE = 1.5
+# An output that goes round fast may hold a slow part, which shows only between draws that are far
+# apart: so many, and beyond so many standard errors of a correlation that is none.
+_LAG, _CLEAR = 10, 2.5
 
 
 class Trajectory(NamedTuple):
@@ -34,9 +37,12 @@ class Trajectory(NamedTuple):
         Mean time of the trajectories, in sds of the posterior.
     num_seen : array of shape ()
         Draws seen in this window.
-    last, mean, sum_of_squares, sum_of_jumps : array of shape (outputs,)
-        Of the outputs seen in this window: the last ones, their mean, squares around the mean, and
-        squares of the differences between one draw and the next.
+    last : array of shape (lag, outputs)
+        Outputs of the latest draws, the last one first.
+    mean, sum_of_squares : array of shape (outputs,)
+        Of the outputs seen in this window; the squares around the mean.
+    sum_of_jumps : array of shape (2, outputs)
+        Of squared differences between a draw and the next, and between those a lag apart.
     """
 
     time: jax.Array
@@ -50,15 +56,17 @@ class Trajectory(NamedTuple):
 def begin(outputs: jax.Array) -> Trajectory:
     """Nothing learned yet; `outputs` is an array of their shape."""
     none = jnp.zeros_like(outputs)
+    last, jumps = (jnp.zeros((count, *outputs.shape), outputs.dtype) for count in (_LAG, 2))
     first = jnp.asarray(_FIRST, outputs.dtype)
-    return Trajectory(first, jnp.zeros((), jnp.int32), none, none, none, none)
+    return Trajectory(first, jnp.zeros((), jnp.int32), last, none, none, jumps)
 
 
 def learn_time(trajectory: Trajectory, outputs, iteration, num_warmup) -> Trajectory:
     """Count a draw, whose outputs ``outputs()`` returns; at the end of a window, learn from it.
 
     A normal output that goes round its mean by an angle a per trajectory has the autocorrelation
-    cos(a), and the mean square of its jumps is 2 (1 - cos(a)) variances.
+    cos(a), and its k-th power between draws k apart. The mean square of its jumps is 2 variances,
+    less that share.
 
     References
     ----------
@@ -78,22 +86,28 @@ def _counted(trajectory: Trajectory, outputs: jax.Array) -> Trajectory:
     num_seen = trajectory.num_seen + 1
     apart = outputs - trajectory.mean
     mean = trajectory.mean + apart / num_seen
-    jump = jnp.where(num_seen > 1, outputs - trajectory.last, jnp.zeros_like(outputs))
+    from_next, from_far = outputs - trajectory.last[0], outputs - trajectory.last[-1]
+    jumps = [jnp.where(num_seen > 1, from_next, 0.0), jnp.where(num_seen > _LAG, from_far, 0.0)]
     return trajectory._replace(
         num_seen=num_seen,
-        last=outputs,
+        last=jnp.concatenate([outputs[None], trajectory.last[:-1]]),
         mean=mean,
         sum_of_squares=trajectory.sum_of_squares + apart * (outputs - mean),
-        sum_of_jumps=trajectory.sum_of_jumps + jump**2,
+        sum_of_jumps=trajectory.sum_of_jumps + jnp.square(jnp.stack(jumps)),
     )
 
 
 def _with_time(trajectory: Trajectory) -> Trajectory:
-    # 1 - cos(a), output by output; one that never varies, or overflows, tells nothing.
-    turned = trajectory.sum_of_jumps / (2 * trajectory.sum_of_squares)
-    turned = jnp.where(jnp.isfinite(turned), turned, jnp.inf)
-    angle = jnp.arccos(jnp.clip(1.0 - jnp.min(turned), -1.0, 1.0))
-    factor = jnp.clip(_ANGLE / angle, 1 / _FACTOR, _FACTOR)
+    count = trajectory.num_seen.astype(trajectory.mean.dtype)
+    variance = trajectory.sum_of_squares / count
+    next_jumps, far_jumps = trajectory.sum_of_jumps
+    near = 1.0 - next_jumps / (2 * variance * (count - 1))
+    far = 1.0 - far_jumps / (2 * variance * jnp.maximum(count - _LAG, 1))
+    beyond_noise = jnp.maximum(far - _CLEAR / jnp.sqrt(count), 0.0)
+    slow = jnp.where((beyond_noise > 0) & (count > _LAG), beyond_noise ** (1 / _LAG), -1.0)
+    # One that never varies, or overflows, tells nothing.
+    told = jnp.isfinite(near) & jnp.isfinite(far)
+    cosine = jnp.max(jnp.where(told, jnp.maximum(near, slow), -1.0))
+    factor = jnp.clip(_ANGLE / jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1 / _FACTOR, _FACTOR)
     time = jnp.clip(trajectory.time * factor, _LEAST, _MOST).astype(trajectory.time.dtype)
-    known = jnp.isfinite(turned).any()
-    return begin(trajectory.mean)._replace(time=jnp.where(known, time, trajectory.time))
+    return begin(trajectory.mean)._replace(time=jnp.where(told.any(), time, trajectory.time))
