@@ -150,7 +150,14 @@ def test_means_over_folds_are_of_the_fits_to_them():
         np.testing.assert_allclose(found[name], np.mean(values), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize(
+    "name",
+    # All compile, and these the longest.
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("poisson", "student")))
+        for name in LIKELIHOODS
+    ],
+)
 def test_every_likelihood_has_its_scores(name):
     bnn, rng = LIKELIHOODS[name], np.random.default_rng(2)
     weights, x = random_weights(bnn, rng, ()), rng.normal(size=(20, 2))

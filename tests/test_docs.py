@@ -13,11 +13,17 @@ PAGES = [
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
     if "```python" in page.read_text()
 ]
+# Pages that take more than a minute.
+LONG = ("strength.md",)
 BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page.name in LONG)) for page in PAGES],
+    ids=lambda page: page.name,
+)
 def test_code_of_the_page_runs_and_prints_what_follows_it(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     namespace: dict = {"__name__": "page"}

@@ -53,6 +53,7 @@ def test_centered_at_truth(run, capsys):
     assert "the prior centred at the truth" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_transfer(run, capsys):
     table, folder = run("transfer", 2)
     fits = table.index.unique("fit")
