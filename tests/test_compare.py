@@ -56,8 +56,8 @@ def test_columns_and_rows():
     assert table().index.tolist() == ROWS
     assert table().columns.tolist() == [
         *("method", "center", "scale", "train", "test", "test_se", "gap", "rmse"),
-        *("loo", "loo_se", "worst_k", "rhat", "ess", "divergences", "norm", "distance"),
-        *("seconds", "note"),
+        *("loo", "loo_se", "worst_k", "rhat", "ess", "divergences", "parameters"),
+        *("norm", "distance", "seconds", "note"),
     ]
 
 

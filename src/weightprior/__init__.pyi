@@ -5,10 +5,14 @@ from .centers import center_path as center_path
 from .centers import matched_centers as matched_centers
 from .compare import compare as compare
 from .cross_validation import cross_validate as cross_validate
+from .evidence import code_length as code_length
+from .evidence import log_evidence as log_evidence
 from .hierarchy import HierarchicalPrior as HierarchicalPrior
 from .hierarchy import hierarchical_prior as hierarchical_prior
+from .inference.laplace import fit_laplace as fit_laplace
 from .inference.map import fit_map as fit_map
 from .inference.mcmc import fit_mcmc as fit_mcmc
+from .inference.tempered import fit_tempered as fit_tempered
 from .l2 import l2_from_prior as l2_from_prior
 from .l2 import prior_from_l2 as prior_from_l2
 from .likelihoods import Bernoulli as Bernoulli

@@ -9,7 +9,9 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.loo import loo as psis_loo
 
+from weightprior.diagnostics.effective_parameters import effective_parameters
 from weightprior.draws import check_cross_validation, check_fit, draws_of, lengths, priors_of
+from weightprior.evidence import log_evidence
 from weightprior.mixing import judge, watched_inputs
 from weightprior.model import BNN
 from weightprior.results import split
@@ -19,10 +21,13 @@ __all__ = ["compare"]
 
 # Outputs are watched at this many inputs, spread over the training rows.
 _NUM_INPUTS = 50
+# Beyond so many weights their matrix would take longer than all else in the table.
+_MOST_WEIGHTS = 1000
 # In the order in which they are read.
 _COLUMNS = (
     *("method", "center", "scale", "train", "test", "test_se", "gap", "rmse", "accuracy"),
     *("loo", "loo_se", "worst_k", "cv", "cv_se", "rhat", "ess", "divergences"),
+    *("evidence", "evidence_se", "bits", "parameters"),
     *("norm", "distance", "seconds", "note"),
 )
 
@@ -60,6 +65,9 @@ def compare(
           its `gap` and `rmse` or `accuracy` are those of the rows held out;
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
+        - where a fit estimates it, the log `evidence` of all rows in nats (not per row), with
+          `evidence_se`, and the length of their code in `bits`;
+        - `parameters`: how many the data determine, of all weights and biases (MacKay's gamma);
         - `norm` of the weights and biases and their `distance` from the prior's centre (Euclidean,
           mean over draws; a flat prior has no centre); `seconds`, of the whole fit;
         - `note`: why a cell is blank, or what to beware of; of chains that have not converged
@@ -143,6 +151,7 @@ def _row_of_cross_validation(bnn: BNN, found: xr.Dataset) -> dict[str, Any]:
         "rhat": np.nan,
         "ess": np.nan,
         "divergences": int(found["divergences"].sum()) if "divergences" in found else pd.NA,
+        "parameters": float(found["effective_parameters"]),
         "norm": float(found["norm"]),
         "distance": float(found["distance"]),
         "seconds": found.attrs["seconds"],
@@ -162,7 +171,13 @@ def _row(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> dict[str, Any]:
     if x is not None:
         row |= _held_out(score(bnn, fit, x, y), train, notes)
     [weights], [prior] = draws_of(bnn, fit), priors_of(bnn, fit)
-    row |= _loo(fit, notes) | _sampling(bnn, fit, notes) | lengths(bnn, weights, prior)
+    row |= _loo(fit, notes) | _sampling(bnn, fit, notes) | _evidence(fit, notes)
+    if sum(w[0, 0].size for w in weights.values()) <= _MOST_WEIGHTS:
+        trained = constants["x"], fit["observed_data"]["y"]
+        row["parameters"] = float(effective_parameters(bnn, fit, *trained)["gamma"])
+    else:
+        notes.append(f"parameters not counted: more than {_MOST_WEIGHTS:,} weights")
+    row |= lengths(bnn, weights, prior)
     return {**row, "seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
 
 
@@ -220,6 +235,17 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
         bad = int(np.sum(np.asarray(loo.pareto_k) > limit))
         notes.append(f"LOO unreliable at {bad} of {num_rows} rows (k > {limit:.2g})")
     return {"loo": loo.elpd / num_rows, "loo_se": loo.se / num_rows, "worst_k": worst}
+
+
+def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
+    """The evidence, where the method estimates it."""
+    if fit.attrs["method"] not in ("tempered", "laplace"):
+        return {}
+    found = log_evidence(fit)
+    if not found["reliable"]:
+        notes.append(f"evidence unreliable: {found['reason'].item()}")
+    value, error = float(found["log_evidence"]), float(found["error"])
+    return {"evidence": value, "evidence_se": error, "bits": -value / np.log(2)}
 
 
 def _sampling(bnn: BNN, fit: xr.DataTree, notes: list[str]) -> dict[str, Any]:

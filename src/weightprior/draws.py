@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.model import BNN, Prior
+from weightprior.model import BNN, Linearised, Prior
 from weightprior.priors import NormalPrior
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "lay_out",
     "lengths",
     "log_likelihood_of",
+    "models_of",
     "new_inputs",
     "prior_arrays",
     "prior_dims",
@@ -191,6 +192,15 @@ def log_likelihood_of(fit: xr.DataTree) -> xr.DataArray:
             "Fit with log_likelihood=True; for held-out rows score(bnn, fit, x, y) needs none."
         )
     return fit["log_likelihood"].dataset["y"]
+
+
+def models_of(bnn: BNN, fit: xr.DataTree) -> list[BNN]:
+    """What each part's draws are weights of: the model, or its linearisation at the MAP."""
+    options = json.loads(fit.attrs.get("options", "{}"))
+    if fit.attrs.get("method") != "laplace" or options["curvature"] != "ggn":
+        return [bnn] * fit["posterior"].sizes.get("prior", 1)
+    modes = [{name: w[0] for name, w in starts.items()} for starts in starts_of(bnn, fit)]
+    return [Linearised(bnn.network, bnn.likelihood, mode) for mode in modes]
 
 
 def double(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:

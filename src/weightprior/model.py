@@ -20,7 +20,7 @@ from weightprior.likelihoods import Likelihood
 from weightprior.networks import MLP
 from weightprior.priors import NormalPrior, check_scale
 
-__all__ = ["BNN", "Prior"]
+__all__ = ["BNN", "Linearised", "Prior"]
 
 Prior = NormalPrior | HierarchicalPrior
 
@@ -68,7 +68,7 @@ class BNN:
             )
         self.likelihood.check_outputs(self.network.num_outputs)
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple[tuple[Any, ...], MLP]:
         """Split into traced numbers (a known noise) and structure."""
         return (self.likelihood,), self.network
 
@@ -120,6 +120,32 @@ class BNN:
             observed = None if y is None else self._observed(y, targets, dtype)
             numpyro.sample("y", targets, obs=observed)
 
+    def draw(self, key: jax.Array, prior: Prior, dtype: Any) -> dict[str, jax.Array]:
+        """Draw every site from the prior, and the latents of the prior above them."""
+        above = prior.latents(dtype)
+        keys = iter(jax.random.split(key, len(self.sites) + len(above)))
+        latents = {name: latent.sample(next(keys)) for name, latent in above.items()}
+        given = prior.given(latents)
+        return latents | {
+            name: given.distribution(name, dtype).sample(next(keys)) for name in self.sites
+        }
+
+    def outputs(self, weights: Weights, x) -> jax.Array:
+        """What the network says, before the likelihood turns it into targets.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site.
+        x : array of shape (rows, features)
+            Inputs.
+
+        Returns
+        -------
+        array of shape (rows, outputs)
+        """
+        return self.network.apply(weights, x)
+
     def targets(self, weights: Weights, x) -> dist.Distribution:
         """Distribution of the targets given the weights, a batch of rows.
 
@@ -136,7 +162,7 @@ class BNN:
             Of batch shape (rows,); with several outputs these are its event.
         """
         _checks.arrays("weights", weights, self.sites)
-        elementwise = self.likelihood.distribution(self.network.apply(weights, x), weights)
+        elementwise = self.likelihood.distribution(self.outputs(weights, x), weights)
         return elementwise.to_event(len(elementwise.batch_shape) - 1)
 
     def mean(self, weights: Weights, x) -> jax.Array:
@@ -155,7 +181,7 @@ class BNN:
             The location, the rate or the probability of each target, or of each class.
         """
         _checks.arrays("weights", weights, self.sites)
-        return self.likelihood.mean(self.network.apply(weights, x), weights)
+        return self.likelihood.mean(self.outputs(weights, x), weights)
 
     def log_prior(self, weights: Weights, prior: Prior) -> jax.Array:
         """Log density of the weights under the prior, in nats; a flat site adds nothing.
@@ -332,3 +358,37 @@ class BNN:
             check_scale(name, array)
         else:
             _checks.finite(f"loc[{name!r}]", array)
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class Linearised(BNN):
+    """A model whose network is replaced by its tangent at some weights.
+
+    Parameters
+    ----------
+    network, likelihood
+        As of a `BNN`.
+    center : mapping of str to array
+        Where the tangent touches.
+    """
+
+    center: Mapping[str, Any]
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], MLP]:
+        """Split into traced numbers and structure."""
+        return (self.likelihood, self.center), self.network
+
+    @classmethod
+    def tree_unflatten(cls, network, children):
+        """Rebuild from traced numbers and structure."""
+        new = super().tree_unflatten(network, children)
+        object.__setattr__(new, "center", children[1])
+        return new
+
+    def outputs(self, weights: Weights, x) -> jax.Array:
+        """What the tangent says."""
+        center = {name: jnp.asarray(self.center[name]) for name in self.network.sites}
+        moved = {name: weights[name] - center[name] for name in center}
+        value, slope = jax.jvp(lambda w: self.network.apply(w, x), (center,), (moved,))
+        return value + slope

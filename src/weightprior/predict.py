@@ -7,7 +7,15 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.draws import SAMPLE_DIMS, draws_of, evaluate, lay_out, new_inputs, target_dims
+from weightprior.draws import (
+    SAMPLE_DIMS,
+    draws_of,
+    evaluate,
+    lay_out,
+    models_of,
+    new_inputs,
+    target_dims,
+)
 from weightprior.model import BNN
 
 __all__ = ["predict"]
@@ -15,6 +23,9 @@ __all__ = ["predict"]
 
 def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Dataset:
     """Predict at new inputs with every draw of a fit.
+
+    Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at the
+    MAP, and so are their predictions.
 
     Parameters
     ----------
@@ -52,7 +63,10 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
     key = _checks.random_key(rng_key)
     parts = draws_of(bnn, fit)
     inputs = new_inputs(bnn, fit, x)
-    pieces = [evaluate(_predict_draw, bnn, (w, _keys(key, w)), inputs) for w in parts]
+    pieces = [
+        evaluate(_predict_draw, model, (weights, _keys(key, weights)), inputs)
+        for model, weights in zip(models_of(bnn, fit), parts, strict=True)
+    ]
     return lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), dict(fit["posterior"].coords))
 
 

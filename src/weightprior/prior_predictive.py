@@ -75,13 +75,10 @@ def prior_predictive(
 
 def _draw(bnn: BNN, key: jax.Array, x: Any, prior: Prior) -> dict[str, Any]:
     key_weights, key_y = jax.random.split(key)
-    above = prior.latents(np.float64)
-    keys = iter(jax.random.split(key_weights, len(bnn.sites) + len(above)))
-    latents = {name: distribution.sample(next(keys)) for name, distribution in above.items()}
-    given = prior.given(latents)
-    weights = {name: given.distribution(name, np.float64).sample(next(keys)) for name in bnn.sites}
+    drawn = bnn.draw(key_weights, prior, np.float64)
+    weights = {name: drawn[name] for name in bnn.sites}
     return {
-        "prior": latents | weights | bnn.likelihood.derived(weights),
+        "prior": drawn | bnn.likelihood.derived(weights),
         "prior_predictive": {
             "mean": bnn.mean(weights, x),
             "y": bnn.targets(weights, x).sample(key_y),

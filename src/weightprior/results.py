@@ -60,17 +60,20 @@ class Draws:
         Per part of the prior, every site with two axes in front: chain and draw.
     stats : list of dict of str to array
         Per part of the prior, sampler statistics of shape (chain, draw).
-    groups : dict of str to list of dict, optional
-        Further groups, such as the restarts of a MAP, whose arrays have one axis in front, named
-        like the group in the singular.
+    groups : dict of str to (tuple of str, list of dict), optional
+        Further groups, such as the restarts of a MAP: the axes that all of their arrays have in
+        front, and the arrays per part of the prior.
     chain_state : ChainState, optional
         What the draws can be extended from.
+    models : list of BNN, optional
+        Per part of the prior, what the draws are weights of; by default the model that was fitted.
     """
 
     weights: list[dict[str, np.ndarray]]
     stats: list[dict[str, np.ndarray]]
-    groups: dict[str, list[dict[str, np.ndarray]]] = field(default_factory=dict)
+    groups: dict[str, tuple[tuple[str, ...], list[dict[str, Any]]]] = field(default_factory=dict)
     chain_state: ChainState | None = None
+    models: list[BNN] | None = None
 
 
 def build(
@@ -117,9 +120,13 @@ def build(
     parts = prior.parts()
     of_draw = _densities_of_draw if log_likelihood else _joint_of_draw
     densities = [
-        evaluate(of_draw, bnn, double(weights), inputs, targets, part, part_counts)
-        for weights, part, part_counts in zip(
-            draws.weights, parts, np.broadcast_to(counts, (len(parts), len(inputs))), strict=True
+        evaluate(of_draw, model, double(weights), inputs, targets, part, part_counts)
+        for model, weights, part, part_counts in zip(
+            draws.models or [bnn] * len(parts),
+            draws.weights,
+            parts,
+            np.broadcast_to(counts, (len(parts), len(inputs))),
+            strict=True,
         )
     ]
 
@@ -136,8 +143,8 @@ def build(
     }
     if log_likelihood:
         groups["log_likelihood"] = along_draws([d["log_likelihood"] for d in densities])
-    for group, pieces in draws.groups.items():
-        groups[group] = lay_out(pieces, (group.removesuffix("s"),), dims, coords)
+    for group, (axes, pieces) in draws.groups.items():
+        groups[group] = lay_out(pieces, axes, dims, coords)
     observed = {"y": ("obs_id", "output")[: targets.ndim]}
     groups["observed_data"] = lay_out([{"y": targets}], (), observed, {})
     groups["constant_data"] = _constants(bnn, inputs, prior, coords)

@@ -7,7 +7,14 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
-from weightprior.draws import check_cross_validation, draws_of, evaluate, lay_out, new_inputs
+from weightprior.draws import (
+    check_cross_validation,
+    draws_of,
+    evaluate,
+    lay_out,
+    models_of,
+    new_inputs,
+)
 from weightprior.model import BNN
 
 __all__ = ["score"]
@@ -89,7 +96,8 @@ def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None)
     new_inputs(bnn, fit, x)
     inputs, targets = bnn.check_data(x, y)
     pieces = [
-        summarise(bnn, score_rows(bnn, weights, inputs, targets), targets) for weights in parts
+        summarise(bnn, score_rows(model, weights, inputs, targets), targets)
+        for model, weights in zip(models_of(bnn, fit), parts, strict=True)
     ]
     coords = {"level": LEVELS, **fit["posterior"].coords}
     return lay_out(pieces, (), dims_of_scores(targets), coords)
@@ -185,7 +193,7 @@ def _expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> np
 
 def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
     weights, keys = draw
-    elementwise = bnn.likelihood.distribution(bnn.network.apply(weights, x), weights)
+    elementwise = bnn.likelihood.distribution(bnn.outputs(weights, x), weights)
     # A count's probability is spread over the step that its distribution function makes there.
     below = elementwise.cdf(y - 1) if bnn.likelihood.kind == "count" else elementwise.cdf(y)
     return {

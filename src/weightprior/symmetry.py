@@ -5,19 +5,20 @@ does turning the signs of all weights of a unit whose activation is odd. The pos
 symmetries where the prior has them too.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import gammaln
 
 from weightprior.model import BNN
 from weightprior.networks import ACTIVATIONS
 from weightprior.priors import NormalPrior
 
-__all__ = ["Freedom", "align", "freedoms"]
+__all__ = ["Freedom", "align", "freedoms", "log_num_symmetries"]
 
 Draws = dict[str, np.ndarray]
 
@@ -105,6 +106,15 @@ def freedoms(
             mirrorable = np.zeros_like(mirrorable)
         found.append(Freedom(*layers, classes, mirrorable, center, unit))
     return found
+
+
+def log_num_symmetries(found: Sequence[Freedom]) -> float:
+    """Log of the number of ways to exchange and mirror units: of a mode, how many are its like."""
+    total = 0.0
+    for freedom in found:
+        _, counts = np.unique(freedom.classes, return_counts=True)
+        total += gammaln(counts + 1).sum() + np.log(2) * freedom.mirrorable.sum()
+    return float(total)
 
 
 def _by_unit(layer: str, following: str, weights: Mapping[str, np.ndarray]) -> np.ndarray:

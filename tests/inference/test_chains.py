@@ -33,7 +33,7 @@ def begin(kernel, bnn, prior, starts):
 
 def space_of(kernel, bnn, prior):
     """What the kernel moves through."""
-    return _chains._space(kernel, (bnn, NET.x, NET.y, None), parts(prior, None, len(NET.x))[0])
+    return _chains.space_of(kernel, (bnn, NET.x, NET.y, None), parts(prior, None, len(NET.x))[0])
 
 
 @cache

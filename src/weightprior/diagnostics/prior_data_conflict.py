@@ -71,6 +71,9 @@ def prior_data_conflict(
         - `z_score` (dim `layer`): how far the posterior mean lies from the centre, root mean
           square over the layer's weights and biases in prior standard deviations; about 1 at most
           where the prior is right. Draws are aligned first, as far as the prior permits;
+        - `log_bayes_factor` and `log_bayes_factor_se`, in nats, of a fit by `fit_tempered` whose
+          stacked prior has a part of the same scales centred at zero: log evidence less that
+          part's. Above zero the data speak for the centre; NaN where there is no such part;
         - `verdict`: a sentence that says what is the matter and what to do; `conflict`: whether
           the p-value is below 0.05.
 
@@ -132,7 +135,29 @@ def prior_data_conflict(
         _judge(checked.isel(prior=i) if "prior" in coords else checked, _is_zero(bnn, prior))
         for i, prior in enumerate(priors_of(bnn, fit))
     ]
-    return checked.merge(lay_out(told, (), {}, coords))
+    checked = checked.merge(lay_out(told, (), {}, coords))
+    return checked.merge(_against_zero(bnn, fit)) if "tempering" in fit.children else checked
+
+
+def _against_zero(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
+    """Evidence of every part of a stacked prior over that of its like around zero."""
+    top = fit["tempering"].dataset.isel(temperature=-1)
+    priors, values = priors_of(bnn, fit), np.atleast_1d(top["log_evidence"].to_numpy())
+    errors = np.atleast_1d(top["log_evidence_se"].to_numpy())
+    pieces = []
+    for number, prior in enumerate(priors):
+        like = [
+            i for i, other in enumerate(priors) if _is_zero(bnn, other) and _alike(prior, other)
+        ]
+        factor = values[number] - values[like[0]] if like else np.nan
+        own = like and like[0] == number
+        error = (0.0 if own else np.hypot(errors[number], errors[like[0]])) if like else np.nan
+        pieces.append({"log_bayes_factor": factor, "log_bayes_factor_se": error})
+    return lay_out(pieces, (), {}, fit["posterior"].coords)
+
+
+def _alike(prior: NormalPrior, other: NormalPrior) -> bool:
+    return all(np.array_equal(prior.scale[name], other.scale[name]) for name in prior.scale)
 
 
 def _check(

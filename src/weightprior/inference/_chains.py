@@ -24,7 +24,18 @@ from weightprior.inference._run import Run, pack, unpack
 from weightprior.inference._standardised import Standardised
 from weightprior.model import BNN
 
-__all__ = ["Kernel", "Plan", "Target", "begin", "resume", "sample"]
+__all__ = [
+    "Kernel",
+    "Plan",
+    "Target",
+    "begin",
+    "capacity",
+    "move",
+    "resume",
+    "sample",
+    "space_of",
+    "target_of",
+]
 
 # How long a call of the compiled program should take: long enough to cost nothing, short enough to
 # show progress and to answer an interrupt; and the weights and draws that one call can hold.
@@ -175,18 +186,15 @@ def sample(
     """
     try:
         bar.set_description("fit_mcmc compiling")
-        _batch.run(_advance, kernel, (*shared, _ONE), _items(parts, chains, 0))  # waits for it
+        move(kernel, shared, parts, chains, 0)  # waits for it
         bar.reset()  # so that its rate is that of the chains
         bar.initial = bar.n = bar.last_print_n = run.iteration
         rate = 1.0 / _CHUNK_SECONDS
-        while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, _capacity(shared[0]))) is not None:
+        while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, capacity(shared[0]))) is not None:
             bar.set_description(f"fit_mcmc {'sampling' if chunk.kept else 'warm-up'}")
             clock = time.perf_counter()
-            items = _items(parts, chains, chunk.size)
-            ended = _batch.run(_advance, kernel, (*shared, np.int32(chunk.thinning)), items)
+            chains, piece = move(kernel, shared, parts, chains, chunk.size, chunk.thinning)
             rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
-            chains = [chain for chain, *_ in ended]
-            piece = _joined([kept for _, *kept in ended], chunk.size)
             moved = run._replace(chains=[pack(chain) for chain in chains])
             # At once, so that an interrupt finds the one or the other.
             run = moved.with_draws(piece) if chunk.kept else moved
@@ -196,6 +204,29 @@ def sample(
         if not run.pieces:
             raise
     return run
+
+
+def move(
+    kernel: Kernel,
+    shared: Any,
+    parts: Sequence[Any],
+    chains: list[Any],
+    num_draws: int,
+    thinning: int = 1,
+) -> tuple[list[Any], Any]:
+    """Take chains so many draws further, no more than their `capacity`.
+
+    Returns
+    -------
+    chains : list
+    draws : tuple of dict of str to array
+        Weights and statistics, (chain, draw, ...).
+    """
+    items = [(part, chain, np.int32(num_draws)) for part, chain in zip(parts, chains, strict=True)]
+    ended = _batch.run(_advance, kernel, (*shared, np.int32(thinning)), items)
+    # What stands behind the draws was not filled.
+    kept = [jax.tree.map(lambda a: a[:num_draws], tuple(rest)) for _, *rest in ended]
+    return [chain for chain, *_ in ended], jax.tree.map(lambda *a: np.stack(a), *kept)
 
 
 class _Chunk(NamedTuple):
@@ -216,19 +247,10 @@ def _next(plan: Plan, run: Run, affordable: float, capacity: int) -> _Chunk | No
     return _Chunk(size, plan.thinning, True) if draws > 0 else None
 
 
-def _capacity(bnn: BNN) -> int:
+def capacity(bnn: BNN) -> int:
     """Draws that one call of the compiled program can hold."""
     num_weights = sum(math.prod(site.shape) for site in bnn.sites.values())
     return int(np.clip(_CHUNK_WEIGHTS // num_weights, 1, _MOST_DRAWS))
-
-
-def _joined(kept: list[Any], size: int) -> Any:
-    """Draws of all chains, without what stands behind them in a chunk."""
-    return jax.tree.map(lambda *a: np.stack([chain[:size] for chain in a]), *map(tuple, kept))
-
-
-def _items(parts: Sequence[Any], chains: list[Any], size: int) -> list[Any]:
-    return [(part, chain, np.int32(size)) for part, chain in zip(parts, chains, strict=True)]
 
 
 def _report(bar: tqdm, run: Run, latest: dict[str, np.ndarray]) -> None:
@@ -263,10 +285,10 @@ def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
 
 
 def _begin(kernel: Kernel, shared: Any, part: Any, key, weights) -> _Chain:
-    space = _space(kernel, shared, part)
+    space = space_of(kernel, shared, part)
     position = space.position(jax.tree.map(lambda a: jnp.asarray(a, space.dtype), weights))
     key_init, key_chain = jax.random.split(key)
-    state = kernel.init(key_init, position, _target(space), shared[3])
+    state = kernel.init(key_init, position, target_of(space), shared[3])
     return _Chain(key_chain, jnp.zeros((), jnp.int32), state)
 
 
@@ -274,8 +296,8 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
     """Move a chain by `size` draws, at most its capacity; what is behind them is not filled."""
     *shared, thinning = shared
     part, chain, size = item
-    space = _space(kernel, shared, part)
-    target = _target(space)
+    space = space_of(kernel, shared, part)
+    target = target_of(space)
 
     def iterate(_, carry):
         iteration, state, merged = carry
@@ -296,7 +318,7 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
         kept = jax.tree.map(lambda a, v: a.at[i].set(v), kept, [weights, stats])
         return iteration, state, *kept
 
-    most = _capacity(space.bnn)
+    most = capacity(space.bnn)
     sites = space.sites.items()
     weights = {name: jnp.zeros((most, *site.shape), space.dtype) for name, site in sites}
     stats = {n: jnp.zeros((most, *like.shape), like.dtype) for n, like in stats_like.items()}
@@ -305,7 +327,7 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
     return _Chain(chain.key, iteration, state), *kept
 
 
-def _space(kernel: Kernel, shared: Any, part: Any) -> Standardised:
+def space_of(kernel: Kernel, shared: Any, part: Any) -> Standardised:
     """What a kernel moves through."""
     bnn, x, y, _ = shared
     learned = isinstance(part.prior, HierarchicalPrior)
@@ -322,7 +344,7 @@ def _whole(shared: Any, part: Any) -> Standardised:
     return kind(bnn, x, y, part, jnp.result_type(float))
 
 
-def _target(space: Standardised) -> Target:
+def target_of(space: Standardised) -> Target:
     # Rows spread over the data: more of them are much alike.
     rows = np.linspace(0, len(space.x) - 1, min(_NUM_WATCHED, len(space.x))).astype(int)
 

@@ -95,6 +95,10 @@ class HMC:
         )
         return State(chain, adaptation, trajectory), stats
 
+    def take_on(self, state: State, target) -> State:
+        """The same chain, with all that it has learned, before another density."""
+        return state._replace(chain=hmc.init(state.chain.position, target.log_density))
+
     def position(self, state: State) -> jax.Array:
         """Where a chain stands."""
         return state.chain.position

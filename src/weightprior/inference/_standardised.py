@@ -117,5 +117,10 @@ class Standardised:
         zeros = self.unravel(jnp.zeros(self.size, self.dtype))
         return self._vector({n: jnp.full_like(z, n == site, bool) for n, z in zeros.items()})
 
+    def log_units(self) -> jax.Array:
+        """Log of the unit of every number of a position: those of the volume of a step."""
+        zeros = self.unravel(jnp.zeros(self.size, self.dtype))
+        return self._vector({n: jnp.log(self.unit[n]) + z for n, z in zeros.items()})
+
     def _vector(self, z: dict[str, jax.Array]) -> jax.Array:
         return ravel_pytree(z)[0]

@@ -1,0 +1,183 @@
+"""How well a prior foretold the data: their evidence in nats, their code length in bits."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from weightprior.draws import check_tree, lay_out
+
+__all__ = ["code_length", "log_evidence"]
+
+# Neighbours that share fewer draws, chains that agree less about their log likelihood, and an
+# estimate that moves by more standard errors (and more nats) between ladders, are not to be
+# relied on.
+_LEAST_OVERLAP, _MOST_RHAT, _MOST_MOVED, _SMALL = 0.05, 1.1, 3.0, 0.1
+
+
+class _Value(NamedTuple):
+    log_evidence: float
+    error: float
+    reason: str
+
+
+def log_evidence(fit: xr.DataTree) -> xr.Dataset:
+    """Read the evidence of the data off a fit, and judge whether it can be relied on.
+
+    The evidence is the probability density of the targets under the prior, all weights integrated
+    out: what decides between priors without held-out data.
+
+    Parameters
+    ----------
+    fit : DataTree
+        What `fit_tempered` or `fit_laplace` returns.
+
+    Returns
+    -------
+    Dataset
+        With the dim `prior` where the fit has it:
+
+        - `log_evidence`, in nats, and `error`, its standard error; NaN where it is not known;
+        - `reliable`, and the `reason` where it is not: neighbouring temperatures share too few
+          draws, chains disagree, a coarser ladder gives something else, or it is Laplace's.
+
+    Raises
+    ------
+    ValueError
+        Where the fit has no estimate of it.
+
+    References
+    ----------
+    D. J. C. MacKay, Bayesian interpolation, Neural Computation 4, 1992.
+    :doi:`10.1162/neco.1992.4.3.415`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> priors = {s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0, 10.0)}
+    >>> fit = wp.fit_laplace(bnn, x, 2 * x[:, 0], prior=wp.stack_priors(priors))
+    >>> found = wp.log_evidence(fit)
+    >>> found["log_evidence"].idxmax().item()
+    1.0
+    """
+    check_tree(fit)
+    group = next((name for name in _JUDGES if name in fit.children), None)
+    if group is None:
+        raise ValueError(
+            f"fit: expected one with an estimate of the evidence; got one by "
+            f"{fit.attrs.get('method')!r}. Fit with weightprior.fit_tempered."
+        )
+    known = fit[group].dataset
+    parts = [known.isel(prior=i) for i in range(known.sizes.get("prior", 0))] or [known]
+    values = [_JUDGES[group](part, bool(fit.attrs["exact"])) for part in parts]
+    pieces = [
+        {
+            "log_evidence": value.log_evidence,
+            "error": value.error,
+            "reliable": not value.reason,
+            "reason": value.reason,
+        }
+        for value in values
+    ]
+    found = lay_out(pieces, (), {}, fit["posterior"].coords)
+    found["log_evidence"].attrs["units"] = found["error"].attrs["units"] = "nats"
+    found.attrs["method"] = fit.attrs["method"]
+    return found
+
+
+def code_length(fit: xr.DataTree) -> xr.Dataset:
+    """Bits that it takes to send the targets to someone who knows the inputs and the prior.
+
+    It is minus the evidence's logarithm to the base of two. For targets that are real numbers it
+    counts from those of density one, in their own units: differences between priors of one data set
+    are what it is for.
+
+    Parameters
+    ----------
+    fit : DataTree
+        What `fit_tempered` or `fit_laplace` returns.
+
+    Returns
+    -------
+    Dataset
+        With the dim `prior` where the fit has it: `bits` and `bits_error`, `bits_per_observation`
+        and its error (by rows, or what `row_weights` count them), and `reliable`.
+
+    Raises
+    ------
+    ValueError
+        As `log_evidence` raises.
+
+    References
+    ----------
+    P. D. Grünwald, The Minimum Description Length Principle, 2007.
+    :doi:`10.7551/mitpress/4643.001.0001`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Bernoulli())
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> fit = wp.fit_laplace(bnn, x, x[:, 0] > 0, prior=wp.normal_prior(bnn, scale=10.0))
+    >>> bool(wp.code_length(fit)["bits_per_observation"] < 1)  # a coin would take one bit
+    True
+    """
+    found, counts = log_evidence(fit), _num_observations(fit)
+    bits, error = -found["log_evidence"] / np.log(2), found["error"] / np.log(2)
+    return xr.Dataset(
+        {
+            "bits": bits,
+            "bits_error": error,
+            "bits_per_observation": bits / counts,
+            "bits_per_observation_error": error / counts,
+            "reliable": found["reliable"],
+        }
+    )
+
+
+def _num_observations(fit: xr.DataTree) -> Any:
+    known = fit["constant_data"].dataset
+    if "row_weights" in known:
+        return known["row_weights"].sum("obs_id")
+    return fit["observed_data"].sizes["obs_id"]
+
+
+def _of_ladder(ladder: xr.Dataset, exact: bool) -> _Value:
+    value, error = (float(ladder[name][-1]) for name in ("log_evidence", "log_evidence_se"))
+    moved = abs(value - float(ladder["log_evidence_coarse"][-1]))
+    overlap, rhat = float(ladder["overlap"].min()), float(ladder["rhat"].max())
+    reasons = []
+    if overlap < _LEAST_OVERLAP:
+        reasons.append(
+            f"neighbouring temperatures share too few draws (overlap {overlap:.2g} of 0.5): raise "
+            "num_temperatures"
+        )
+    if rhat > _MOST_RHAT:
+        reasons.append(
+            f"chains disagree about the log likelihood (R-hat {rhat:.2f}): raise num_samples"
+        )
+    if moved > max(_MOST_MOVED * error, _SMALL):
+        reasons.append(
+            f"every second temperature alone gives {moved:.2g} nats less or more: raise "
+            "num_temperatures"
+        )
+    return _Value(value, error, "; ".join(reasons))
+
+
+def _of_laplace(known: xr.Dataset, exact: bool) -> _Value:
+    value = float(known["log_evidence"])
+    if exact:
+        return _Value(value, 0.0, "")
+    alike = float(known["log_num_symmetries"])
+    reason = (
+        "Laplace's approximation around one mode, whose error is not known; equivalent modes, "
+        f"which would add {alike:.1f} nats, are not counted: fit_tempered estimates the evidence"
+    )
+    return _Value(value, np.nan, reason)
+
+
+_JUDGES = {"tempering": _of_ladder, "laplace": _of_laplace}

@@ -1,0 +1,156 @@
+"""Laplace's approximation: exact where the posterior is normal, refused where meaningless."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from scipy import stats
+
+import oracle
+import weightprior as wp
+from assertions import assert_mean, assert_sd
+from problems import CENTRE, LINEAR, NET, exact
+from weightprior.inference.laplace import _check_curvature
+
+PRIORS = {
+    "around 0": LINEAR.prior(scale=0.7),
+    "around a centre per weight": LINEAR.prior(loc=CENTRE, scale={"weight": 0.3, "bias": 2.0}),
+}
+STACK = wp.stack_priors(PRIORS)
+
+
+def fit(problem, prior, **options):
+    return wp.fit_laplace(problem.bnn, problem.x, problem.y, prior=prior, **options)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return fit(LINEAR, STACK, num_samples=4000)
+
+
+@pytest.mark.parametrize("curvature", ["ggn", "hessian"])
+def test_of_a_linear_model_it_is_exact(curvature):
+    found = fit(LINEAR, STACK, curvature=curvature, num_samples=4000)
+    assert found.attrs["exact"] == 1
+    evidence = wp.log_evidence(found)
+    expected = [exact(prior).log_evidence for prior in PRIORS.values()]
+    np.testing.assert_allclose(evidence["log_evidence"], expected, rtol=1e-10)
+    assert evidence["reliable"].all()
+    for label, part in wp.split(found).items():
+        draws, known = oracle.from_sites(part["posterior"]), exact(PRIORS[label])
+        assert draws.shape == (1, 4000, 4)
+        assert_mean(draws, known.mean, num_comparisons=32, label=label)
+        assert_sd(draws, known.sd, num_comparisons=32, label=label)
+        # Its density is the posterior's, at every draw.
+        log_q, lp = (part["sample_stats"][name].to_numpy() for name in ("log_q", "lp"))
+        # But for the gradient left at the MAP: 1e-6 per sd at most, and draws five sds away.
+        np.testing.assert_allclose(lp - log_q, known.log_evidence, rtol=0, atol=4 * 5e-6)
+
+
+def test_the_diagonal_keeps_the_curvature_of_each_weight():
+    prior = PRIORS["around 0"]
+    found = fit(LINEAR, prior, structure="diagonal", num_samples=4000)
+    assert found.attrs["exact"] == 0
+    precision = np.linalg.inv(exact(prior).covariance)
+    draws = oracle.from_sites(found["posterior"])
+    assert_sd(draws, 1 / np.sqrt(np.diag(precision)))
+    _, log_determinant = np.linalg.slogdet(precision)
+    loss = 0.5 * (log_determinant - np.log(np.diag(precision)).sum())
+    evidence = wp.log_evidence(found)["log_evidence"]
+    np.testing.assert_allclose(evidence, exact(prior).log_evidence + loss, rtol=1e-10)
+
+
+def test_the_last_layer_is_a_linear_model_on_the_units_below():
+    prior = NET.prior(loc=0.1, scale=0.8)
+    found = fit(NET, prior, structure="last_layer", num_samples=4000)
+    mode = {name: found["restarts"][name].to_numpy()[0] for name in NET.bnn.sites}
+    below = [name for name in NET.bnn.sites if name.startswith("hidden")]
+    for name in below:
+        assert np.ptp(found["posterior"][name].to_numpy(), axis=1).max() == 0
+    units = np.tanh(NET.x @ mode["hidden_0.weight"] + mode["hidden_0.bias"])
+    known = oracle.LinearGaussian(units, NET.y, 0.5, 0.1, 0.8)
+    np.testing.assert_allclose(
+        wp.log_evidence(found)["log_evidence"], known.log_evidence, rtol=1e-10
+    )
+    draws = oracle.from_sites(found["posterior"])
+    assert_mean(draws, known.mean, num_comparisons=8)
+    assert_sd(draws, known.sd, num_comparisons=8)
+
+
+def test_the_hessian_is_that_of_the_density():
+    """Laplace's evidence, from JAX's Hessian in the weights' own units."""
+    prior = NET.prior(loc=0.1, scale={"weight": 0.8, "bias": 2.0})
+    found = fit(NET, prior, curvature="hessian")
+    with jax.enable_x64(True):
+        mode = {n: jnp.asarray(found["restarts"][n].to_numpy()[0]) for n in NET.bnn.sites}
+        flat, unravel = ravel_pytree(mode)
+
+        def log_joint(vector):
+            return NET.bnn.log_joint(unravel(vector), NET.x, NET.y, prior)
+
+        _, log_determinant = np.linalg.slogdet(-jax.hessian(log_joint)(flat))
+        expected = log_joint(flat) + 0.5 * (flat.size * np.log(2 * np.pi) - log_determinant)
+    verdict = wp.log_evidence(found)
+    np.testing.assert_allclose(verdict["log_evidence"], expected, rtol=1e-9)
+    assert not verdict["reliable"]
+    # Three tanh units around a centre that is not zero: exchanged, not mirrored.
+    np.testing.assert_allclose(found["laplace"]["log_num_symmetries"], np.log(6))
+
+
+def test_draws_have_the_density_that_they_are_said_to_have():
+    found = fit(NET, NET.prior(), num_samples=2000)
+    log_q = found["sample_stats"]["log_q"].to_numpy()[0]
+    at_the_mode = (found["laplace"]["log_joint"] - found["laplace"]["log_evidence"]).item()
+    # Of a normal distribution of d dimensions: minus half of a chi-squared one.
+    assert stats.kstest(2 * (at_the_mode - log_q), "chi2", (13,)).pvalue > 1e-6
+
+
+def test_predictions_are_those_of_the_tangent():
+    prior = NET.prior()
+    found = fit(NET, prior, num_samples=50)
+    mode = {n: found["restarts"][n].to_numpy()[0] for n in NET.bnn.sites}
+    draws = {n: found["posterior"][n].to_numpy()[0] for n in NET.bnn.sites}
+    with jax.enable_x64(True):
+        slopes = jax.jacobian(lambda w: NET.bnn.network.apply(w, NET.x)[:, 0])(
+            {n: jnp.asarray(w) for n, w in mode.items()}
+        )
+        value = np.asarray(NET.bnn.network.apply(mode, NET.x)[:, 0])
+    for name, slope in slopes.items():
+        moved = (draws[name] - mode[name]).reshape(50, -1)
+        value = value + moved @ np.asarray(slope).reshape(len(NET.x), -1).T
+    predicted = wp.predict(NET.bnn, found, NET.x)["mean"].to_numpy()[0]
+    np.testing.assert_allclose(predicted, value, rtol=1e-9, atol=1e-12)
+    scored = stats.norm.logpdf(NET.y, value, 0.5)
+    np.testing.assert_allclose(found["log_likelihood"]["y"].to_numpy()[0], scored, rtol=1e-9)
+    elpd = np.log(np.exp(scored).mean(axis=0))
+    np.testing.assert_allclose(wp.score(NET.bnn, found, NET.x, NET.y)["elpd_i"], elpd, rtol=1e-9)
+    exact_ones = fit(NET, prior, num_samples=50, curvature="hessian")
+    assert wp.predict(NET.bnn, exact_ones, NET.x)["mean"].shape == (1, 50, 15)
+
+
+def test_compare_has_a_row_for_it(linear):
+    table = wp.compare(LINEAR.bnn, {"Laplace": linear}, LINEAR.x, LINEAR.y)
+    assert table.index.tolist() == ["Laplace[around 0]", "Laplace[around a centre per weight]"]
+    assert np.isfinite(table["test"]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"prior": NET.prior(scale={"weight": 1.0, "bias": np.inf})}, ValueError, "flat prior"),
+        ({"max_iterations": 1}, ValueError, "gradient"),
+        ({"curvature": "fisher"}, ValueError, "curvature"),
+        ({"structure": "kron"}, ValueError, "structure"),
+        ({"num_samples": 0}, ValueError, "num_samples"),
+    ],
+)
+def test_bad_input_is_refused(options, error, message):
+    given = {"prior": NET.prior()} | options
+    with pytest.raises(error, match=message):
+        wp.fit_laplace(NET.bnn, NET.x, NET.y, **given)
+
+
+def test_a_saddle_is_refused():
+    with pytest.raises(ValueError, match=r"'a' has 1 eigenvalues .* least -0.5"):
+        _check_curvature("a", np.array([-0.5, 1.0, 2.0]))

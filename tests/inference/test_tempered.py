@@ -1,0 +1,152 @@
+"""Evidence by a ladder of temperatures: closed forms, other estimators, and what can go wrong."""
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+import oracle
+import weightprior as wp
+from assertions import FALSE_ALARM, assert_mean, assert_sd
+from problems import CENTRE, LINEAR, NET, VAGUE, exact
+from weightprior.inference import tempered
+
+PRIORS = {
+    "around 0": LINEAR.prior(scale=0.7),
+    "around a centre per weight": LINEAR.prior(loc=CENTRE, scale={"weight": 0.3, "bias": 2.0}),
+}
+BRIEF = {"num_temperatures": 5, "num_samples": 10, "num_chains": 4}
+
+
+def fit(problem, prior, **options):
+    return wp.fit_tempered(problem.bnn, problem.x, problem.y, prior=prior, **options)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return fit(LINEAR, wp.stack_priors(PRIORS))
+
+
+def assert_evidence(fit, expected, most=0.1):
+    """Within the stated error, which is judged by the fit's chains, and small enough."""
+    found = wp.log_evidence(fit)
+    freedom = fit["posterior"].sizes["chain"] - 1
+    error = found["error"].to_numpy()
+    k = stats.t.isf(FALSE_ALARM / (2 * error.size), freedom)
+    assert (np.abs(found["log_evidence"].to_numpy() - expected) < k * error).all()
+    assert (error < most).all()
+    assert found["reliable"].all(), found["reason"].to_numpy()
+
+
+def test_evidence_of_a_linear_model_is_its_closed_form(linear):
+    assert_evidence(linear, [exact(prior).log_evidence for prior in PRIORS.values()])
+
+
+def test_at_temperature_one_there_is_the_posterior(linear):
+    for label, part in wp.split(linear).items():
+        draws, known = oracle.from_sites(part["posterior"]), exact(PRIORS[label])
+        assert draws.shape == (16, 200, 4)
+        assert_mean(draws, known.mean, num_comparisons=16, label=label)
+        assert_sd(draws, known.sd, num_comparisons=16, label=label)
+
+
+def test_the_expected_log_likelihood_never_falls(linear):
+    ladder = linear["tempering"]
+    expected, error = (
+        ladder[name].transpose("prior", "temperature").to_numpy()
+        for name in ("expected_log_likelihood", "expected_log_likelihood_se")
+    )
+    rise = np.diff(expected, axis=1)
+    assert (rise > -5 * np.hypot(error[:, 1:], error[:, :-1])).all()
+    # Its integral is the evidence, the slope of which it is.
+    beta = ladder["inverse_temperature"].transpose("prior", "temperature").to_numpy()
+    low, high = (
+        (np.diff(beta) * values).sum(axis=1) for values in (expected[:, :-1], expected[:, 1:])
+    )
+    evidence = wp.log_evidence(linear)["log_evidence"].to_numpy()
+    assert (low < evidence).all()
+    assert (evidence < high).all()
+
+
+def test_rows_count_as_often_as_they_are_told():
+    counts = np.tile([2.0, 0.0, 1.0, 1.0], 10)
+    prior = PRIORS["around 0"]
+    found = fit(LINEAR, prior, row_weights=counts)
+    rows = np.repeat(np.arange(40), counts.astype(int))
+    known = oracle.LinearGaussian(
+        LINEAR.x[rows], LINEAR.y[rows], 0.4,
+        oracle.from_sites(prior.loc), oracle.from_sites(prior.scale),
+    )  # fmt: skip
+    assert_evidence(found, known.log_evidence)
+
+
+def test_a_learned_centre_meets_its_closed_form():
+    base = LINEAR.prior(loc=CENTRE, scale={"weight": 0.7, "bias": 2.0})
+    prior = wp.hierarchical_prior(
+        LINEAR.bnn, {"all": ["weight", "bias"]}, center=(0.4, 1.5), log_scale=None, base=base
+    )
+    found = fit(LINEAR, prior)
+    unit, columns = oracle.from_sites(base.scale), oracle.design(LINEAR.x)
+    spread = np.diag(unit**2) + 1.5**2 * np.outer(unit, unit)
+    mean = columns @ (oracle.from_sites(base.loc) + 0.4 * unit)
+    covariance = columns @ spread @ columns.T + 0.4**2 * np.eye(40)
+    assert_evidence(found, stats.multivariate_normal(mean, covariance).logpdf(LINEAR.y))
+    assert "center.all" in found["posterior"]
+
+
+def test_without_data_the_evidence_is_that_of_the_noise():
+    found = fit(VAGUE, VAGUE.prior(loc=0.7), **BRIEF)
+    expected = stats.norm.logpdf(VAGUE.y, 0.0, 1e8).sum()
+    np.testing.assert_allclose(wp.log_evidence(found)["log_evidence"], expected, rtol=1e-9)
+    np.testing.assert_allclose(found["tempering"]["overlap"][:-1], 0.5)
+
+
+def test_a_stacked_prior_equals_the_loop_over_its_priors():
+    priors = {"narrow": NET.prior(scale=0.3), "wide": NET.prior(loc=0.5, scale=2.0)}
+    parts = wp.split(fit(NET, wp.stack_priors(priors), rng_key=3, **BRIEF))
+    for label, prior in priors.items():
+        alone = fit(NET, prior, rng_key=3, **BRIEF)
+        for group in ("posterior", "tempering"):
+            xr.testing.assert_identical(parts[label][group].dataset, alone[group].dataset)
+
+
+def test_a_ladder_with_gaps_is_made_finer():
+    few = {"num_temperatures": 2, "num_samples": 50}
+    found = fit(LINEAR, PRIORS["around 0"], **few)
+    ladder = found["tempering"]
+    assert ladder.sizes["temperature"] == 2
+    assert ladder["inserted"].to_numpy().tolist() == [2**tempered._MOST_ROUNDS - 1, 0]
+    assert np.isfinite(ladder["log_evidence_coarse"]).all()
+    verdict = wp.log_evidence(found)
+    assert not verdict["reliable"]
+    assert "raise num_temperatures" in verdict["reason"].item()
+
+
+def test_jax_is_left_as_it_was():
+    before = jax.config.jax_enable_x64
+    fit(NET, NET.prior(), **BRIEF)
+    assert jax.config.jax_enable_x64 == before
+
+
+def test_the_fit_is_saved_and_read(tmp_path, linear):
+    linear.to_netcdf(tmp_path / "fit.nc")
+    again = xr.open_datatree(tmp_path / "fit.nc")
+    xr.testing.assert_identical(wp.log_evidence(again), wp.log_evidence(linear))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"prior": NET.prior(scale={"weight": 1.0, "bias": np.inf})}, ValueError, "flat prior"),
+        ({"num_temperatures": 0}, ValueError, "num_temperatures"),
+        ({"num_temperatures": 1}, ValueError, "num_temperatures"),
+        ({"num_samples": 0}, ValueError, "num_samples"),
+        ({"num_chains": 1}, ValueError, "num_chains"),
+        ({"prior": None}, TypeError, "prior"),
+    ],
+)
+def test_bad_input_is_refused(options, error, message):
+    given = {"prior": NET.prior()} | options
+    with pytest.raises(error, match=message):
+        wp.fit_tempered(NET.bnn, NET.x, NET.y, **given)
