@@ -217,8 +217,7 @@ def test_fits_are_calibrated(kernel):
     prior = wp.hierarchical_prior(LINEAR.bnn, "kind", log_scale=(-0.5, 0.5), base=base)
     options = {"num_samples": 1000, "target_accept_prob": 0.95, "progress_bar": False}
     fitted = partial(wp.fit_mcmc, kernel=kernel, **options)
-    found = wp.calibrate(
-        LINEAR.bnn, LINEAR.x, prior=prior, fit=fitted, at=LINEAR.x[:3], level=0.9999
-    )
+    at = LINEAR.x[:3]
+    found = wp.calibrate(LINEAR.bnn, LINEAR.x, prior=prior, fit=fitted, at=at, level=1e-3)
     assert "rank.center.weight" in found
-    assert found["calibrated"]
+    assert found["calibrated"], found[[name for name in found if "p_value" in str(name)]]

@@ -98,8 +98,8 @@ def fit_map(
         raise TypeError(
             "prior: expected a NormalPrior; got one with learned centres and scales. The mode of "
             "weights and their scale together is degenerate: all weights at their centre and next "
-            "to no scale, whatever the data say. Sample it with fit_mcmc, or let cross_validate "
-            "choose among stacked priors."
+            "to no scale, whatever the data say. Sample it with fit_mcmc, or choose among fixed "
+            "centres and scales by their evidence: fit_tempered with a stacked prior."
         )
     bnn.check_prior(prior)
     key = _checks.random_key(rng_key)
