@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 
 import oracle
 import weightprior as wp
@@ -44,6 +45,30 @@ LINEAR_PRIORS = {
     "around 0": {"scale": 0.7},
     "around a centre per weight": {"loc": CENTRE, "scale": {"weight": 0.3, "bias": 2.0}},
     "flat biases": {"loc": CENTRE, "scale": {"weight": 0.5, "bias": np.inf}},
+}
+
+# A centre that all weights share, and no scale: the weights are normal, and correlated.
+SHARED = wp.hierarchical_prior(
+    LINEAR.bnn,
+    {"all": ["weight", "bias"]},
+    center=(0.4, 1.5),
+    log_scale=None,
+    base=LINEAR.prior(loc=CENTRE, scale={"weight": 0.7, "bias": 2.0}),
+)
+LEARNED = {
+    "by layer": wp.hierarchical_prior(VAGUE.bnn, base=VAGUE.prior(loc=0.3, scale=0.5)),
+    "Laplace and Student": wp.hierarchical_prior(
+        VAGUE.bnn,
+        "kind",
+        log_scale=(-1.0, 0.5),
+        standardised={"hidden_0.weight": dist.Laplace(), "hidden_0.bias": dist.StudentT(5.0)},
+    ),
+    "horseshoe": wp.hierarchical_prior(
+        VAGUE.bnn,
+        {"in": ["hidden_0.weight"]},
+        center=None,
+        standardised={"hidden_0.weight": dist.HalfCauchy(1.0)},
+    ),
 }
 
 

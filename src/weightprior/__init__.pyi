@@ -13,6 +13,7 @@ from .inference.laplace import fit_laplace as fit_laplace
 from .inference.map import fit_map as fit_map
 from .inference.mcmc import fit_mcmc as fit_mcmc
 from .inference.tempered import fit_tempered as fit_tempered
+from .inference.vi import fit_vi as fit_vi
 from .l2 import l2_from_prior as l2_from_prior
 from .l2 import prior_from_l2 as prior_from_l2
 from .likelihoods import Bernoulli as Bernoulli

@@ -239,7 +239,7 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
 
 def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
     """The evidence, where the method estimates it."""
-    if fit.attrs["method"] not in ("tempered", "laplace"):
+    if fit.attrs["method"] not in ("tempered", "laplace", "vi"):
         return {}
     found = log_evidence(fit)
     if not found["reliable"]:

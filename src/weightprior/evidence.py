@@ -30,7 +30,7 @@ def log_evidence(fit: xr.DataTree) -> xr.Dataset:
     Parameters
     ----------
     fit : DataTree
-        What `fit_tempered` or `fit_laplace` returns.
+        What `fit_tempered`, `fit_laplace` or `fit_vi` returns.
 
     Returns
     -------
@@ -39,7 +39,8 @@ def log_evidence(fit: xr.DataTree) -> xr.Dataset:
 
         - `log_evidence`, in nats, and `error`, its standard error; NaN where it is not known;
         - `reliable`, and the `reason` where it is not: neighbouring temperatures share too few
-          draws, chains disagree, a coarser ladder gives something else, or it is Laplace's.
+          draws, chains disagree, a coarser ladder gives something else, or it is Laplace's or the
+          lower bound of variational inference.
 
     Raises
     ------
@@ -98,7 +99,7 @@ def code_length(fit: xr.DataTree) -> xr.Dataset:
     Parameters
     ----------
     fit : DataTree
-        What `fit_tempered` or `fit_laplace` returns.
+        What `fit_tempered`, `fit_laplace` or `fit_vi` returns.
 
     Returns
     -------
@@ -180,4 +181,9 @@ def _of_laplace(known: xr.Dataset, exact: bool) -> _Value:
     return _Value(value, np.nan, reason)
 
 
-_JUDGES = {"tempering": _of_ladder, "laplace": _of_laplace}
+def _of_bound(known: xr.Dataset, exact: bool) -> _Value:
+    reason = "the ELBO, a lower bound: fit_tempered estimates the evidence"
+    return _Value(float(known["elbo"]), float(known["elbo_se"]), reason)
+
+
+_JUDGES = {"tempering": _of_ladder, "laplace": _of_laplace, "variational": _of_bound}

@@ -208,7 +208,8 @@ def hierarchical_prior(
 
         weight = base.loc + base.scale * (center + exp(log_scale) * standardised)
 
-    with standard normal `standardised` weights, or others. For `fit_mcmc`.
+    with standard normal `standardised` weights, or others. For `fit_mcmc`, `fit_vi` and
+    `fit_tempered`.
 
     Parameters
     ----------

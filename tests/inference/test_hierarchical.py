@@ -12,37 +12,13 @@ from jax.flatten_util import ravel_pytree
 import oracle
 import weightprior as wp
 from assertions import assert_mean, assert_sd
-from problems import CENTRE, EXACT_KERNELS, FITTERS, LINEAR, NET, VAGUE, exact, fit
+from problems import CENTRE, EXACT_KERNELS, FITTERS, LEARNED, LINEAR, NET, SHARED, VAGUE, exact, fit
 from weightprior.draws import asymmetries
 from weightprior.inference._hierarchical import Hierarchical
 from weightprior.inference._standardised import Part
 from weightprior.symmetry import freedoms
 
 KERNELS = [name for name in FITTERS if name != "map"]
-SCALE = {"weight": 0.7, "bias": 2.0}
-# A centre that all weights share, and no scale: the weights are normal, and correlated.
-SHARED = wp.hierarchical_prior(
-    LINEAR.bnn,
-    {"all": ["weight", "bias"]},
-    center=(0.4, 1.5),
-    log_scale=None,
-    base=LINEAR.prior(loc=CENTRE, scale=SCALE),
-)
-LEARNED = {
-    "by layer": wp.hierarchical_prior(VAGUE.bnn, base=VAGUE.prior(loc=0.3, scale=0.5)),
-    "Laplace and Student": wp.hierarchical_prior(
-        VAGUE.bnn,
-        "kind",
-        log_scale=(-1.0, 0.5),
-        standardised={"hidden_0.weight": dist.Laplace(), "hidden_0.bias": dist.StudentT(5.0)},
-    ),
-    "horseshoe": wp.hierarchical_prior(
-        VAGUE.bnn,
-        {"in": ["hidden_0.weight"]},
-        center=None,
-        standardised={"hidden_0.weight": dist.HalfCauchy(1.0)},
-    ),
-}
 
 
 @pytest.mark.parametrize("name", LEARNED)

@@ -10,7 +10,7 @@ from scipy import stats
 import oracle
 import weightprior as wp
 from assertions import assert_mean, assert_sd
-from problems import CENTRE, LINEAR, NET, exact
+from problems import CENTRE, LINEAR, NET, VAGUE, exact
 from weightprior.inference.laplace import _check_curvature
 
 PRIORS = {
@@ -46,6 +46,18 @@ def test_of_a_linear_model_it_is_exact(curvature):
         log_q, lp = (part["sample_stats"][name].to_numpy() for name in ("log_q", "lp"))
         # But for the gradient left at the MAP: 1e-6 per sd at most, and draws five sds away.
         np.testing.assert_allclose(lp - log_q, known.log_evidence, rtol=0, atol=4 * 5e-6)
+
+
+@pytest.mark.parametrize("structure", ["full", "diagonal"])
+def test_without_data_it_is_the_prior(structure):
+    prior = VAGUE.prior(loc={"weight": -3.0, "bias": 5.0}, scale={"weight": 2.0, "bias": 0.01})
+    found = fit(VAGUE, prior, structure=structure)
+    nothing = stats.norm.logpdf(VAGUE.y, 0.0, 1e8).sum()
+    np.testing.assert_allclose(wp.log_evidence(found)["log_evidence"], nothing, rtol=1e-9)
+    for name in VAGUE.bnn.sites:
+        draws = found["posterior"][name].to_numpy()
+        assert_mean(draws, prior.loc[name], num_comparisons=52, label=name)
+        assert_sd(draws, prior.scale[name], num_comparisons=52, label=name)
 
 
 def test_the_diagonal_keeps_the_curvature_of_each_weight():

@@ -95,8 +95,13 @@ def test_a_learned_centre_meets_its_closed_form():
     assert "center.all" in found["posterior"]
 
 
-def test_without_data_the_evidence_is_that_of_the_noise():
-    found = fit(VAGUE, VAGUE.prior(loc=0.7), **BRIEF)
+def test_without_data_the_answer_is_the_prior():
+    prior = VAGUE.prior(loc={"weight": -3.0, "bias": 5.0}, scale={"weight": 2.0, "bias": 0.01})
+    found = fit(VAGUE, prior, num_temperatures=3)
+    for name in VAGUE.bnn.sites:
+        draws = found["posterior"][name].to_numpy()
+        assert_mean(draws, prior.loc[name], num_comparisons=26, label=name)
+        assert_sd(draws, prior.scale[name], num_comparisons=26, label=name)
     expected = stats.norm.logpdf(VAGUE.y, 0.0, 1e8).sum()
     np.testing.assert_allclose(wp.log_evidence(found)["log_evidence"], expected, rtol=1e-9)
     np.testing.assert_allclose(found["tempering"]["overlap"][:-1], 0.5)

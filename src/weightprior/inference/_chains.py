@@ -19,9 +19,9 @@ from weightprior.hierarchy import HierarchicalPrior
 from weightprior.inference import _batch
 from weightprior.inference._hierarchical import Hierarchical
 from weightprior.inference._marginal import Marginal, output_sites
-from weightprior.inference._optimise import minimise
 from weightprior.inference._run import Run, pack, unpack
 from weightprior.inference._standardised import Standardised
+from weightprior.inference._starts import near_optimum
 from weightprior.model import BNN
 
 __all__ = [
@@ -44,9 +44,6 @@ _CHUNK_WEIGHTS = 2**18
 _MOST_DRAWS = 1000
 # Rows at which kernels may watch outputs.
 _NUM_WATCHED = 8
-# Starts are to be reasonable, not optimal: the sampler finds its way from there.
-_START_ITERATIONS = 100
-_START_TOLERANCE = 1e-1
 _ONE = np.int32(1)
 
 
@@ -264,19 +261,9 @@ def _report(bar: tqdm, run: Run, latest: dict[str, np.ndarray]) -> None:
 def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
     part, key = item
     # Whatever the kernel moves through: the plainest density compiles soonest.
-    space = _whole(shared, part)
     key_draw, key_chain = jax.random.split(key)
-    start = space.draw(key_draw)
-    # The noise stays where it was drawn: fitting it together with the weights leads to the edge
-    # of the space, where a flexible network meets every target and the noise vanishes.
-    fixed = space.mask("log_noise")
-    near = minimise(
-        lambda z: -space.log_density(jnp.where(fixed, start, z)),
-        start,
-        _START_TOLERANCE,
-        _START_ITERATIONS,
-    )
-    return _begin(kernel, shared, part, key_chain, space.weights(near.position))
+    space = _whole(shared, part)
+    return _begin(kernel, shared, part, key_chain, space.weights(near_optimum(space, key_draw)))
 
 
 def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:

@@ -78,6 +78,17 @@ class Hierarchical(Standardised):
         weights = self.weights(position)
         return log_prior + self.bnn.log_likelihood(weights, self.x, self.y, self.row_weights)
 
+    def log_volume(self, position: jax.Array) -> jax.Array:
+        """Log of the volume that latents and weights fill while a position fills one of 1."""
+        z = self.unravel(position)
+        total = jnp.zeros((), self.dtype)
+        for name, latent in self.learned.latents(self.dtype).items():
+            total += jnp.log(latent.scale) if _is_normal(latent) else z[name].sum()
+        _, unit = self._lengths(self.weights(position))
+        return total + sum(
+            jnp.broadcast_to(jnp.log(unit[n]), z[n].shape).sum() for n in self.bnn.sites
+        )
+
     def _lengths(self, latents: Any) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Where weights are counted from, and in what units."""
         given = self.learned.given(latents)

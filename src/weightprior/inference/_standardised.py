@@ -117,6 +117,10 @@ class Standardised:
         zeros = self.unravel(jnp.zeros(self.size, self.dtype))
         return self._vector({n: jnp.full_like(z, n == site, bool) for n, z in zeros.items()})
 
+    def log_volume(self, position: jax.Array) -> jax.Array:
+        """Log of the volume that weights fill while a position fills one of 1."""
+        return self.log_units().sum()
+
     def log_units(self) -> jax.Array:
         """Log of the unit of every number of a position: those of the volume of a step."""
         zeros = self.unravel(jnp.zeros(self.size, self.dtype))
