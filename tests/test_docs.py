@@ -13,8 +13,8 @@ PAGES = [
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
     if "```python" in page.read_text()
 ]
-# Pages that take more than a minute.
-LONG = ("strength.md",)
+# Pages that take longest.
+LONG = ("centers.md", "strength.md")
 BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
 

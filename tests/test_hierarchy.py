@@ -188,7 +188,7 @@ def test_what_needs_fixed_numbers_says_so(call):
 
 
 def test_the_mode_is_refused_and_why():
-    with pytest.raises(TypeError, match=r"degenerate.*fit_mcmc.*cross_validate"):
+    with pytest.raises(TypeError, match=r"degenerate.*fit_mcmc.*evidence"):
         wp.fit_map(BNN, NET.x, NET.y, prior=PRIORS["by layer"])  # pyright: ignore[reportArgumentType]
 
 

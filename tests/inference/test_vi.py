@@ -76,7 +76,11 @@ def test_volumes_are_the_determinants_of_what_positions_stand_for(name):
         np.testing.assert_allclose(space.log_volume(position), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("guide", ["normal", "low_rank", "full"])
+@pytest.mark.parametrize(
+    "guide",
+    # Each compiles anew.
+    ["normal", *(pytest.param(g, marks=pytest.mark.slow) for g in ("low_rank", "full"))],
+)
 def test_without_data_it_is_the_prior(guide):
     priors = {
         "one centre": VAGUE.prior(loc=0.7, scale=0.3),
