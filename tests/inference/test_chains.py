@@ -10,7 +10,7 @@ import xarray as xr
 
 import weightprior as wp
 from problems import NET, fit
-from weightprior.inference import _chains
+from weightprior.inference import _chains, _starts
 from weightprior.inference._hmc import HMC
 from weightprior.inference._nuts import NUTS
 from weightprior.inference._standardised import parts
@@ -84,7 +84,7 @@ def test_chains_begin_at_the_end_of_short_optimisations_from_draws_of_the_prior(
     evaluate = jax.jit(jax.vmap(jax.value_and_grad(space.log_density)))
     assert np.all(log_densities > evaluate(draws)[0])
     gradients = np.asarray(evaluate(positions)[1])
-    assert np.abs(gradients[:, ~noise]).max() <= _chains._START_TOLERANCE
+    assert np.abs(gradients[:, ~noise]).max() <= _starts._TOLERANCE
     assert np.abs(positions[0] - positions[1]).max() > 0.1
 
 
