@@ -332,6 +332,7 @@ def _whole(shared: Any, part: Any) -> Standardised:
 
 
 def target_of(space: Standardised) -> Target:
+    """What a kernel is told of what it moves through."""
     # Rows spread over the data: more of them are much alike.
     rows = np.linspace(0, len(space.x) - 1, min(_NUM_WATCHED, len(space.x))).astype(int)
 
