@@ -5,7 +5,7 @@ import pytest
 
 import oracle
 from assertions import assert_estimate
-from weightprior.free_energy import estimate, next_temperature
+from weightprior.free_energy import Curve, estimate, next_temperature
 
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=(30, 3))
@@ -31,6 +31,11 @@ def log_normaliser(beta):
     )
 
 
+def curves(energies):
+    """Of draws whose log likelihoods these are, nothing integrated out."""
+    return [Curve(one, *np.zeros((2, *one.shape, 0))) for one in energies]
+
+
 def energies(rng, shape, ladder=LADDER):
     """Log likelihoods of independent draws at every temperature."""
     model, drawn = tempered(1.0), []
@@ -42,7 +47,7 @@ def energies(rng, shape, ladder=LADDER):
 
 
 def test_normalisers_meet_their_closed_form():
-    found = estimate(LADDER, energies(np.random.default_rng(1), (8, 50)))
+    found = estimate(LADDER, curves(energies(np.random.default_rng(1), (8, 50))))
     expected = [log_normaliser(beta) for beta in LADDER]
     assert_estimate(found.log_evidence[1:], expected[1:], found.error[1:], num_comparisons=1000)
     assert (found.overlap > 0.2).all()
@@ -53,7 +58,7 @@ def test_errors_cover_as_often_as_they_say():
     ladder = LADDER[::3]
     scores = []
     for _ in range(200):
-        found = estimate(ladder, energies(rng, (8, 10), ladder))
+        found = estimate(ladder, curves(energies(rng, (8, 10), ladder)))
         scores.append((found.log_evidence[-1] - expected) / found.error[-1])
     # Student's t of seven degrees of freedom: its 95 % are within 2.36.
     inside = np.mean(np.abs(scores) < 2.36)
@@ -63,15 +68,17 @@ def test_errors_cover_as_often_as_they_say():
 def test_errors_count_chains_not_draws():
     """Draws that only repeat their chain's first say no more than it does."""
     one = energies(np.random.default_rng(3), (40, 1))
-    alone, repeated = estimate(LADDER, one), estimate(LADDER, np.repeat(one, 20, axis=2))
+    alone, repeated = (
+        estimate(LADDER, curves(drawn)) for drawn in (one, np.repeat(one, 20, axis=2))
+    )
     np.testing.assert_allclose(repeated.log_evidence, alone.log_evidence, atol=1e-6)
     np.testing.assert_allclose(repeated.error, alone.error, rtol=1e-4)
 
 
 def test_two_temperatures_are_bennetts_acceptance_ratio():
     ladder = np.array([0.3, 1.0])
-    found = estimate(ladder, energies(np.random.default_rng(4), (4, 100), ladder))
     low, high = energies(np.random.default_rng(4), (4, 100), ladder)
+    found = estimate(ladder, curves([low, high]))
     ratio = found.log_evidence[1]
     upward = 1 / (1 + np.exp(-(0.7 * low - ratio)))
     downward = 1 / (1 + np.exp(0.7 * high - ratio))
@@ -81,19 +88,52 @@ def test_two_temperatures_are_bennetts_acceptance_ratio():
 
 def test_overlap_of_what_is_alike_is_a_half_and_of_strangers_nought():
     same = np.random.default_rng(5).normal(size=(3, 4, 50))
-    found = estimate(np.array([0.0, 1e-9, 2e-9]), same)
+    found = estimate(np.array([0.0, 1e-9, 2e-9]), curves(same))
     np.testing.assert_allclose(found.overlap, 0.5, atol=1e-6)
     apart = same + np.array([-1e5, 0.0, 1e5])[:, None, None]
-    assert (estimate(np.array([0.0, 0.5, 1.0]), apart).overlap < 1e-6).all()
+    assert (estimate(np.array([0.0, 0.5, 1.0]), curves(apart)).overlap < 1e-6).all()
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_the_next_temperature_keeps_its_share_of_draws(share):
     drawn = 1e4 * np.random.default_rng(6).normal(size=(4, 1000))
-    step = next_temperature(0.25, drawn, share) - 0.25
+    step = next_temperature(0.25, *curves([drawn]), share) - 0.25
     weights = np.exp(step * (drawn - drawn.max()))
     assert weights.sum() ** 2 / (weights**2).sum() == pytest.approx(share * drawn.size, rel=1e-3)
 
 
 def test_where_data_say_nothing_one_step_is_enough():
-    assert next_temperature(0.0, np.full((4, 10), -3.0), 0.5) > 1
+    assert next_temperature(0.0, *curves([np.full((4, 10), -3.0)]), 0.5) > 1
+
+
+def integrated(rng, shape, ladder=LADDER):
+    """Curves of the last weight's draws, all others integrated out: exact at every temperature."""
+    design = oracle.design(X)
+    kept, out = design[:, -1:], design[:, :-1] * SCALE[:-1] / NOISE
+    eigenvalues, vectors = np.linalg.eigh(out.T @ out)
+    found = []
+    for beta in ladder:
+        at = tempered(beta)
+        last = rng.normal(at.mean[-1], at.sd[-1], (*shape, 1))
+        residual = (Y - design[:, :-1] @ LOC[:-1] - last @ kept.T) / NOISE
+        linear = -0.5 * (residual**2).sum(-1) - len(Y) * np.log(NOISE * np.sqrt(2 * np.pi))
+        found.append(
+            Curve(linear, np.broadcast_to(eigenvalues, (*shape, 3)), residual @ out @ vectors)
+        )
+    return found
+
+
+def test_weights_may_be_integrated_out():
+    """The same normalisers, by a third of the error at the most."""
+    known = np.array([log_normaliser(beta) for beta in LADDER])
+    found = estimate(LADDER, integrated(np.random.default_rng(7), (8, 50)))
+    plain = estimate(LADDER, curves(energies(np.random.default_rng(7), (8, 50))))
+    assert_estimate(found.log_evidence[1:], known[1:], found.error[1:], num_comparisons=1000)
+    assert found.error[-1] < plain.error[-1] / 1.5
+
+
+def test_the_slope_is_the_derivative():
+    curve, step = integrated(np.random.default_rng(8), (2, 3))[-1], 1e-5
+    difference = (curve.at(0.3 + step) - curve.at(0.3 - step)) / (2 * step)
+    # A central difference of a curve whose third derivative is about 1e3 times its slope.
+    np.testing.assert_allclose(curve.slope(0.3), difference, rtol=1e-6)

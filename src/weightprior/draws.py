@@ -277,7 +277,7 @@ def _evaluate_all(function, at_once, bnn, draws, args):
     chosen = np.minimum(np.arange(num_batches * size), count - 1).reshape(num_batches, size)
     batches = jax.tree.map(lambda a: a[chosen], draws)
     out = jax.lax.map(jax.vmap(lambda draw: function(bnn, draw, *args)), batches)
-    return jax.tree.map(lambda a: a.reshape((-1, *a.shape[2:]))[:count], out)
+    return jax.tree.map(lambda a: a.reshape((chosen.size, *a.shape[2:]))[:count], out)
 
 
 _evaluate = jax.jit(_evaluate_all, static_argnums=(0, 1))

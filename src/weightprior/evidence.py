@@ -6,13 +6,12 @@ import numpy as np
 import xarray as xr
 
 from weightprior.draws import check_tree, lay_out
+from weightprior.inference.tempered import LEAST_OVERLAP, MOST_RHAT
 
 __all__ = ["code_length", "log_evidence"]
 
-# Neighbours that share fewer draws, chains that agree less about their log likelihood, and an
-# estimate that moves by more standard errors (and more nats) between ladders, are not to be
-# relied on.
-_LEAST_OVERLAP, _MOST_RHAT, _MOST_MOVED, _SMALL = 0.05, 1.1, 3.0, 0.1
+# An estimate that moves by more standard errors, and more nats, between ladders is not relied on.
+_MOST_MOVED, _SMALL = 3.0, 0.1
 
 
 class _Value(NamedTuple):
@@ -150,16 +149,16 @@ def _num_observations(fit: xr.DataTree) -> Any:
 def _of_ladder(ladder: xr.Dataset, exact: bool) -> _Value:
     value, error = (float(ladder[name][-1]) for name in ("log_evidence", "log_evidence_se"))
     moved = abs(value - float(ladder["log_evidence_coarse"][-1]))
-    overlap, rhat = float(ladder["overlap"].min()), float(ladder["rhat"].max())
+    overlap, rhat = float(ladder["overlap"].min()), float(ladder["rhat"][-1])
     reasons = []
-    if overlap < _LEAST_OVERLAP:
+    if overlap < LEAST_OVERLAP:
         reasons.append(
             f"neighbouring temperatures share too few draws (overlap {overlap:.2g} of 0.5): raise "
             "num_temperatures"
         )
-    if rhat > _MOST_RHAT:
+    if rhat > MOST_RHAT:
         reasons.append(
-            f"chains disagree about the log likelihood (R-hat {rhat:.2f}): raise num_samples"
+            f"chains disagree about it (R-hat {rhat:.2f}): raise num_samples or num_temperatures"
         )
     if moved > max(_MOST_MOVED * error, _SMALL):
         reasons.append(

@@ -1,23 +1,56 @@
 """Evidence from a ladder of temperatures: the multistate Bennett acceptance ratio.
 
 Draws at every inverse temperature b have the density prior x likelihood^b / Z(b). Only the log
-likelihoods of all draws matter: the logs of the normalisers Z are the intercepts of the logistic
-regression that best tells from its log likelihood which temperature a draw came from. It is convex,
-and uses every draw for every normaliser.
+density of all draws at all temperatures matters: the logs of the normalisers Z are the intercepts
+of the multinomial regression that best tells which temperature a draw came from. It is convex, and
+uses every draw for every normaliser.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-__all__ = ["FreeEnergy", "estimate", "next_temperature"]
+__all__ = ["Curve", "FreeEnergy", "estimate", "next_temperature"]
 
 # Draws looked at at once.
 _BLOCK = 2**15
 # Where data say nothing, every draw counts at any temperature.
 _LONGEST_STEP = 8.0
+
+
+class Curve(NamedTuple):
+    """The log density of draws as a function of the inverse temperature b, but for the prior's.
+
+    It is ``linear * b``, b times the log likelihood; where normal weights z were integrated out, of
+    which the log likelihood is the quadratic form ``linear + projections z - eigenvalues z^2 / 2``,
+    the log of its exponential's mean over the prior of z.
+
+    Attributes
+    ----------
+    linear : array of shape (chains, draws)
+    eigenvalues, projections : array of shape (chains, draws, weights)
+        No weights where none were integrated out.
+    """
+
+    linear: np.ndarray
+    eigenvalues: np.ndarray
+    projections: np.ndarray
+
+    def at(self, beta: float) -> np.ndarray:
+        """Log density at an inverse temperature."""
+        widened = 1.0 + beta * self.eigenvalues
+        gained = (beta * self.projections) ** 2 / widened - np.log(widened)
+        return beta * self.linear + 0.5 * gained.sum(axis=-1)
+
+    def slope(self, beta: float) -> np.ndarray:
+        """Its derivative: the mean log likelihood, given what was not integrated out."""
+        widened = 1.0 + beta * self.eigenvalues
+        mean, variance = beta * self.projections / widened, 1.0 / widened
+        terms = mean * self.projections - 0.5 * self.eigenvalues * (mean**2 + variance)
+        return self.linear + terms.sum(axis=-1)
 
 
 class FreeEnergy(NamedTuple):
@@ -39,16 +72,16 @@ class FreeEnergy(NamedTuple):
     overlap: np.ndarray
 
 
-def estimate(inverse_temperatures: np.ndarray, energies: np.ndarray) -> FreeEnergy:
-    """Estimate log normalisers from the log likelihoods of draws.
+def estimate(inverse_temperatures: np.ndarray, curves: Sequence[Curve]) -> FreeEnergy:
+    """Estimate log normalisers from the log densities of draws.
 
     Parameters
     ----------
     inverse_temperatures : array of shape (temperatures,)
         Ascending; the first is that of the normaliser that is known.
-    energies : array of shape (temperatures, chains, draws)
-        Log likelihood of every draw, in nats. Chain i is one and the same at every temperature,
-        and independent of all others.
+    curves : sequence of Curve
+        Of the draws at each, of one number of chains and draws. Chain i is one and the same at
+        every temperature, and independent of all others.
 
     References
     ----------
@@ -61,18 +94,20 @@ def estimate(inverse_temperatures: np.ndarray, energies: np.ndarray) -> FreeEner
     Zeger, Longitudinal data analysis using generalized linear models, 1986.
     :doi:`10.1093/biomet/73.1.13`
     """
-    beta, (count, num_chains, num_draws) = np.asarray(inverse_temperatures), energies.shape
-    # Counted from a level near the posterior's, where all weights are of order one.
-    level = energies[-1].mean()
-    flat = (energies - level).transpose(1, 0, 2).reshape(num_chains, -1)
-    total = flat.size
+    beta, (num_chains, num_draws) = np.asarray(inverse_temperatures), curves[0].linear.shape
+    count = len(beta)
+    # Counted from a level near the posterior's, so that logs of normalisers are moderate.
+    level = curves[-1].slope(beta[-1]).mean()
+    densities = np.stack([[curve.at(b) - b * level for curve in curves] for b in beta])
+    flat = densities.transpose(2, 0, 1, 3).reshape(num_chains, count, -1)
+    total = num_chains * count * num_draws
 
     def shares(intercepts: np.ndarray):
         """Block by block: each temperature's probability for every draw, and log of their sum."""
-        free = np.append(0.0, intercepts)
+        free = np.append(0.0, intercepts)[:, None]
         for chain, values in enumerate(flat):
-            for start in range(0, values.size, _BLOCK):
-                exponents = free[:, None] + beta[:, None] * values[None, start : start + _BLOCK]
+            for start in range(0, values.shape[1], _BLOCK):
+                exponents = free + values[:, start : start + _BLOCK]
                 top = exponents.max(axis=0)
                 unscaled = np.exp(exponents - top)
                 total_share = unscaled.sum(axis=0)
@@ -93,8 +128,8 @@ def estimate(inverse_temperatures: np.ndarray, energies: np.ndarray) -> FreeEner
             matrix += np.diag(share.sum(axis=1)) - share @ share.T
         return matrix[1:, 1:] / total
 
-    means = (energies - level).mean(axis=(1, 2))
-    start = -np.cumsum(np.diff(beta) * (means[1:] + means[:-1]) / 2)
+    slopes = np.array([curve.slope(b).mean() for b, curve in zip(beta, curves, strict=True)])
+    start = -np.cumsum(np.diff(beta) * ((slopes[1:] + slopes[:-1]) / 2 - level))
     found = minimize(objective, start, jac=True, hess=hessian, method="trust-exact", tol=1e-9)
     scores = np.zeros((num_chains, count))
     for chain, share, _ in shares(found.x):
@@ -103,33 +138,32 @@ def estimate(inverse_temperatures: np.ndarray, energies: np.ndarray) -> FreeEner
     inverse = np.linalg.pinv(hessian(found.x), hermitian=True)
     moved = scores @ inverse
     spread = num_chains / (num_chains - 1) * (moved**2).sum(axis=0)
-    log_evidence = np.append(0.0, -found.x) + (beta - beta[0]) * level
-    overlap = np.array([_overlap(*pair) for pair in _neighbours(beta, energies, log_evidence)])
-    return FreeEnergy(log_evidence, np.append(0.0, np.sqrt(spread)), overlap)
+    log_ratio = np.append(0.0, -found.x)
+    return FreeEnergy(
+        log_ratio + (beta - beta[0]) * level,
+        np.append(0.0, np.sqrt(spread)),
+        np.array([_overlap(densities, log_ratio, low) for low in range(count - 1)]),
+    )
 
 
-def _neighbours(beta, energies, log_evidence):
-    for low in range(len(beta) - 1):
-        step, ratio = beta[low + 1] - beta[low], log_evidence[low + 1] - log_evidence[low]
-        yield step * energies[low] - ratio, step * energies[low + 1] - ratio
-
-
-def _overlap(below: np.ndarray, above: np.ndarray) -> float:
-    """From the log density ratios, upper over lower, of the draws of both."""
+def _overlap(densities: np.ndarray, log_ratio: np.ndarray, low: int) -> float:
+    """Of a temperature and the next: from the log density ratios, of the draws of both."""
+    pair, both = densities[low + 1] - densities[low], slice(low, low + 2)
+    below, above = pair[both] - np.diff(log_ratio)[low]
     taken_for_upper = 1 / (1 + np.exp(-np.clip(below, -700, 700)))
     taken_for_lower = 1 / (1 + np.exp(np.clip(above, -700, 700)))
     return float((taken_for_upper.mean() + taken_for_lower.mean()) / 2)
 
 
-def next_temperature(inverse_temperature: float, energies: np.ndarray, share: float) -> float:
+def next_temperature(inverse_temperature: float, curve: Curve, share: float) -> float:
     """The next of a ladder, which may be beyond 1: as many draws as this share still count there.
 
     Parameters
     ----------
     inverse_temperature : float
         Where the draws are from.
-    energies : array
-        Their log likelihoods.
+    curve : Curve
+        Their log densities.
     share : float
         Effective sample size of the reweighted draws over their number.
 
@@ -139,11 +173,12 @@ def next_temperature(inverse_temperature: float, energies: np.ndarray, share: fl
     volatility models via adaptive sequential Monte Carlo, 2011.
     :doi:`10.1111/j.1467-9469.2010.00723.x`
     """
-    flat = energies.ravel() - energies.max()
+    here = curve.at(inverse_temperature)
 
     def enough(step: float) -> bool:
-        log_ess = 2 * logsumexp(step * flat) - logsumexp(2 * step * flat)
-        return bool(log_ess >= np.log(share * flat.size))
+        log_weights = curve.at(inverse_temperature + step) - here
+        log_ess = 2 * logsumexp(log_weights) - logsumexp(2 * log_weights)
+        return bool(log_ess >= np.log(share * here.size))
 
     low = high = _LONGEST_STEP
     while not enough(low):

@@ -5,6 +5,7 @@ step, around a size that is tuned during warm-up: with one size for all, a chain
 narrow place may reject every proposal for thousands of iterations.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,8 +39,15 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class HMC:
-    """The kernel; its options are traced numbers, so that changing them compiles nothing."""
+    """The kernel; its options are traced numbers, so that changing them compiles nothing.
 
+    Attributes
+    ----------
+    longest : float
+        Mean time that no trajectory exceeds, in sds of the posterior.
+    """
+
+    longest: float = math.inf
     exact = True
     # The output layer may be integrated out.
     marginal = True
@@ -69,7 +77,8 @@ class HMC:
         dtype, metric = state.chain.position.dtype, adaptation.inverse_mass
         tuned = jnp.exp(adaptation.log_step_size)
         key_time, key_size, key_move, key_outputs = jax.random.split(key, 4)
-        time = state.trajectory.time * jax.random.uniform(key_time, (), dtype, *_INTEGRATION_TIME)
+        mean_time = jnp.minimum(state.trajectory.time, self.longest)
+        time = mean_time * jax.random.uniform(key_time, (), dtype, *_INTEGRATION_TIME)
         step_size = tuned * jax.random.uniform(key_size, (), dtype, *_STEP_SIZE)
         at_first = iteration < _adaptation.first_lengths(options["num_warmup"])
         most = jnp.where(at_first, _MAX_STEPS_AT_FIRST, _MAX_STEPS)

@@ -85,6 +85,26 @@ class Marginal(Standardised):
             weights["output.weight"] = loc + unit * z[:, :-1].T
         return {name: weights[name] for name in self.bnn.sites}
 
+    def quadratic(self, weights: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        """The log likelihood as a function of standardised integrated weights, none of them flat.
+
+        Returns
+        -------
+        linear : array of shape ()
+        eigenvalues, projections : array of shape (weights,)
+            For some rotation z of them it is ``linear + projections z - eigenvalues z^2 / 2``.
+        """
+        columns, residual, log_scale, _ = self._regression(weights)
+
+        def diagonalised(columns, residual):
+            eigenvalues, vectors = jnp.linalg.eigh(_gram(columns))
+            # Those of rank-deficient columns may round below zero.
+            return jnp.maximum(eigenvalues, 0.0), vectors.T @ (columns @ residual)
+
+        eigenvalues, projections = jax.vmap(diagonalised)(columns, residual)
+        linear = log_scale - 0.5 * jnp.sum(residual**2)
+        return linear, eigenvalues.ravel(), projections.ravel()
+
     def _regression(self, weights: dict[str, jax.Array]):
         """What is left to regress on the output layer, in units of noise and prior.
 
