@@ -11,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 import oracle
+import references
 import weightprior as wp
 
 
@@ -70,6 +71,15 @@ LEARNED = {
         standardised={"hidden_0.weight": dist.HalfCauchy(1.0)},
     ),
 }
+
+
+def of_reference(name) -> tuple[Problem, wp.NormalPrior]:
+    """What another program has sampled, and under which prior; its test is skipped where absent."""
+    known = references.load_or_skip(name)
+    likelihood = getattr(wp, known.likelihood)(**known.likelihood_options)
+    network = wp.mlp(known.num_features, known.hidden, known.num_outputs, known.activation)
+    problem = Problem(wp.BNN(network, likelihood), known.train_x, known.train_y)
+    return problem, problem.prior(loc=known.prior_loc, scale=known.prior_scale)
 
 
 def exact(prior) -> oracle.LinearGaussian:

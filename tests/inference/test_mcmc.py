@@ -11,7 +11,7 @@ import oracle
 import references
 import weightprior as wp
 from assertions import assert_estimate, assert_mean, assert_sd
-from problems import CENTRE, LINEAR, LINEAR_PRIORS, NET, Problem, exact, fit, linear_fit
+from problems import CENTRE, LINEAR, LINEAR_PRIORS, NET, exact, fit, linear_fit, of_reference
 from weightprior.inference import _chains
 from weightprior.inference._starts import starts_of_chains
 
@@ -67,16 +67,9 @@ REFERENCES += [pytest.param("sk_iris", "hmc", 2000, id="sk_iris")]
 @pytest.mark.parametrize(("name", "kernel", "num_samples"), REFERENCES)
 @pytest.mark.filterwarnings("ignore:fit_mcmc.*diverged")  # judged by the moments
 def test_posteriors_are_those_of_fbm(name, kernel, num_samples):
-    reference = references.load_or_skip(name)
-    likelihood = getattr(wp, reference.likelihood)(**reference.likelihood_options)
-    network = wp.mlp(
-        reference.num_features, reference.hidden, reference.num_outputs, reference.activation
-    )
-    bnn = wp.BNN(network, likelihood)
-    prior = wp.normal_prior(bnn, loc=reference.prior_loc, scale=reference.prior_scale)
-    problem = Problem(bnn, reference.train_x, reference.train_y)
+    (problem, prior), reference = of_reference(name), references.load(name)
     found = fit(kernel, problem, prior, num_samples=num_samples)
-    predicted = wp.predict(bnn, found, reference.test_x)["mean"].to_numpy()
+    predicted = wp.predict(problem.bnn, found, reference.test_x)["mean"].to_numpy()
     kind = "f" if reference.prob_mean is None else "prob"
     theirs = {m: getattr(reference, f"{kind}_{m}") for m in references.MOMENTS}
     cases = {"output": (predicted, theirs)} | {

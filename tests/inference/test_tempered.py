@@ -7,7 +7,6 @@ import xarray as xr
 from scipy import stats
 
 import oracle
-import smc
 import weightprior as wp
 from assertions import FALSE_ALARM, assert_mean, assert_sd
 from problems import CENTRE, LINEAR, NET, VAGUE, exact
@@ -68,18 +67,6 @@ def test_the_expected_log_likelihood_never_falls(linear):
     evidence = wp.log_evidence(linear)["log_evidence"].to_numpy()
     assert (low < evidence).all()
     assert (evidence < high).all()
-
-
-@pytest.mark.slow
-def test_particles_give_the_same_evidence():
-    """Of a network, which has no closed form: by sequential Monte Carlo, blackjax's."""
-    prior = NET.prior()
-    found = wp.log_evidence(fit(NET, prior))
-    others = [smc.log_evidence(NET.bnn, NET.x, NET.y, prior, seed) for seed in range(8)]
-    error = np.hypot(found["error"].item(), np.std(others, ddof=1) / np.sqrt(8))
-    # Seven degrees of freedom, those of the eight.
-    k = stats.t.isf(FALSE_ALARM / 2, 7)
-    assert abs(found["log_evidence"].item() - np.mean(others)) < min(k * error, 0.2)
 
 
 def test_rows_count_as_often_as_they_are_told():
