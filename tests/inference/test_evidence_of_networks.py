@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import particles
 import references
-import smc
 import weightprior as wp
 from assertions import FALSE_ALARM, assert_estimate
 from problems import NET, Problem, of_reference
@@ -51,7 +51,7 @@ def test_particles_and_longer_chains_give_the_same_evidence(case):
         wp.log_evidence(tempered(case, **options))
         for options in ({}, {"num_samples": 1600, "num_chains": 32, "rng_key": 1})
     )
-    runs = [smc.log_evidence(*problem, prior, seed) for seed in range(NUM_PARTICLE_RUNS)]
+    runs = [particles.log_evidence(*problem, prior, seed) for seed in range(NUM_PARTICLE_RUNS)]
     spread = np.std(runs, ddof=1) / np.sqrt(NUM_PARTICLE_RUNS)
     assert found["reliable"], found["reason"].item()
     assert longer["reliable"], longer["reason"].item()
