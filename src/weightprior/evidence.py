@@ -6,12 +6,9 @@ import numpy as np
 import xarray as xr
 
 from weightprior.draws import check_tree, lay_out
-from weightprior.inference.tempered import LEAST_OVERLAP, MOST_RHAT
+from weightprior.inference.tempered import doubts
 
 __all__ = ["code_length", "log_evidence"]
-
-# An estimate that moves by more standard errors, and more nats, between ladders is not relied on.
-_MOST_MOVED, _SMALL = 3.0, 0.1
 
 
 class _Value(NamedTuple):
@@ -148,24 +145,7 @@ def _num_observations(fit: xr.DataTree) -> Any:
 
 def _of_ladder(ladder: xr.Dataset, exact: bool) -> _Value:
     value, error = (float(ladder[name][-1]) for name in ("log_evidence", "log_evidence_se"))
-    moved = abs(value - float(ladder["log_evidence_coarse"][-1]))
-    overlap, rhat = float(ladder["overlap"].min()), float(ladder["rhat"][-1])
-    reasons = []
-    if overlap < LEAST_OVERLAP:
-        reasons.append(
-            f"neighbouring temperatures share too few draws (overlap {overlap:.2g} of 0.5): raise "
-            "num_temperatures"
-        )
-    if rhat > MOST_RHAT:
-        reasons.append(
-            f"chains disagree about it (R-hat {rhat:.2f}): raise num_samples or num_temperatures"
-        )
-    if moved > max(_MOST_MOVED * error, _SMALL):
-        reasons.append(
-            f"every second temperature alone gives {moved:.2g} nats less or more: raise "
-            "num_temperatures"
-        )
-    return _Value(value, error, "; ".join(reasons))
+    return _Value(value, error, doubts(ladder))
 
 
 def _of_laplace(known: xr.Dataset, exact: bool) -> _Value:

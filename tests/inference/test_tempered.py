@@ -118,7 +118,8 @@ def test_a_stacked_prior_equals_the_loop_over_its_priors():
 
 def test_a_ladder_with_gaps_is_made_finer():
     few = {"num_temperatures": 2, "num_samples": 50}
-    found = fit(LINEAR, PRIORS["around 0"], **few)
+    with pytest.warns(UserWarning, match="fit_tempered: The evidence.*raise num_temperatures"):
+        found = fit(LINEAR, PRIORS["around 0"], **few)
     ladder = found["tempering"]
     assert ladder.sizes["temperature"] == 2
     assert ladder["inserted"].to_numpy().tolist() == [2**tempered._MOST_ROUNDS - 1, 0]
@@ -126,6 +127,20 @@ def test_a_ladder_with_gaps_is_made_finer():
     verdict = wp.log_evidence(found)
     assert not verdict["reliable"]
     assert "raise num_temperatures" in verdict["reason"].item()
+
+
+def test_an_interrupt_leaves_the_evidence_and_the_draws_there_are(monkeypatch):
+    whole = fit(NET, NET.prior(), **BRIEF | {"num_samples": 60})
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempered.Sampler, "extend", interrupted)
+    with pytest.warns(UserWarning, match="50 of 60 draws"):
+        part = fit(NET, NET.prior(), **BRIEF | {"num_samples": 60})
+    xr.testing.assert_identical(part["tempering"].dataset, whole["tempering"].dataset)
+    first = whole["posterior"].to_dataset().isel(draw=slice(50))
+    xr.testing.assert_identical(part["posterior"].to_dataset(), first)
 
 
 def test_jax_is_left_as_it_was():

@@ -1,7 +1,7 @@
 """From the prior to the posterior by degrees: the evidence, and the posterior with it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,12 +17,13 @@ from weightprior.inference._standardised import parts
 from weightprior.inference._tempering import ACCEPT, Choice, Rung, Sampler
 from weightprior.model import BNN, Prior
 
-__all__ = ["LEAST_OVERLAP", "MOST_RHAT", "fit_tempered"]
+__all__ = ["doubts", "fit_tempered"]
 
 # An evidence is not relied on where neighbours share fewer draws, or where the R-hat of what each
 # chain has for it is above this: chains that fall behind their temperature, all alike, were seen to
-# be 0.6 nats off at 1.09, and others 1.01 to 1.03.
-LEAST_OVERLAP, MOST_RHAT = 0.05, 1.05
+# be 0.6 nats off at 1.09, and others 1.01 to 1.03; nor where every second temperature alone gives
+# another one, by more standard errors and by more nats.
+_LEAST_OVERLAP, _MOST_RHAT, _MOST_MOVED, _SMALL = 0.05, 1.05, 3.0, 0.1
 
 # Iterations by which chains settle at a new temperature, before their draws are kept.
 _SETTLE = 20
@@ -32,9 +33,8 @@ _SHARE, _FEWEST = 0.25, 50
 # The run that finds the ladder: iterations to settle, draws, and the share of these that still
 # count at the next temperature.
 _PILOT_SETTLE, _PILOT_DRAWS, _PILOT_SHARE = 20, 10, 0.5
-# The ladder is made twice as fine, so many times at most, while it is not relied on, or while every
-# second temperature alone gives another evidence by more standard errors.
-_MOST_ROUNDS, _MOVED = 2, 2.0
+# The ladder is made twice as fine, so many times at most, while there are doubts.
+_MOST_ROUNDS = 2
 
 
 def fit_tempered(
@@ -104,11 +104,22 @@ def fit_tempered(
           `overlap`, the least between neighbours on that way, between 0 and 0.5;
         - `rhat` of the log evidence, as each chain's draws have it.
 
+        After an interrupt while the posterior is drawn from, what there is of it.
+
     Raises
     ------
     TypeError, ValueError
         For wrong arguments, and for a prior that is flat somewhere: it is improper, and no data
         have an evidence under it.
+    FloatingPointError
+        Where the log likelihood of some draws is NaN.
+    KeyboardInterrupt
+        Where it comes before there is an evidence.
+
+    Warns
+    -----
+    UserWarning
+        Where the evidence is not to be relied on, as `log_evidence` says, or after an interrupt.
 
     References
     ----------
@@ -158,14 +169,17 @@ def fit_tempered(
         rungs = sampler.climb(_fixed(betas), _SETTLE, num_each, 2, bar)
         found = [_summary(one, num_temperatures) for one in rungs]
         for number in range(_MOST_ROUNDS):
-            moving = [i for i, summary in enumerate(found) if not _stands_still(summary)]
-            for i in moving:
+            for i in [i for i, summary in enumerate(found) if doubts(summary)]:
                 rungs[i] = sampler.refine(i, rungs[i], _SETTLE, num_each, 3 + number)
                 found[i] = _summary(rungs[i], num_temperatures)
                 bar.update(len(rungs[i]) // 2)
-        draws = sampler.extend([one[-1] for one in rungs], num_samples, _SETTLE)
+        tops = [one[-1] for one in rungs]
+        try:
+            draws = sampler.extend(tops, num_samples, _SETTLE)
+        except KeyboardInterrupt:
+            draws = [top.draws for top in tops]
     weights, stats = zip(*draws, strict=True)
-    return results.build(
+    fit = results.build(
         bnn,
         x,
         y,
@@ -184,6 +198,47 @@ def fit_tempered(
             "rng_key": jax.random.key_data(key).tolist(),
         },
     )
+    if fit["posterior"].sizes["draw"] < num_samples:
+        fit.attrs["interrupted"] = 1
+        _checks.warn(
+            f"fit_tempered: interrupted, so that the fit holds {num_each} of {num_samples} draws "
+            "per chain from the posterior. The evidence is complete."
+        )
+    _warn_unreliable(prior, found)
+    return fit
+
+
+def doubts(ladder: Mapping[str, Any]) -> str:
+    """Why the evidence of a ladder, the numbers of a group `tempering`, is not to be relied on."""
+    moved = abs(float(ladder["log_evidence"][-1]) - float(ladder["log_evidence_coarse"][-1]))
+    overlap, rhat = float(np.nanmin(ladder["overlap"])), float(ladder["rhat"][-1])
+    reasons = []
+    if overlap < _LEAST_OVERLAP:
+        reasons.append(
+            f"neighbouring temperatures share too few draws (overlap {overlap:.2g} of 0.5): raise "
+            "num_temperatures"
+        )
+    if rhat > _MOST_RHAT:
+        reasons.append(
+            f"chains disagree about it (R-hat {rhat:.2f}): raise num_samples or num_temperatures"
+        )
+    if moved > max(_MOST_MOVED * float(ladder["log_evidence_se"][-1]), _SMALL):
+        reasons.append(
+            f"every second temperature alone gives {moved:.2g} nats less or more: raise "
+            "num_temperatures"
+        )
+    return "; ".join(reasons)
+
+
+def _warn_unreliable(prior: Prior, ladders: list[dict[str, np.ndarray]]) -> None:
+    labels = prior.labels or (None,)
+    told = [
+        ("" if label is None else f"under prior {label!r} ") + reason
+        for label, ladder in zip(labels, ladders, strict=True)
+        if (reason := doubts(ladder))
+    ]
+    if told:
+        _checks.warn(f"fit_tempered: The evidence is not to be relied on: {'. '.join(told)}.")
 
 
 def _adaptive(ladders: Sequence[list[Rung]]) -> list[float | None]:
@@ -251,11 +306,3 @@ def _rhat(beta: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     paths[0] = slopes[0]  # nothing integrated yet
     with np.errstate(invalid="ignore"):
         return np.array([array_stats.rhat(path, chain_axis=0, draw_axis=1) for path in paths])
-
-
-def _stands_still(summary: dict[str, np.ndarray]) -> bool:
-    """Whether a finer ladder would tell nothing else."""
-    moved = abs(summary["log_evidence"][-1] - summary["log_evidence_coarse"][-1])
-    close = summary["overlap"][:-1].min() >= LEAST_OVERLAP
-    agreed = not summary["rhat"][-1] > MOST_RHAT
-    return bool(close and agreed and moved <= _MOVED * summary["log_evidence_se"][-1])
