@@ -208,7 +208,7 @@ def fit_tempered(
     return fit
 
 
-def doubts(ladder: Mapping[str, Any]) -> str:
+def doubts(ladder: Mapping[Any, Any]) -> str:
     """Why the evidence of a ladder, the numbers of a group `tempering`, is not to be relied on."""
     moved = abs(float(ladder["log_evidence"][-1]) - float(ladder["log_evidence_coarse"][-1]))
     overlap, rhat = float(np.nanmin(ladder["overlap"])), float(ladder["rhat"][-1])
