@@ -21,6 +21,9 @@ from weightprior.inference._randomised import Member, Randomised, terms_of
 from weightprior.inference._standardised import Part
 
 MANY = 2000
+# Forty rows of noise 0.4 know as much of a weight as a prior of scale 0.06: an error in either
+# would show.
+PRIORS = LINEAR_PRIORS | {"as strong as the data": {"loc": CENTRE, "scale": 0.06}}
 COUNTS = np.tile([2.0, 0.0, 0.3, 1.0], 10)
 
 
@@ -43,19 +46,19 @@ def assert_moments(draws, mean, covariance, comparisons=1):
     assert_estimate(found, covariance, error, num_comparisons=total, label="covariance")
 
 
-@pytest.mark.parametrize("name", LINEAR_PRIORS)
+@pytest.mark.parametrize("name", PRIORS)
 def test_of_a_linear_model_members_are_draws_of_the_posterior(name):
-    prior = LINEAR.prior(**LINEAR_PRIORS[name])
+    prior = LINEAR.prior(**PRIORS[name])
     found = fit(LINEAR, prior, num_members=MANY)
     assert found.attrs["exact"] == 1
     draws, known = oracle.from_sites(found["posterior"])[:, 0], exact(prior)
     assert draws.shape == (MANY, 4)
-    assert_moments(draws, known.mean, known.covariance, len(LINEAR_PRIORS))
+    assert_moments(draws, known.mean, known.covariance, len(PRIORS))
 
 
 def test_rows_that_count_differently_are_exact_too():
     """A row that counts c times has the noise sd over the root of c."""
-    prior, there = LINEAR.prior(loc=CENTRE, scale={"weight": 0.3, "bias": 2.0}), COUNTS > 0
+    prior, there = LINEAR.prior(**PRIORS["as strong as the data"]), COUNTS > 0
     broken = np.where(there, LINEAR.y, 1e6)  # no matter what is said there
     found = fit(LINEAR._replace(y=broken), prior, num_members=MANY, row_weights=COUNTS)
     roots = np.sqrt(COUNTS[there])

@@ -39,7 +39,8 @@ def fit_ensemble(
     and its likelihood moved at random by as much as the data leave open; from its anchor it runs to
     an optimum. Without a hidden layer and with a known Gaussian noise members are independent draws
     of the posterior, wherever the prior is centred. Otherwise they have its spread to first
-    order, and sit in as many modes as their anchors lead to.
+    order, and sit in as many modes as their anchors lead to. Of networks that the data determine
+    poorly they scatter too widely, and a learned noise comes out too small, as in the MAP.
 
     Parameters
     ----------
