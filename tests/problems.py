@@ -93,7 +93,9 @@ FITTERS = {
     "hmc": partial(wp.fit_mcmc, kernel="hmc"),
     "nuts": partial(wp.fit_mcmc, kernel="nuts"),
     "mclmc": partial(wp.fit_mcmc, kernel="mclmc"),
+    "ensemble": partial(wp.fit_ensemble, tolerance=1e-8),
 }
+KERNELS = ("hmc", "nuts", "mclmc")
 EXACT_KERNELS = ("hmc", "nuts")
 
 

@@ -9,6 +9,7 @@ from .evidence import code_length as code_length
 from .evidence import log_evidence as log_evidence
 from .hierarchy import HierarchicalPrior as HierarchicalPrior
 from .hierarchy import hierarchical_prior as hierarchical_prior
+from .inference.ensemble import fit_ensemble as fit_ensemble
 from .inference.laplace import fit_laplace as fit_laplace
 from .inference.map import fit_map as fit_map
 from .inference.mcmc import fit_mcmc as fit_mcmc

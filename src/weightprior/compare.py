@@ -1,5 +1,6 @@
 """One table for several fits: what each claims, what it delivers, and whether to trust it."""
 
+import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -218,6 +219,9 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
     if fit.attrs["method"] == "map":
         notes.append("no LOO, R-hat or ESS: a MAP is one point, without draws")
         return blank
+    if fit.attrs["method"] == "ensemble" and not json.loads(fit.attrs["options"])["anchored"]:
+        notes.append("no LOO: members of a deep ensemble are modes, not draws")
+        return blank
     if "log_likelihood" not in fit.children:
         return blank
     if "row_weights" in fit["constant_data"]:
@@ -228,7 +232,9 @@ def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
         return blank
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what ArviZ would warn of is the column worst_k
-        loo: Any = psis_loo(fit, pointwise=True)
+        # A chain of one draw does not tell that members are independent.
+        reff = 1.0 if fit.attrs["method"] == "ensemble" else None
+        loo: Any = psis_loo(fit, pointwise=True, reff=reff)
     num_rows = fit["log_likelihood"].sizes["obs_id"]
     worst, limit = float(np.max(loo.pareto_k)), loo.good_k
     if worst > limit:
@@ -250,10 +256,13 @@ def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
 
 def _sampling(bnn: BNN, fit: xr.DataTree, notes: list[str]) -> dict[str, Any]:
     """Convergence of the outputs, and divergences; what is the matter goes to the notes."""
+    stats = fit["sample_stats"].dataset
+    if "converged" in stats and not stats["converged"].all():
+        late, members = int((~stats["converged"]).sum()), stats["converged"].size
+        which = f"{late} of {members} members " if members > 1 else ""
+        worst = float(stats["gradient_norm"].max())
+        notes.append(f"{which}not converged (gradient {worst:.1g})")
     if fit.attrs["method"] == "map":
-        stats = fit["sample_stats"].dataset
-        if not bool(stats["converged"].all()):
-            notes.append(f"not converged (gradient {float(stats['gradient_norm'].max()):.1g})")
         return {"rhat": np.nan, "ess": np.nan, "divergences": pd.NA}
     [judged] = judge(bnn, fit, watched_inputs(fit, _NUM_INPUTS))
     notes.extend(judged.findings)

@@ -66,7 +66,7 @@ def cross_validate(
     prior : NormalPrior
         The prior; usually a stacked one, whose parts are compared.
     fit : callable
-        `fit_map`, `fit_mcmc`, or ``functools.partial`` of one with options.
+        `fit_map`, `fit_mcmc`, `fit_ensemble`, or ``functools.partial`` of one with options.
     num_folds : int
         Folds, at least 2 and at most the number of rows, which is leave-one-out.
     rng_key : int or JAX key
@@ -91,7 +91,7 @@ def cross_validate(
           (length of weights and biases), `distance` (from the prior's centre, where it is not
           flat) and `effective_parameters`;
         - `prior_loc.<site>` and `prior_scale.<site>`, as in a fit;
-        - for a MAP `converged`, for chains `divergences`, with the dim `fold`; the coordinate
+        - for optima `converged`, for chains `divergences`, with the dim `fold`; the coordinate
           `fold_of_row` says which rows a fold holds.
 
         Standard errors take rows for independent, which predictions of one fit are not quite.

@@ -17,10 +17,12 @@ HALF_THE_DIGITS = {"rtol": 0, "atol": np.sqrt(np.finfo(np.float64).eps)}
 _brief = {"num_samples": 100, "target_accept_prob": 0.95}
 _short = {"num_samples": 40, "num_chains": 3}
 _warmups = {"hmc": 5, "nuts": 10, "mclmc": 5}
-BRIEF = {"map": {}} | {name: _brief | {"num_warmup": n} for name, n in _warmups.items()}
+BRIEF = {"map": {}, "ensemble": {}} | {
+    name: _brief | {"num_warmup": n} for name, n in _warmups.items()
+}
 # It never rejects, so that rounding grows from one draw to the next.
 BRIEF["mclmc"] |= {"num_warmup": 2, "num_samples": 2}
-SHORT = {"map": {}} | dict.fromkeys(_warmups, _short)
+SHORT = {"map": {}, "ensemble": {}} | dict.fromkeys(_warmups, _short)
 PRIORS = {
     "narrow": NET.prior(scale=0.3),
     "moved": NET.prior(loc=0.4, scale={"weight": 0.8, "bias": 0.5}),
@@ -74,8 +76,10 @@ def test_numbers_never_compile(method, compiled):
 def test_the_length_of_a_run_never_compiles(method, compiled):
     short_fit(method, NET, PRIORS["wide"])
     compiled.clear()
-    if method == "map":
-        short_fit(method, NET, PRIORS["wide"], num_restarts=7, tolerance=1e-3, max_iterations=900)
+    if method in ("map", "ensemble"):
+        runs = {"num_restarts": 7} if method == "map" else {}  # members are draws: see below
+        options = {"tolerance": 1e-3, "max_iterations": 900, **runs}
+        short_fit(method, NET, PRIORS["wide"], **options)
     else:
         warmup = {"num_warmup": 300} if method == "hmc" else {}  # compiled into NumPyro's kernel
         options = {"num_samples": 24, "num_chains": 5, "thinning": 3, "target_accept_prob": 0.9}
@@ -88,7 +92,8 @@ def test_another_number_of_draws_compiles_nothing_but_their_densities(method, co
         pytest.skip("a MAP fit has one draw")
     short_fit(method, NET, PRIORS["wide"])
     compiled.clear()
-    short_fit(method, NET, PRIORS["wide"], num_samples=41)
+    option = "num_members" if method == "ensemble" else "num_samples"
+    short_fit(method, NET, PRIORS["wide"], **{option: 41})
     assert set(compiled) <= {"jit(_evaluate_all)"}
 
 
@@ -111,11 +116,14 @@ def test_without_data_the_answer_is_the_prior(method):
         "one centre": VAGUE.prior(loc=0.7, scale=0.3),
         "two": VAGUE.prior(loc={"weight": -3.0, "bias": 5.0}, scale={"weight": 2.0, "bias": 0.01}),
     }
-    parts = wp.split(fit(method, VAGUE, wp.stack_priors(priors)))
+    many = {"num_members": 1000} if method == "ensemble" else {}
+    parts = wp.split(fit(method, VAGUE, wp.stack_priors(priors), **many))
     total = 2 * 2 * 13
     for label, prior in priors.items():
         for name in VAGUE.bnn.sites:
             draws, loc = parts[label]["posterior"][name].to_numpy(), prior.loc[name]
+            if method == "ensemble":  # independent, as the draws of a single chain
+                draws = draws.swapaxes(0, 1)
             about = {"num_comparisons": total, "label": f"{label}, {name}"}
             if method == "map":
                 np.testing.assert_allclose(draws[0, 0], loc, rtol=1e-15, atol=1e-8)
@@ -136,6 +144,8 @@ def test_tasks_side_by_side_give_what_tasks_in_threads_give(method, monkeypatch)
 
 def test_a_row_counted_twice_is_there_twice(method):
     """And one that does not count is not there at all."""
+    if method == "ensemble":
+        pytest.skip("true of the distribution of its members, which has a test of its own")
     counts = np.tile([2.0, 0.0, 1.0, 1.0], 10)
     rows = np.repeat(np.arange(40), counts.astype(int))
     with jax.enable_x64(True):
@@ -190,18 +200,17 @@ def test_the_same_key_gives_the_same_fit_and_another_key_another(method):
 
 
 def test_more_chains_or_restarts_leave_the_first_ones_as_they_were(method):
-    option, group, dim = (
-        ("num_restarts", "restarts", "restart")
-        if method == "map"
-        else ("num_chains", "posterior", "chain")
-    )
+    option, group = {
+        "map": ("num_restarts", "restarts"),
+        "ensemble": ("num_members", "posterior"),
+    }.get(method, ("num_chains", "posterior"))
     few, more = (
         short_fit(method, NET, PRIORS["wide"], **{option: n})[group].to_dataset() for n in (2, 5)
     )
     if method == "map":  # the best comes first, wherever it started
         assert set(few["lp"].to_numpy()) <= set(more["lp"].to_numpy())
     else:
-        xr.testing.assert_identical(few, more.isel({dim: slice(2)}))
+        xr.testing.assert_identical(few, more.isel(chain=slice(2)))
 
 
 def test_jax_is_left_as_it_was(method):

@@ -12,13 +12,11 @@ from jax.flatten_util import ravel_pytree
 import oracle
 import weightprior as wp
 from assertions import assert_mean, assert_sd
-from problems import CENTRE, EXACT_KERNELS, FITTERS, LEARNED, LINEAR, NET, SHARED, VAGUE, exact, fit
+from problems import CENTRE, EXACT_KERNELS, KERNELS, LEARNED, LINEAR, NET, SHARED, VAGUE, exact, fit
 from weightprior.draws import asymmetries
 from weightprior.inference._hierarchical import Hierarchical
 from weightprior.inference._standardised import Part
 from weightprior.symmetry import freedoms
-
-KERNELS = [name for name in FITTERS if name != "map"]
 
 
 @pytest.mark.parametrize("name", LEARNED)

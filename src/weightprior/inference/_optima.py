@@ -16,8 +16,9 @@ from weightprior.inference import _batch
 from weightprior.inference._optimise import minimise, minimise_whitened
 from weightprior.inference._standardised import Part, Standardised
 from weightprior.model import BNN
+from weightprior.priors import NormalPrior
 
-__all__ = ["best_first", "find"]
+__all__ = ["OVERFLOW", "advice", "best_first", "find", "keys", "run", "stack", "usable"]
 
 # Single precision rounds gradients at about 1e-4 of what it sums; double precision takes over
 # well before that, at a hundredth of a nat per unit, or after so many steps.
@@ -28,6 +29,8 @@ _ROUGH_STEPS = 4000
 _LONG_SEARCH = 350
 _LONG_FINISH = 1000
 _MANY_WEIGHTS = 4000
+
+OVERFLOW = "Standardise x and y, or give the prior smaller scales."
 
 
 def find(
@@ -47,29 +50,68 @@ def find(
     Returns
     -------
     list of dict of str to array
-        Per part: every site, `lp`, `converged`, `gradient_norm` and `num_iterations`, with the axis
-        of restarts in front.
+        Per part, what `stack` returns.
 
     Raises
     ------
     FloatingPointError
         Where every restart of a part overflowed; `method` is who says so.
     """
-    with jax.enable_x64(True):
-        # The same keys as split(key, num_restarts), which compiles for every new number.
-        starts = [jax.random.fold_in(key, i) for i in range(num_restarts)]
-        items = [(part, start) for part in fits for start in starts]
-        shared = (bnn, x, y, tolerance, max_iterations)
-        near = _batch.prepare(_approach, None, shared, items[0], len(items))
-        _batch.prepare(_finish, None, shared, (items[0][0], near), len(items))
-        with tqdm(total=2 * len(items), desc=method, unit="run", delay=2, disable=None) as bar:
-            nears = _batch.run(_approach, None, shared, items, on_done=lambda _: bar.update())
-            items = [(part, near) for (part, _), near in zip(items, nears, strict=True)]
-            ended = _batch.run(_finish, None, shared, items, on_done=lambda _: bar.update())
+    starts = keys(key, num_restarts)
+    items = [(part, start) for part in fits for start in starts]
+    options = {"method": method, "max_iterations": max_iterations, "tolerance": tolerance}
+    ended = run(Standardised, bnn, x, y, items, **options)
     return [
         best_first(ended[i : i + num_restarts], tolerance, method)
         for i in range(0, len(ended), num_restarts)
     ]
+
+
+def keys(key: jax.Array, count: int) -> list[jax.Array]:
+    """Keys of runs, of which more leave the first as they were."""
+    with jax.enable_x64(True):
+        # The same keys as split(key, count), which compiles for every new number.
+        return [jax.random.fold_in(key, i) for i in range(count)]
+
+
+def run(
+    space: type[Standardised],
+    bnn: BNN,
+    x: np.ndarray,
+    y: np.ndarray,
+    items: Sequence[tuple[Any, jax.Array]],
+    *,
+    method: str,
+    max_iterations: int,
+    tolerance: float,
+) -> list[dict[str, Any]]:
+    """Run to one optimum per item, from where its key draws a position.
+
+    Parameters
+    ----------
+    space : type
+        Whose log density is maximised: `Standardised`, or a kind of it.
+    bnn, x, y
+        The model and its data.
+    items : sequence of (part, key)
+        What the space is made of beside these, and the key of the start.
+    method, max_iterations, tolerance
+        As for `find`.
+
+    Returns
+    -------
+    list of dict
+        In the order of the items: `weights`, a dict of arrays by site, and `lp`, `gradient_norm`
+        and `num_iterations`. What overflowed has NaN or infinity there.
+    """
+    with jax.enable_x64(True):
+        shared = (bnn, x, y, tolerance, max_iterations)
+        near = _batch.prepare(_approach, space, shared, items[0], len(items))
+        _batch.prepare(_finish, space, shared, (items[0][0], near), len(items))
+        with tqdm(total=2 * len(items), desc=method, unit="run", delay=2, disable=None) as bar:
+            nears = _batch.run(_approach, space, shared, items, on_done=lambda _: bar.update())
+            items = [(part, near) for (part, _), near in zip(items, nears, strict=True)]
+            return _batch.run(_finish, space, shared, items, on_done=lambda _: bar.update())
 
 
 class _Approach(NamedTuple):
@@ -77,13 +119,13 @@ class _Approach(NamedTuple):
     num_iterations: jax.Array
 
 
-def _approach(static: None, shared: Any, item: Any) -> _Approach:
+def _approach(kind: type[Standardised], shared: Any, item: Any) -> _Approach:
     """Run from one draw of one prior to the neighbourhood of an optimum, in single precision."""
     bnn, x, y, _, max_iterations = shared
     part, key = item
-    space = Standardised(bnn, x, y, part, jnp.float32)
+    space = kind(bnn, x, y, part, jnp.float32)
     # Drawn in double precision, so that the finish could begin at the same place.
-    start = Standardised(bnn, x, y, part, jnp.float64).draw(key)
+    start = kind(bnn, x, y, part, jnp.float64).draw(key)
     # A quarter of the steps is kept for the finish, so that it always has its turn.
     near = minimise(
         lambda z: -space.log_density(z),
@@ -97,11 +139,11 @@ def _approach(static: None, shared: Any, item: Any) -> _Approach:
     return _Approach(position, near.num_iterations)
 
 
-def _finish(static: None, shared: Any, item: Any) -> dict[str, Any]:
+def _finish(kind: type[Standardised], shared: Any, item: Any) -> dict[str, Any]:
     """Run on to the tolerance, in double precision."""
     bnn, x, y, tolerance, max_iterations = shared
     part, near = item
-    space = Standardised(bnn, x, y, part, jnp.float64)
+    space = kind(bnn, x, y, part, jnp.float64)
     end = minimise_whitened(
         lambda z: -space.log_density(z),
         space.precision,
@@ -126,20 +168,48 @@ def _plain_steps(size: int, num_iterations: jax.Array) -> jax.Array:
 
 def best_first(ended: list[dict[str, Any]], tolerance: float, method: str) -> dict[str, np.ndarray]:
     """Stack one prior's restarts, the highest density first."""
-    usable = [r for r in ended if np.isfinite(r["lp"]) and np.isfinite(r["gradient_norm"])]
-    if not usable:
-        raise FloatingPointError(
-            f"{method}: every restart ended in NaN or infinity. Standardise x and y, or give the "
-            "prior smaller scales."
-        )
-    usable.sort(key=lambda r: -r["lp"])
+    whole = [r for r in ended if usable(r)]
+    if not whole:
+        raise FloatingPointError(f"{method}: every restart ended in NaN or infinity. {OVERFLOW}")
+    whole.sort(key=lambda r: -r["lp"])
     # The broken ones stay countable: they come last, as they ended.
-    ordered = usable + [r for r in ended if not any(r is u for u in usable)]
-    names = ordered[0]["weights"]
-    return {
-        **{name: np.stack([r["weights"][name] for r in ordered]) for name in names},
-        "lp": np.stack([r["lp"] for r in ordered]),
-        "converged": np.array([bool(r["gradient_norm"] <= tolerance) for r in ordered]),
-        "gradient_norm": np.stack([r["gradient_norm"] for r in ordered]),
-        "num_iterations": np.stack([r["num_iterations"] for r in ordered]),
+    return stack(whole + [r for r in ended if not usable(r)], tolerance)
+
+
+def usable(one: dict[str, Any]) -> bool:
+    """Whether a run ended anywhere."""
+    return bool(np.isfinite(one["lp"]) and np.isfinite(one["gradient_norm"]))
+
+
+def stack(ended: list[dict[str, Any]], tolerance: float) -> dict[str, np.ndarray]:
+    """Every site, `lp`, `converged`, `gradient_norm` and `num_iterations`, the runs in front."""
+    numbers = {
+        name: np.stack([r[name] for r in ended])
+        for name in ("lp", "gradient_norm", "num_iterations")
     }
+    return {
+        **{name: np.stack([r["weights"][name] for r in ended]) for name in ended[0]["weights"]},
+        "lp": numbers.pop("lp"),
+        "converged": numbers["gradient_norm"] <= tolerance,
+        **numbers,
+    }
+
+
+def advice(
+    bnn: BNN, prior: NormalPrior, max_iterations: int, *, exhausted: bool, kinks: str
+) -> str:
+    """What to do about runs that did not converge, `exhausted` where iterations ran out.
+
+    Of kinks, which relu units have, it is said that no gradient vanishes there, and then `kinks`.
+    """
+    if exhausted:
+        said = f"It had max_iterations={max_iterations}. Raise max_iterations."
+    elif "relu" in bnn.network.activations:
+        said = f"Optima of relu units often lie on kinks, where no gradient vanishes: {kinks}"
+    else:
+        said = "Its precision allows no further progress. Standardise x and y, or raise tolerance."
+    if prior.flat():
+        said += (
+            " Under a flat prior there may be no optimum to reach: give every site a finite scale."
+        )
+    return said

@@ -15,9 +15,10 @@ from jax.flatten_util import ravel_pytree
 from weightprior import _checks
 from weightprior._weights import Site
 from weightprior.curvature import gauss_newton, prior_precision
+from weightprior.likelihoods import Gaussian
 from weightprior.model import BNN, Prior
 
-__all__ = ["Part", "Standardised", "parts"]
+__all__ = ["Part", "Standardised", "is_normal", "parts"]
 
 
 class Part(NamedTuple):
@@ -44,6 +45,12 @@ def parts(prior: Prior, row_weights: Any, num_obs: int) -> list[Part]:
     counts = _checks.row_weights(row_weights, num_obs, num_sets)
     sets = np.broadcast_to(counts, (len(singles), num_obs))
     return [Part(single, weights) for single, weights in zip(singles, sets, strict=True)]
+
+
+def is_normal(bnn: BNN) -> bool:
+    """Whether a model's posterior is a normal distribution."""
+    known = isinstance(bnn.likelihood, Gaussian) and "log_noise" not in bnn.sites
+    return known and not bnn.network.hidden
 
 
 class Standardised:

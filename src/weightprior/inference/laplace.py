@@ -10,8 +10,7 @@ import xarray as xr
 
 from weightprior import _checks, results
 from weightprior.inference import _batch, _optima
-from weightprior.inference._standardised import Standardised, parts
-from weightprior.likelihoods import Gaussian
+from weightprior.inference._standardised import Standardised, is_normal, parts
 from weightprior.model import BNN, Linearised
 from weightprior.priors import NormalPrior
 from weightprior.symmetry import freedoms, log_num_symmetries
@@ -163,7 +162,7 @@ def fit_laplace(
             else None,
         ),
         method="laplace",
-        exact=_is_normal(bnn) and structure == "full",
+        exact=is_normal(bnn) and structure == "full",
         seconds=time.perf_counter() - began,
         row_weights=row_weights,
         options={
@@ -174,12 +173,6 @@ def fit_laplace(
             "rng_key": jax.random.key_data(key).tolist(),
         },
     )
-
-
-def _is_normal(bnn: BNN) -> bool:
-    """Whether the posterior is the normal distribution that approximates it."""
-    known = isinstance(bnn.likelihood, Gaussian) and "log_noise" not in bnn.sites
-    return known and not bnn.network.hidden
 
 
 def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:

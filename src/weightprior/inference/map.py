@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 import xarray as xr
 
 from weightprior import _checks, results
@@ -156,24 +155,11 @@ def _warn_unconverged(bnn, prior, restarts, max_iterations, tolerance) -> None:
         reached[_NUM_NAMED:] = [f"and under {len(reached) - _NUM_NAMED} more"]
     _checks.warn(
         f"fit_map: the best restart did not reach tolerance={tolerance:g}: {', '.join(reached)}. "
-        + _advice(bnn, prior, late, max_iterations)
+        + _optima.advice(
+            bnn,
+            prior,
+            max_iterations,
+            exhausted=any(r["num_iterations"][0] >= max_iterations for _, r in late),
+            kinks="compare the restarts' lp instead, and raise num_restarts where they differ.",
+        )
     )
-
-
-def _advice(bnn, prior, late, max_iterations) -> str:
-    if any(r["num_iterations"][0] >= max_iterations for _, r in late):
-        advice = f"It had max_iterations={max_iterations}. Raise max_iterations."
-    elif "relu" in bnn.network.activations:
-        advice = (
-            "Optima of relu units often lie on kinks, where no gradient vanishes: compare the "
-            "restarts' lp instead, and raise num_restarts where they differ."
-        )
-    else:
-        advice = (
-            "Its precision allows no further progress. Standardise x and y, or raise tolerance."
-        )
-    if any(np.isinf(scale).any() for scale in prior.scale.values()):
-        advice += (
-            " Under a flat prior there may be no optimum to reach: give every site a finite scale."
-        )
-    return advice

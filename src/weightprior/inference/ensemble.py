@@ -1,0 +1,212 @@
+"""Ensembles: optima of randomly moved priors and data, which scatter as the posterior does."""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks, results
+from weightprior.inference import _optima
+from weightprior.inference._randomised import Member, Randomised
+from weightprior.inference._standardised import Standardised, is_normal, parts
+from weightprior.model import BNN
+from weightprior.priors import NormalPrior
+
+__all__ = ["fit_ensemble"]
+
+# Priors that a message names.
+_NUM_NAMED = 3
+
+
+def fit_ensemble(
+    bnn: BNN,
+    x: Any,
+    y: Any,
+    *,
+    prior: NormalPrior,
+    rng_key: Any = 0,
+    num_members: int = 10,
+    anchored: bool = True,
+    max_iterations: int = 5000,
+    tolerance: float = 1e-6,
+    row_weights: Any = None,
+) -> xr.DataTree:
+    """Approximate the posterior by networks that are optimised one by one.
+
+    Each member of an anchored ensemble has its prior centred at a draw of the prior (its anchor),
+    and its likelihood moved at random by as much as the data leave open; from its anchor it runs to
+    an optimum. Without a hidden layer and with a known Gaussian noise members are independent draws
+    of the posterior, wherever the prior is centred. Otherwise they have its spread to first
+    order, and sit in as many modes as their anchors lead to. Of networks that the data determine
+    poorly they scatter too widely, and a learned noise comes out too small, as in the MAP.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    x : array or data frame of shape (rows, features)
+        Inputs. A data frame's column names become the coordinate `feature`.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets.
+    prior : NormalPrior
+        The prior; each part of a stacked one is fitted, with the same random numbers. A site whose
+        prior is flat has no anchor.
+    rng_key : int or JAX key
+        Decides anchors, starts, and how the likelihood is moved. More members leave the first as
+        they were.
+    num_members : int
+        Networks per prior.
+    anchored : bool
+        False: a deep ensemble. Nothing is moved, and member i is what `fit_map` finds from its
+        start i. Its spread is that between modes alone: none in a linear model.
+    max_iterations : int
+        L-BFGS steps per member, as in `fit_map`.
+    tolerance : float
+        A member has converged where no partial derivative of what it maximises exceeds this, as in
+        `fit_map`.
+    row_weights : array of shape (rows,) or (priors, rows), optional
+        How often each row's log likelihood counts, as in `fit_map`. A row that counts c times is
+        moved as the sum of c rows would be.
+
+    Returns
+    -------
+    DataTree
+        A fit in which a chain is a member, with one draw. `sample_stats` has `converged`,
+        `gradient_norm` (of what the member maximises) and `num_iterations`; its `lp` is the log
+        density under the prior and the data that were given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For data, a prior or options that cannot be used.
+    FloatingPointError
+        Where a member ended in NaN or infinity.
+
+    Warns
+    -----
+    UserWarning
+        Where members did not converge.
+
+    Notes
+    -----
+    To the log likelihood of each row is added a function of the network's outputs, times normal
+    numbers, whose Jacobian is the root of the information that a row carries about its outputs.
+    Under a Gaussian likelihood this is the same as adding noise to the targets, of the size that it
+    has under the weights that are being optimised; for a Bernoulli, Poisson or categorical one the
+    function is twice the arcsine of the root of the probability, twice the root of the rate, or the
+    roots of all probabilities. The log of a Gaussian noise counts a random number of times (a unit
+    exponential), without which a learned noise would have half of its variance. Under Student's t
+    each row counts so: the weighted likelihood bootstrap, whose spread is right where the model is.
+
+    References
+    ----------
+    J. M. Bardsley, A. Solonen, H. Haario and M. Laine, Randomize-then-optimize, 2014.
+    :doi:`10.1137/140964023`
+
+    T. Pearce, F. Leibfried, A. Brintrup, M. Zaki and A. Neely, Uncertainty in neural networks:
+    approximately Bayesian ensembling, AISTATS 2020. :doi:`10.48550/arXiv.1810.05546`
+
+    X. Lu and B. Van Roy, Ensemble sampling, NIPS 2017. :doi:`10.48550/arXiv.1705.07347`
+
+    M. A. Newton and A. E. Raftery, Approximate Bayesian inference with the weighted likelihood
+    bootstrap, 1994. :doi:`10.1111/j.2517-6161.1994.tb01956.x`
+
+    B. Lakshminarayanan, A. Pritzel and C. Blundell, Simple and scalable predictive uncertainty
+    estimation using deep ensembles, NIPS 2017. :doi:`10.48550/arXiv.1612.01474`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> fit = wp.fit_ensemble(bnn, x, np.sin(3 * x[:, 0]), prior=wp.normal_prior(bnn))
+    >>> dict(wp.predict(bnn, fit, x)["mean"].sizes)
+    {'chain': 10, 'draw': 1, 'obs_id': 20}
+    """
+    _checks.model(bnn)
+    inputs, targets = bnn.check_data(x, y)
+    bnn.check_prior(prior)
+    key = _checks.random_key(rng_key)
+    num_members = _checks.integer("num_members", num_members, 1)
+    if not isinstance(anchored, bool | np.bool_):
+        raise TypeError(f"anchored: expected True or False; got {anchored!r}.")
+    max_iterations = _checks.integer("max_iterations", max_iterations, 1)
+    tolerance = _checks.number("tolerance", tolerance, above=0)
+
+    began = time.perf_counter()
+    starts = _optima.keys(key, num_members)
+    pairs = [(p, start) for p in parts(prior, row_weights, len(inputs)) for start in starts]
+    space, items = Standardised, pairs
+    if anchored:
+        space, items = Randomised, [(Member(part, start), start) for part, start in pairs]
+    options = {"max_iterations": max_iterations, "tolerance": tolerance}
+    ended = _optima.run(space, bnn, inputs, targets, items, method="fit_ensemble", **options)
+    ensembles = [ended[i : i + num_members] for i in range(0, len(ended), num_members)]
+    _check_whole(prior, ensembles)
+    members = [_optima.stack(ensemble, tolerance) for ensemble in ensembles]
+    seconds = time.perf_counter() - began
+    _warn_unconverged(bnn, prior, members, max_iterations, tolerance)
+    stats = ("converged", "gradient_norm", "num_iterations")
+    return results.build(
+        bnn,
+        x,
+        y,
+        prior,
+        results.Draws(
+            weights=[{name: m[name][:, None] for name in bnn.sites} for m in members],
+            stats=[{name: m[name][:, None] for name in stats} for m in members],
+        ),
+        method="ensemble",
+        exact=bool(anchored) and is_normal(bnn),
+        seconds=seconds,
+        row_weights=row_weights,
+        options={
+            "num_members": num_members,
+            "anchored": bool(anchored),
+            **options,
+            "rng_key": jax.random.key_data(key).tolist(),
+        },
+    )
+
+
+def _check_whole(prior: NormalPrior, ensembles: list[list[dict[str, Any]]]) -> None:
+    for label, ensemble in zip(prior.labels or (None,), ensembles, strict=True):
+        broken = [i for i, member in enumerate(ensemble) if not _optima.usable(member)]
+        if broken:
+            raise FloatingPointError(
+                f"fit_ensemble: {len(broken)} of {len(ensemble)} members{_under(label)} ended in "
+                f"NaN or infinity, the first of them member {broken[0]}. {_optima.OVERFLOW}"
+            )
+
+
+def _warn_unconverged(bnn, prior, members, max_iterations, tolerance) -> None:
+    late, exhausted = [], False
+    for label, part in zip(prior.labels or (None,), members, strict=True):
+        behind = ~part["converged"]
+        if behind.any():
+            worst = part["gradient_norm"].max()
+            late.append(
+                f"{behind.sum()} of {behind.size}{_under(label)} (gradient norm up to {worst:.1e})"
+            )
+            exhausted |= bool((part["num_iterations"][behind] >= max_iterations).any())
+    if not late:
+        return
+    if len(late) > _NUM_NAMED:
+        late[_NUM_NAMED:] = [f"and some under {len(late) - _NUM_NAMED} more"]
+    _checks.warn(
+        f"fit_ensemble: members did not reach tolerance={tolerance:g}: {', '.join(late)}. "
+        + _optima.advice(
+            bnn,
+            prior,
+            max_iterations,
+            exhausted=exhausted,
+            kinks="such members are as good as others. Take softplus or silu units to be sure.",
+        )
+    )
+
+
+def _under(label: Any) -> str:
+    return "" if label is None else f" under prior {label!r}"
