@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from weightprior import _checks
@@ -16,7 +15,7 @@ from weightprior.draws import describe, lay_out, lengths, prior_arrays, prior_di
 from weightprior.inference.map import fit_map
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior
-from weightprior.refits import Refit, check_fit_function, refit
+from weightprior.refits import Refit, check_fit_function, grouped, refit
 from weightprior.score import (
     LEVELS,
     dims_of_scores,
@@ -156,21 +155,7 @@ def _folds(bnn: BNN, y: np.ndarray, num_folds: int, folds: Any, key: jax.Array):
         fold_of_row = np.empty(len(y), int)
         fold_of_row[order] = np.arange(len(y)) % num_folds
         return np.arange(num_folds), fold_of_row
-    fold_of_row = np.asarray(folds)
-    if fold_of_row.shape != (len(y),):
-        raise ValueError(
-            f"folds: expected shape {(len(y),)}, the fold of every row; got {fold_of_row.shape}."
-        )
-    missing = np.flatnonzero(pd.isna(fold_of_row))
-    if missing.size:
-        raise ValueError(
-            f"folds: expected the fold of every row; got {fold_of_row[missing[0]]} for row "
-            f"{missing[0]}. Give it one, or drop the row."
-        )
-    labels = np.unique(fold_of_row)
-    if len(labels) < 2:
-        raise ValueError(f"folds: expected at least two different folds; got {len(labels)}.")
-    return labels, fold_of_row
+    return grouped("folds", folds, len(y))
 
 
 def _score_part(

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from weightprior.draws import SAMPLE_DIMS, draws_of, log_likelihood_of
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior, stack_priors
 
-__all__ = ["Refit", "check_fit_function", "refit"]
+__all__ = ["Refit", "check_fit_function", "grouped", "refit"]
 
 
 class Refit(NamedTuple):
@@ -46,6 +47,31 @@ def check_fit_function(fit: Any) -> None:
             "fit: expected a fit function with an argument row_weights, such as fit_map or "
             f"fit_mcmc, or functools.partial of one; got {fit!r}."
         )
+
+
+def grouped(argument: str, values: Any, num_obs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the groups in ascending order, at least two, and each row's; raise otherwise.
+
+    `argument` is the plural of what a group is called.
+    """
+    group, of_row = argument.removesuffix("s"), np.asarray(values)
+    if of_row.shape != (num_obs,):
+        raise ValueError(
+            f"{argument}: expected shape {(num_obs,)}, the {group} of every row; got "
+            f"{of_row.shape}."
+        )
+    missing = np.flatnonzero(pd.isna(of_row))
+    if missing.size:
+        raise ValueError(
+            f"{argument}: expected the {group} of every row; got {of_row[missing[0]]} for row "
+            f"{missing[0]}. Give it one, or drop the row."
+        )
+    labels = np.unique(of_row)
+    if len(labels) < 2:
+        raise ValueError(
+            f"{argument}: expected at least two different {argument}; got {len(labels)}."
+        )
+    return labels, of_row
 
 
 def refit(
