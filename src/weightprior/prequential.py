@@ -23,8 +23,9 @@ __all__ = ["prequential_code"]
 _stats: Any = array_stats  # whose annotations are narrower than what it takes
 # Networks drawn from the prior, for the first block.
 _NUM_DRAWS = 10_000
-# So many nats below the largest a density is as good as none.
-_FAR = 700.0
+# So many nats below the largest a density is as good as none; so many apart they are the same, but
+# for rounding.
+_FAR, _SAME = 700.0, 1e-6
 # The tail of fewer draws says nothing about those that were not drawn; above the first Pareto k a
 # mean over draws converges too slowly to be relied on, above the second it need not exist; and
 # chains that agree less than this are in different places.
@@ -235,6 +236,8 @@ def _weigh(log_density: np.ndarray) -> _Block:
         nothing = np.zeros_like(log_density)
         return _Block(nats, np.nan, np.nan, nothing, "no draw gives it a density")
     relative = np.exp(log_density + nats)
+    if np.ptp(log_density) < _SAME:
+        return _Block(nats, 0.0, -np.inf, relative, "")
     error, pareto_k = _mcse(relative), _pareto_k(log_density)
     share = relative.max() / relative.size
     trouble = ""
@@ -256,8 +259,6 @@ def _mcse(series: np.ndarray) -> float:
 def _pareto_k(log_density: np.ndarray) -> float:
     if log_density.size < _FEWEST:
         return np.nan
-    if np.ptp(log_density) < 1e-6:  # rounding alone is no tail
-        return -np.inf
     # What its weights are one over, none of them infinite.
     inverse = np.minimum(-log_density, _FAR - log_density.max())
     return float(_stats.psislw(inverse.ravel())[1])
