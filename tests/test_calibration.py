@@ -292,7 +292,11 @@ FLAT = LINEAR.prior(**LINEAR_PRIORS["flat biases"])
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"prior": FLAT}, ValueError, "expected finite scales to draw from; .* 'output.bias'"),
+        (
+            {"prior": FLAT},
+            ValueError,
+            "expected finite scales; .* 'output.bias': nothing can be drawn",
+        ),
         ({"prior": wp.stack_priors({"a": CENTRED})}, ValueError, r"Choose one: prior\[label\]"),
         ({"prior": NET.prior()}, ValueError, "prior.loc: expected the sites"),
         ({"prior": 1.0}, TypeError, "prior: expected a NormalPrior"),

@@ -3,9 +3,9 @@ from ._weights import Site as Site
 from .calibration import calibrate as calibrate
 from .centers import center_path as center_path
 from .centers import matched_centers as matched_centers
+from .code_length import code_length as code_length
 from .compare import compare as compare
 from .cross_validation import cross_validate as cross_validate
-from .evidence import code_length as code_length
 from .evidence import log_evidence as log_evidence
 from .hierarchy import HierarchicalPrior as HierarchicalPrior
 from .hierarchy import hierarchical_prior as hierarchical_prior
@@ -27,6 +27,7 @@ from .model import BNN as BNN
 from .networks import MLP as MLP
 from .networks import mlp as mlp
 from .predict import predict as predict
+from .prequential import prequential_code as prequential_code
 from .prior_predictive import prior_predictive as prior_predictive
 from .prior_summary import prior_summary as prior_summary
 from .priors import NormalPrior as NormalPrior
@@ -37,3 +38,4 @@ from .results import split as split
 from .score import score as score
 from .teacher import teacher as teacher
 from .transfer import posterior_as_prior as posterior_as_prior
+from .two_part_code import two_part_code as two_part_code

@@ -1,18 +1,23 @@
 """One table for several fits: what each claims, what it delivers, and whether to trust it."""
 
-import json
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from arviz_stats.loo import loo as psis_loo
 
-from weightprior.diagnostics.effective_parameters import effective_parameters
-from weightprior.draws import check_cross_validation, check_fit, draws_of, lengths, priors_of
+from weightprior.diagnostics.effective_parameters import gamma
+from weightprior.draws import (
+    check_cross_validation,
+    check_fit,
+    draws_of,
+    lengths,
+    priors_of,
+    row_weights_of,
+)
 from weightprior.evidence import log_evidence
+from weightprior.leave_one_out import leave_one_out
 from weightprior.mixing import judge, watched_inputs
 from weightprior.model import BNN
 from weightprior.results import split
@@ -174,8 +179,9 @@ def _row(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> dict[str, Any]:
     [weights], [prior] = draws_of(bnn, fit), priors_of(bnn, fit)
     row |= _loo(fit, notes) | _sampling(bnn, fit, notes) | _evidence(fit, notes)
     if sum(w[0, 0].size for w in weights.values()) <= _MOST_WEIGHTS:
-        trained = constants["x"], fit["observed_data"]["y"]
-        row["parameters"] = float(effective_parameters(bnn, fit, *trained)["gamma"])
+        trained = constants["x"].to_numpy()
+        [counts] = row_weights_of(fit, len(trained))
+        row["parameters"] = float(gamma(bnn, weights, trained, prior, counts)["gamma"])
     else:
         notes.append(f"parameters not counted: more than {_MOST_WEIGHTS:,} weights")
     row |= lengths(bnn, weights, prior)
@@ -215,26 +221,14 @@ def _prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
 
 def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
     """PSIS-LOO, where there are draws to reweight."""
-    blank = {"loo": np.nan, "loo_se": np.nan, "worst_k": np.nan}
-    if fit.attrs["method"] == "map":
-        notes.append("no LOO, R-hat or ESS: a MAP is one point, without draws")
-        return blank
-    if fit.attrs["method"] == "ensemble" and not json.loads(fit.attrs["options"])["anchored"]:
-        notes.append("no LOO: members of a deep ensemble are modes, not draws")
-        return blank
-    if "log_likelihood" not in fit.children:
-        return blank
-    if "row_weights" in fit["constant_data"]:
-        notes.append("no LOO: rows were weighted")
-        return blank
-    if fit["log_likelihood"].sizes["chain"] * fit["log_likelihood"].sizes["draw"] < 100:
-        notes.append("no LOO: fewer than 100 draws")
-        return blank
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what ArviZ would warn of is the column worst_k
-        # A chain of one draw does not tell that members are independent.
-        reff = 1.0 if fit.attrs["method"] == "ensemble" else None
-        loo: Any = psis_loo(fit, pointwise=True, reff=reff)
+    loo, reason = leave_one_out(fit)
+    if loo is None:
+        # That there is no log likelihood, and no R-hat of a MAP, is said once.
+        if fit.attrs["method"] == "map":
+            notes.append(f"no LOO, R-hat or ESS: {reason}")
+        elif "log_likelihood" in fit.children:
+            notes.append(f"no LOO: {reason}")
+        return {"loo": np.nan, "loo_se": np.nan, "worst_k": np.nan}
     num_rows = fit["log_likelihood"].sizes["obs_id"]
     worst, limit = float(np.max(loo.pareto_k)), loo.good_k
     if worst > limit:

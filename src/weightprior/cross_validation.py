@@ -1,31 +1,21 @@
 """Cross-validation: which prior predicts rows that the fit has not seen, and how sure that is."""
 
-import inspect
 import json
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from weightprior import _checks
 from weightprior.diagnostics.effective_parameters import gamma
-from weightprior.draws import (
-    SAMPLE_DIMS,
-    describe,
-    draws_of,
-    lay_out,
-    lengths,
-    log_likelihood_of,
-    prior_arrays,
-    prior_dims,
-)
+from weightprior.draws import describe, lay_out, lengths, prior_arrays, prior_dims
 from weightprior.inference.map import fit_map
 from weightprior.model import BNN
-from weightprior.priors import NormalPrior, stack_priors
+from weightprior.priors import NormalPrior
+from weightprior.refits import Refit, check_fit_function, grouped, refit
 from weightprior.score import (
     LEVELS,
     dims_of_scores,
@@ -123,16 +113,14 @@ def cross_validate(
     inputs, targets = bnn.check_data(x, y)
     bnn.check_prior(prior)
     labels, fold_of_row = _folds(bnn, targets, num_folds, folds, _checks.random_key(rng_key))
-    _check_fit_function(fit)
+    check_fit_function(fit)
 
     began = time.perf_counter()
-    stack, counts = _every_fold_of_every_part(prior, labels, fold_of_row)
-    tree = fit(bnn, x, y, prior=stack, row_weights=counts)
-    fits = _fits_of(bnn, tree, counts)
+    kept = {f"fold {label}": fold_of_row != label for label in labels}
+    method, fits = refit(bnn, x, y, prior=prior, fit=fit, kept=kept)
     pieces = [
-        prior_arrays(bnn, part)
-        | _score_part(bnn, fits[i * len(labels) : (i + 1) * len(labels)], part, inputs, targets)
-        for i, part in enumerate(prior.parts())
+        prior_arrays(bnn, part) | _score_part(bnn, of_part, part, inputs, targets)
+        for part, of_part in zip(prior.parts(), fits, strict=True)
     ]
     dims = dims_of_scores(targets) | prior_dims(bnn)
     dims |= dict.fromkeys(("converged", "divergences"), ("fold",))
@@ -145,7 +133,7 @@ def cross_validate(
         found = found.merge(_choice(found["elpd_i"].to_numpy(), prior))
     found.attrs = {
         "method": "cross_validate",
-        "fit": tree.attrs["method"],
+        "fit": method,
         "num_folds": len(labels),
         "seconds": time.perf_counter() - began,
         "model": json.dumps(describe(bnn)),
@@ -167,69 +155,11 @@ def _folds(bnn: BNN, y: np.ndarray, num_folds: int, folds: Any, key: jax.Array):
         fold_of_row = np.empty(len(y), int)
         fold_of_row[order] = np.arange(len(y)) % num_folds
         return np.arange(num_folds), fold_of_row
-    fold_of_row = np.asarray(folds)
-    if fold_of_row.shape != (len(y),):
-        raise ValueError(
-            f"folds: expected shape {(len(y),)}, the fold of every row; got {fold_of_row.shape}."
-        )
-    missing = np.flatnonzero(pd.isna(fold_of_row))
-    if missing.size:
-        raise ValueError(
-            f"folds: expected the fold of every row; got {fold_of_row[missing[0]]} for row "
-            f"{missing[0]}. Give it one, or drop the row."
-        )
-    labels = np.unique(fold_of_row)
-    if len(labels) < 2:
-        raise ValueError(f"folds: expected at least two different folds; got {len(labels)}.")
-    return labels, fold_of_row
-
-
-def _check_fit_function(fit: Any) -> None:
-    usable = callable(fit) and "row_weights" in inspect.signature(fit).parameters
-    if not usable:
-        raise TypeError(
-            "fit: expected a fit function with an argument row_weights, such as fit_map or "
-            f"fit_mcmc, or functools.partial of one; got {fit!r}."
-        )
-
-
-def _every_fold_of_every_part(prior: NormalPrior, labels: np.ndarray, fold_of_row: np.ndarray):
-    """A prior stacked part by part and fold by fold, and which rows count for each."""
-    names = prior.labels or ("prior",)
-    stack = {
-        f"{name}, fold {label}": part
-        for name, part in zip(names, prior.parts(), strict=True)
-        for label in labels
-    }
-    kept = np.stack([fold_of_row != label for label in labels]).astype(float)
-    return stack_priors(stack), np.tile(kept, (len(names), 1))
-
-
-class _Fit(NamedTuple):
-    """One prior's fit to all folds but one."""
-
-    weights: dict[str, np.ndarray]
-    row_weights: np.ndarray
-    log_likelihood: np.ndarray
-    stats: dict[str, Any]
-
-
-def _fits_of(bnn: BNN, tree: xr.DataTree, row_weights: np.ndarray) -> list[_Fit]:
-    terms = log_likelihood_of(tree).transpose("prior", *SAMPLE_DIMS, "obs_id").to_numpy()
-    stats = tree["sample_stats"].dataset
-    trouble = {}
-    if "converged" in stats:
-        trouble["converged"] = stats["converged"].all(SAMPLE_DIMS).to_numpy()
-    if "diverging" in stats:
-        trouble["divergences"] = stats["diverging"].sum(SAMPLE_DIMS).to_numpy()
-    return [
-        _Fit(weights, row_weights[i], terms[i], {name: v[i] for name, v in trouble.items()})
-        for i, weights in enumerate(draws_of(bnn, tree))
-    ]
+    return grouped("folds", folds, len(y))
 
 
 def _score_part(
-    bnn: BNN, fits: list[_Fit], prior: NormalPrior, x: np.ndarray, y: np.ndarray
+    bnn: BNN, fits: list[Refit], prior: NormalPrior, x: np.ndarray, y: np.ndarray
 ) -> dict[str, Any]:
     """Everything about one prior, from its fits to the folds."""
     rowwise: dict[str, np.ndarray] = {}

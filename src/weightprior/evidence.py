@@ -1,6 +1,6 @@
-"""How well a prior foretold the data: their evidence in nats, their code length in bits."""
+"""How well a prior foretold the data: their evidence, in nats."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -8,7 +8,7 @@ import xarray as xr
 from weightprior.draws import check_tree, lay_out
 from weightprior.inference.tempered import doubts
 
-__all__ = ["code_length", "log_evidence"]
+__all__ = ["log_evidence"]
 
 
 class _Value(NamedTuple):
@@ -83,64 +83,6 @@ def log_evidence(fit: xr.DataTree) -> xr.Dataset:
     found["log_evidence"].attrs["units"] = found["error"].attrs["units"] = "nats"
     found.attrs["method"] = fit.attrs["method"]
     return found
-
-
-def code_length(fit: xr.DataTree) -> xr.Dataset:
-    """Bits that it takes to send the targets to someone who knows the inputs and the prior.
-
-    It is minus the evidence's logarithm to the base of two. For targets that are real numbers it
-    counts from those of density one, in their own units: differences between priors of one data set
-    are what it is for.
-
-    Parameters
-    ----------
-    fit : DataTree
-        What `fit_tempered`, `fit_laplace` or `fit_vi` returns.
-
-    Returns
-    -------
-    Dataset
-        With the dim `prior` where the fit has it: `bits` and `bits_error`, `bits_per_observation`
-        and its error (by rows, or what `row_weights` count them), and `reliable`.
-
-    Raises
-    ------
-    ValueError
-        As `log_evidence` raises.
-
-    References
-    ----------
-    P. D. Grünwald, The Minimum Description Length Principle, 2007.
-    :doi:`10.7551/mitpress/4643.001.0001`
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Bernoulli())
-    >>> x = np.linspace(-1, 1, 20)[:, None]
-    >>> fit = wp.fit_laplace(bnn, x, x[:, 0] > 0, prior=wp.normal_prior(bnn, scale=10.0))
-    >>> bool(wp.code_length(fit)["bits_per_observation"] < 1)  # a coin would take one bit
-    True
-    """
-    found, counts = log_evidence(fit), _num_observations(fit)
-    bits, error = -found["log_evidence"] / np.log(2), found["error"] / np.log(2)
-    return xr.Dataset(
-        {
-            "bits": bits,
-            "bits_error": error,
-            "bits_per_observation": bits / counts,
-            "bits_per_observation_error": error / counts,
-            "reliable": found["reliable"],
-        }
-    )
-
-
-def _num_observations(fit: xr.DataTree) -> Any:
-    known = fit["constant_data"].dataset
-    if "row_weights" in known:
-        return known["row_weights"].sum("obs_id")
-    return fit["observed_data"].sizes["obs_id"]
 
 
 def _of_ladder(ladder: xr.Dataset, exact: bool) -> _Value:

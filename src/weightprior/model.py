@@ -308,10 +308,15 @@ class BNN:
         x = _checks.rows(x, self.network.feature_names)
         return x, self.likelihood.check_target(y, len(x), self.network.num_outputs)
 
-    def check_prior(self, prior: Any, *, stacked: bool = True, learned: bool = False) -> None:
-        """Raise where a prior is not one of this model's; some methods take one that is learned."""
+    def check_prior(
+        self, prior: Any, *, stacked: bool = True, learned: bool = False, proper: str = ""
+    ) -> None:
+        """Raise where a prior is not one of this model's; some methods take one that is learned.
+
+        Where it may be flat nowhere, `proper` says why.
+        """
         if isinstance(prior, HierarchicalPrior) and learned:
-            self.check_prior(prior.base, stacked=False)
+            self.check_prior(prior.base, stacked=False, proper=proper)
             return
         if isinstance(prior, HierarchicalPrior):
             raise TypeError(
@@ -340,6 +345,11 @@ class BNN:
             for name, array in values.items():
                 if not isinstance(array, Tracer):
                     self._check_numbers(part, name, np.asarray(array))
+        if proper and (flat := prior.flat()):
+            raise ValueError(
+                "prior: expected finite scales; got a flat prior, which is improper, on "
+                f"{_checks.several(flat)}: {proper}. Give it a scale."
+            )
 
     def check_weights(self, argument: str, weights: Any) -> None:
         """Raise where weights are not an array of numbers for every site."""

@@ -60,12 +60,7 @@ def prior_predictive(
     """
     _checks.model(bnn)
     inputs = _checks.rows(x, bnn.network.feature_names)
-    bnn.check_prior(prior, learned=True)
-    if flat := prior.flat():
-        raise ValueError(
-            "prior: expected finite scales to draw from; got a flat prior on "
-            f"{_checks.several(flat)}."
-        )
+    bnn.check_prior(prior, learned=True, proper="nothing can be drawn from it")
     num_samples = _checks.integer("num_samples", num_samples, 1)
     with jax.enable_x64(True):
         keys = jax.random.split(_checks.random_key(rng_key), (1, num_samples))

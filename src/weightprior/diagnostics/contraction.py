@@ -9,7 +9,7 @@ from weightprior.draws import draws_of, lay_out, priors_of
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior
 
-__all__ = ["contraction"]
+__all__ = ["contraction", "shrinkage"]
 
 
 def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
@@ -77,12 +77,9 @@ def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
 
 
 def _of_part(bnn: BNN, weights: dict[str, np.ndarray], prior: NormalPrior) -> dict[str, Any]:
-    shrunk, moved = {}, {}
+    shrunk, moved = shrinkage(weights, prior), {}
     for name, values in weights.items():
         loc, scale = prior.loc[name], prior.scale[name]
-        single = values.shape[0] * values.shape[1] == 1
-        variance = np.full(loc.shape, np.nan) if single else values.var(axis=(0, 1), ddof=1)
-        shrunk[name] = 1.0 - variance / np.square(scale)
         moved[name] = np.where(np.isinf(scale), np.nan, (values.mean(axis=(0, 1)) - loc) / scale)
     layers = bnn.network.layers
     return {
@@ -91,6 +88,16 @@ def _of_part(bnn: BNN, weights: dict[str, np.ndarray], prior: NormalPrior) -> di
         "contraction_by_layer": np.array([_of_layer(layer, shrunk).mean() for layer in layers]),
         "distance_by_layer": np.array([_root_mean_square(_of_layer(n, moved)) for n in layers]),
     }
+
+
+def shrinkage(weights: dict[str, np.ndarray], prior: NormalPrior) -> dict[str, np.ndarray]:
+    """1 minus the draws' variance over the prior's, by site; NaN for a single draw."""
+    shrunk = {}
+    for name, values in weights.items():
+        single = values.shape[0] * values.shape[1] == 1
+        variance = np.nan if single else values.var(axis=(0, 1), ddof=1)
+        shrunk[name] = 1.0 - variance / np.square(prior.scale[name])
+    return shrunk
 
 
 def _of_layer(layer: str, by_site: dict[str, np.ndarray]) -> np.ndarray:

@@ -6,9 +6,12 @@ import numpy as np
 import xarray as xr
 
 from weightprior.curvature import well_determined
+from weightprior.diagnostics.contraction import shrinkage
 from weightprior.draws import draws_of, evaluate, lay_out, priors_of, row_weights_of
+from weightprior.leave_one_out import leave_one_out
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior
+from weightprior.results import split
 
 __all__ = ["effective_parameters", "gamma"]
 
@@ -17,16 +20,17 @@ _NUM_DRAWS = 16
 
 
 def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Dataset:
-    """Effective number of parameters, by the curvature of the log likelihood (MacKay's gamma).
+    """Effective number of parameters: by curvature, by what draws contract, and by leave-one-out.
 
-    A weight counts as one where the data determine it and as none where the prior does.
+    A weight counts as one where the data determine it and as none where the prior does. In a linear
+    model of known Gaussian noise the first two are the same number.
 
     Parameters
     ----------
     bnn : BNN
         The model that was fitted.
     fit : DataTree
-        The fit. Of many draws sixteen, spread over the chains, are looked at.
+        The fit. For `gamma` sixteen of many draws, spread over the chains, are looked at.
     x : array or data frame of shape (rows, features)
         Inputs of the rows that were fitted.
     y : array of shape (rows,) or (rows, outputs)
@@ -35,14 +39,31 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
     Returns
     -------
     Dataset
-        `gamma`: weights and biases that the data determine, mean over draws, between 0 and their
-        number; `gamma_by_layer`, its terms (dim `layer`). With the dim `prior` where the fit has
-        it.
+        With the dim `prior` where the fit has it:
+
+        - `gamma`: MacKay's, by the expected curvature of the log likelihood, mean over draws:
+          between 0 and the number of weights and biases; `gamma_by_layer`, its terms (dim `layer`).
+        - `contracted`: the sum over weights and biases of 1 minus the posterior's variance over the
+          prior's, and `contracted_by_layer`. NaN for a single draw, as of a MAP.
+        - `p_loo`: the log density of the rows under the posterior less that by leave-one-out, as
+          ArviZ has it. NaN for a MAP, for fewer than 100 draws, where rows were weighted, or with
+          ``log_likelihood=False``. Not to be trusted where `compare` calls LOO unreliable.
+
+        They disagree where they see different things. `gamma` is the mean of what is true around
+        each draw. `contracted` sees variances alone: where the data know a curve on which weights
+        lie, such as their product, the weights stay wide, and it is the smaller, below 0 even. It
+        takes draws as they stand: where hidden units can be exchanged pass ``align(bnn, fit)``,
+        or what chains call their units makes weights look as wide as the prior. What an
+        approximation holds fixed counts as determined. `p_loo` counts by predictions: it depends
+        on the targets, and rows that the model does not expect raise it.
 
     References
     ----------
     D. J. C. MacKay, A practical Bayesian framework for backpropagation networks, Neural
     Computation 4, 1992. :doi:`10.1162/neco.1992.4.3.448`
+
+    A. Vehtari, A. Gelman and J. Gabry, Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC, 2017. :doi:`10.1007/s11222-016-9696-4`
 
     Examples
     --------
@@ -60,9 +81,14 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
     parts = draws_of(bnn, fit)
     inputs, _ = bnn.check_data(x, y)
     given = zip(parts, priors_of(bnn, fit), row_weights_of(fit, len(inputs)), strict=True)
-    pieces = [gamma(bnn, weights, inputs, prior, counts) for weights, prior, counts in given]
-    coords = {**fit["posterior"].coords, "layer": list(bnn.network.layers)}
-    return lay_out(pieces, (), {"gamma": (), "gamma_by_layer": ("layer",)}, coords)
+    pieces = [
+        gamma(bnn, weights, inputs, prior, counts)
+        | _contracted(bnn, weights, prior)
+        | {"p_loo": _p_loo(part)}
+        for (weights, prior, counts), part in zip(given, split(fit).values(), strict=True)
+    ]
+    dims = {"gamma_by_layer": ("layer",), "contracted_by_layer": ("layer",)}
+    return lay_out(pieces, (), dims, {**fit["posterior"].coords, "layer": list(bnn.network.layers)})
 
 
 def gamma(
@@ -77,6 +103,19 @@ def gamma(
         [by_site[f"{layer}.weight"] + by_site[f"{layer}.bias"] for layer in bnn.network.layers]
     ).mean(axis=(1, 2))
     return {"gamma": by_layer.sum(), "gamma_by_layer": by_layer}
+
+
+def _contracted(bnn: BNN, weights: Any, prior: NormalPrior) -> dict[str, Any]:
+    shrunk = shrinkage(weights, prior)
+    by_layer = np.array(
+        [shrunk[f"{n}.weight"].sum() + shrunk[f"{n}.bias"].sum() for n in bnn.network.layers]
+    )
+    return {"contracted": by_layer.sum(), "contracted_by_layer": by_layer}
+
+
+def _p_loo(fit: xr.DataTree) -> float:
+    loo, _ = leave_one_out(fit)
+    return np.nan if loo is None else float(loo.p)
 
 
 def _by_site(bnn: BNN, weights, x, prior, row_weights) -> dict[str, Any]:

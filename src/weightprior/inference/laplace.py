@@ -111,12 +111,7 @@ def fit_laplace(
     began = time.perf_counter()
     _checks.model(bnn)
     inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior)
-    if flat := prior.flat():
-        raise ValueError(
-            "prior: expected finite scales; got a flat prior, which is improper, on "
-            f"{_checks.several(flat)}: give it a scale."
-        )
+    bnn.check_prior(prior, proper="no data have an evidence under it")
     key = _checks.random_key(rng_key)
     num_samples = _checks.integer("num_samples", num_samples, 1)
     _checks.one_of("curvature", curvature, _CURVATURES)

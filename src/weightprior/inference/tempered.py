@@ -144,12 +144,7 @@ def fit_tempered(
     began = time.perf_counter()
     _checks.model(bnn)
     inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior, learned=True)
-    if flat := prior.flat():
-        raise ValueError(
-            "prior: expected finite scales; got a flat prior, which is improper, on "
-            f"{_checks.several(flat)}: no data have an evidence under it. Give it a scale."
-        )
+    bnn.check_prior(prior, learned=True, proper="no data have an evidence under it")
     key = _checks.random_key(rng_key)
     num_temperatures = _checks.integer("num_temperatures", num_temperatures, 2)
     num_samples = _checks.integer("num_samples", num_samples, 10)

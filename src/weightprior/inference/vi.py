@@ -127,12 +127,7 @@ def fit_vi(
     began = time.perf_counter()
     _checks.model(bnn)
     inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior, learned=True)
-    if flat := prior.flat():
-        raise ValueError(
-            "prior: expected finite scales; got a flat prior, which is improper, on "
-            f"{_checks.several(flat)}: give it a scale."
-        )
+    bnn.check_prior(prior, learned=True, proper="no data have an evidence under it")
     key = _checks.random_key(rng_key)
     _checks.one_of("guide", guide, _GUIDES)
     num_steps = _checks.integer("num_steps", num_steps, 1)
