@@ -7,6 +7,7 @@ from .code_length import code_length as code_length
 from .compare import compare as compare
 from .cross_validation import cross_validate as cross_validate
 from .evidence import log_evidence as log_evidence
+from .evidence_path import evidence_path as evidence_path
 from .hierarchy import HierarchicalPrior as HierarchicalPrior
 from .hierarchy import hierarchical_prior as hierarchical_prior
 from .inference.ensemble import fit_ensemble as fit_ensemble

@@ -9,6 +9,7 @@ from arviz_stats.loo import loo
 
 __all__ = ["leave_one_out"]
 
+# With fewer there is no tail to smooth.
 _FEWEST = 100
 
 

@@ -244,7 +244,7 @@ def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
     ----------
     priors : mapping of label to NormalPrior
         At least one. The labels (all strings or all numbers) become the coordinate `prior` of
-        the fit.
+        the fit. A grid is labelled by strings such as ``"0.5, 0.1"``.
 
     Returns
     -------

@@ -85,7 +85,7 @@ def test_what_cannot_be_plotted_is_an_error(found):
     with pytest.raises(TypeError, match="found: expected what cross_validate returns"):
         plots.plot_path(wp.prior_summary(NET.bnn, NET.prior()))
     single = wp.cross_validate(NET.bnn, NET.x, NET.y, prior=NET.prior(), num_folds=3)
-    with pytest.raises(ValueError, match="of a stacked prior"):
+    with pytest.raises(ValueError, match="for a stacked prior"):
         plots.plot_path(single)
     with pytest.raises(ValueError, match=r"test: expected scores of the priors \d"):
         plots.plot_path(found, test=wp.score(NET.bnn, found).isel(prior=[0]))

@@ -1,5 +1,7 @@
 """Figures, from fits and what is computed from them. They need the extra ``weightprior[plots]``."""
 
+from weightprior.plots.evidence import plot_evidence
+from weightprior.plots.evidence_map import plot_evidence_map
 from weightprior.plots.path import plot_path
 
-__all__ = ["plot_path"]
+__all__ = ["plot_evidence", "plot_evidence_map", "plot_path"]

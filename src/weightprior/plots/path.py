@@ -7,11 +7,11 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior.plots._priors import BLUE, ORANGE, PLAIN, check_stacked, label_priors, places
 
 __all__ = ["plot_path"]
 
-# Okabe and Ito's, which the colour-blind can tell apart.
-_TRAIN, _HELD_OUT, _PLAIN = "#D55E00", "#0072B2", "#333333"
+_TRAIN, _HELD_OUT, _PLAIN = ORANGE, BLUE, PLAIN
 
 
 def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarray:
@@ -53,9 +53,7 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
     (3,)
     """
     _check(found, test)
-    labels = found["prior"].to_numpy()
-    numbers = np.issubdtype(labels.dtype, np.number)
-    at = labels if numbers else np.arange(len(labels))
+    at = places(found)
     figure, axes = plt.subplots(
         3, 1, sharex=True, figsize=(5, 6.5), height_ratios=(2, 1, 1), layout="constrained"
     )
@@ -66,24 +64,14 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
     axes[1].set(ylabel="norm of weights\nand biases", ylim=(0, None))
     axes[2].plot(at, found["effective_parameters"], ".-", color=_PLAIN)
     axes[2].set(ylabel="effective\nparameters", xlabel="prior", ylim=(0, None))
-    if numbers and np.all(labels > 0):
-        axes[2].set_xscale("log")
-    elif not numbers:
-        axes[2].set_xticks(at, labels)
-    _mark_choice(axes, at, labels, found)
+    label_priors(axes[2:], found)
+    _mark_choice(axes, at, found)
     figure.align_ylabels(axes)
     return axes
 
 
 def _check(found: Any, test: Any) -> None:
-    is_path = isinstance(found, xr.Dataset) and found.attrs.get("method") == "cross_validate"
-    if not is_path:
-        raise TypeError(f"found: expected what cross_validate returns; got {type(found).__name__}.")
-    if "prior" not in found.dims:
-        raise ValueError(
-            "found: expected a cross-validation of a stacked prior; got one of a single prior. "
-            "Stack priors of several scales: weightprior.stack_priors."
-        )
+    check_stacked(found, "cross_validate")
     if test is None:
         return
     priors = test["prior"].to_numpy().tolist() if "prior" in test.dims else []
@@ -107,13 +95,14 @@ def _plot_scores(axis: Any, at: np.ndarray, found: xr.Dataset, test: xr.Dataset 
     axis.set_ylabel("log density per row (nats)")
 
 
-def _mark_choice(axes: Any, at: np.ndarray, labels: np.ndarray, found: xr.Dataset) -> None:
+def _mark_choice(axes: Any, at: np.ndarray, found: xr.Dataset) -> None:
+    labels = found["prior"].to_numpy().tolist()
     best, one_se = found["best"].item(), found["one_se"].item()
     marks = {"best": (best, "-"), "strongest within 1 s.e.": (one_se, ":")}
     if best == one_se:
         marks = {"best, and strongest within 1 s.e.": (best, "-")}
     for text, (label, style) in marks.items():
         for axis in axes:
-            chosen = at[labels.tolist().index(label)]
+            chosen = at[labels.index(label)]
             axis.axvline(chosen, color=_PLAIN, lw=1, ls=style, alpha=0.6, label=text)
     axes[0].legend(frameon=False, fontsize="small")

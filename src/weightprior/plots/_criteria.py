@@ -1,0 +1,37 @@
+"""How criteria are drawn: their names and colours, and axes of nats."""
+
+from typing import Any
+
+from matplotlib.colors import SymLogNorm
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from weightprior.plots._priors import BLUE, GREEN, ORANGE
+
+__all__ = ["COLORS", "FONT_SIZE", "MM", "TITLES", "nats_axis", "nats_norm"]
+
+COLORS = {"evidence": BLUE, "loo": ORANGE, "cv": GREEN}
+TITLES = {"evidence": "evidence", "loo": "PSIS-LOO", "cv": "cross-validation"}
+# Legible in print at the width that was asked for; and a millimetre in inches.
+FONT_SIZE, MM = 8, 1 / 25.4
+# Differences are drawn to scale up to so many nats, and those beyond as their logarithms: what
+# matters is near the best.
+_NEAR = 10.0
+# Of a few hundred nats at most, and of more.
+_TICKS, _FEW_TICKS = (0, -5, -10, -30, -100, -300), (0, *(-(10.0**power) for power in range(1, 9)))
+
+
+def nats_axis(axis: Any, lowest: float) -> None:
+    """Scale an axis of differences from the best, of which `lowest` is the largest."""
+    axis.margins(y=0.1)
+    if lowest < -3 * _NEAR:
+        axis.set_yscale("symlog", linthresh=_NEAR)
+        axis.yaxis.set_major_locator(
+            FixedLocator(_TICKS if lowest > 2 * _TICKS[-1] else _FEW_TICKS)
+        )
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+
+
+def nats_norm(lowest: float) -> SymLogNorm:
+    """The same scale, for colours."""
+    return SymLogNorm(_NEAR, vmin=min(lowest, -1.0), vmax=0.0)

@@ -1,0 +1,58 @@
+"""Priors along an axis, and whether a dataset is what a figure is drawn from."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+__all__ = ["BLUE", "GREEN", "ORANGE", "PLAIN", "check_stacked", "label_priors", "places"]
+
+# Okabe and Ito's, which the colour-blind can tell apart.
+ORANGE, BLUE, GREEN, PLAIN = "#D55E00", "#0072B2", "#009E73", "#333333"
+# Letters that fit beneath an axis, all labels together.
+_MOST_LETTERS = 40
+_FEW_DECADES = 2.5
+
+
+def check_stacked(found: Any, method: str) -> None:
+    """Raise where `found` is not what a function of this name returns for a stacked prior."""
+    if not (isinstance(found, xr.Dataset) and found.attrs.get("method") == method):
+        raise TypeError(f"found: expected what {method} returns; got {type(found).__name__}.")
+    if "prior" not in found.dims:
+        raise ValueError(
+            f"found: expected what {method} returns for a stacked prior; got that for a single "
+            "prior. Stack priors of several scales: weightprior.stack_priors."
+        )
+
+
+def places(found: xr.Dataset) -> np.ndarray:
+    """Where priors stand on their axis: at their labels, or counted where these are no numbers."""
+    labels = found["prior"].to_numpy()
+    return labels if _are_numbers(labels) else np.arange(len(labels))
+
+
+def label_priors(axes: Iterable[Any], found: xr.Dataset) -> None:
+    """Make their axis a log axis where labels are positive numbers; write those that are none."""
+    labels = found["prior"].to_numpy()
+    for axis in axes:
+        if not _are_numbers(labels):
+            slanted = sum(map(len, labels)) > _MOST_LETTERS
+            slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+            axis.set_xticks(np.arange(len(labels)), labels, **slant)
+        elif np.all(labels > 0):
+            axis.set_xscale("log")
+            _write_out(axis.xaxis, np.ptp(np.log10(labels)))
+
+
+def _write_out(axis: Any, decades: float) -> None:
+    """Write 0.5 for half a unit; powers of ten alone, and as such, would leave few ticks."""
+    axis.set_minor_formatter(NullFormatter())
+    if decades < _FEW_DECADES:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def _are_numbers(labels: np.ndarray) -> bool:
+    return np.issubdtype(labels.dtype, np.number)

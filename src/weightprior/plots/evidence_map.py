@@ -1,0 +1,174 @@
+"""What decides between priors, over centre and scale."""
+
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from weightprior import _checks
+from weightprior.plots._criteria import FONT_SIZE, MM, TITLES, nats_norm
+from weightprior.plots._priors import PLAIN, check_stacked
+
+__all__ = ["plot_evidence_map"]
+
+# Letters of what is written in a cell, and the smallest size that is legible.
+_LETTERS, _SMALLEST = 8, 5
+_CELL_HEIGHT = 10.0 * MM
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.1}
+_STYLE: Any = {"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE}
+
+
+def plot_evidence_map(
+    found: xr.Dataset,
+    *,
+    center: Any,
+    scale: Any,
+    criterion: str = "evidence",
+    width: float = 85.0,
+) -> Any:
+    """Plot how far each prior falls short of the best, over where it sits and how wide it is.
+
+    A cell per prior, in which its difference from the best is written with its standard error, in
+    nats. A star marks the best, a dot what is close to it; hatched is what is not to be relied
+    on. Cells without a prior stay empty.
+
+    Parameters
+    ----------
+    found : Dataset
+        What `evidence_path` returns.
+    center, scale : array of shape (priors,)
+        Of every prior in the stack: numbers, which are put in order, or words. Labels of a stack
+        are single numbers or strings, so that a grid needs labels like ``"0.5, 0.1"``, and says
+        here what they mean.
+    criterion : {"evidence", "loo", "cv"}
+        What is drawn.
+    width : float
+        Of the figure, in mm: 85 is one column of a page, 170 are two.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        For further changes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `found` is something else, has no such criterion, or has another number of priors
+        than centres and scales; where two priors share both, or one is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> from weightprior import plots
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> cells = [(c, s) for c in (0.0, 3.0) for s in (0.1, 1.0)]
+    >>> grid = {f"{c}, {s}": wp.normal_prior(bnn, loc=c, scale=s) for c, s in cells}
+    >>> prior = wp.stack_priors(grid)
+    >>> fit = wp.fit_tempered(bnn, x, 3 * x[:, 0], prior=prior, num_temperatures=8, num_chains=4)
+    >>> center, scale = np.transpose(cells)
+    >>> found = wp.evidence_path(bnn, fit)
+    >>> plots.plot_evidence_map(found, center=center, scale=scale).get_xlabel()
+    'scale (prior sd)'
+    """
+    check_stacked(found, "evidence_path")
+    _checks.one_of("criterion", criterion, found["criterion"].to_numpy().tolist())
+    width = _checks.number("width", width, above=0) * MM
+    rows, row = _places("center", center, found)
+    columns, column = _places("scale", scale, found)
+    _check_cells(found, row, column)
+    one = found.sel(criterion=criterion)
+    with mpl.rc_context(_STYLE):
+        size = (width, 20 * MM + _CELL_HEIGHT * len(rows))
+        figure, axis = plt.subplots(figsize=size, layout="constrained")
+        _fill(axis, one, row, column, width / len(columns))
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.tick_params(length=0)
+        axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
+        axis.set(xlabel="scale (prior sd)", ylabel="centre")
+        axis.set_title(f"{TITLES[criterion]}: nats from the best, ± s.e.", loc="left")
+        _add_legend(figure, one)
+    return axis
+
+
+def _places(argument: str, values: Any, found: xr.Dataset) -> tuple[list[str], np.ndarray]:
+    """Ticks of an axis, and at which of them each prior stands."""
+    array, count = np.asarray(values), found.sizes["prior"]
+    if array.shape != (count,):
+        raise ValueError(
+            f"{argument}: expected one for each of the {count} priors; got shape {array.shape}."
+        )
+    if array.dtype.kind in "UT":
+        words = list(dict.fromkeys(array.tolist()))
+        return words, np.array([words.index(word) for word in array.tolist()])
+    array = _checks.numbers(argument, array)
+    if np.isnan(array).any():
+        raise ValueError(f"{argument}: expected numbers or words; got NaN.")
+    ticks = np.unique(array)
+    return [f"{tick:g}" for tick in ticks], np.searchsorted(ticks, array)
+
+
+def _check_cells(found: xr.Dataset, row: np.ndarray, column: np.ndarray) -> None:
+    cells: dict[tuple[int, int], Any] = {}
+    for label, *cell in zip(found["prior"].to_numpy().tolist(), row, column, strict=True):
+        other = cells.setdefault((cell[0], cell[1]), label)
+        if other != label:
+            raise ValueError(
+                "center and scale: expected another pair for every prior; got the same for "
+                f"{_checks.several([other, label])}."
+            )
+
+
+def _fill(axis: Any, one: xr.Dataset, row: np.ndarray, column: np.ndarray, width: float) -> None:
+    difference, colors = one["difference"].to_numpy(), mpl.colormaps["cividis"]
+    fills = colors(nats_norm(difference.min())(difference))
+    # A letter is about 0.6 times as wide as it is high, and row labels take some of the width.
+    size = float(np.clip(0.8 * width * 72 / (0.6 * _LETTERS), _SMALLEST, FONT_SIZE))
+    kinds = _kinds(one)
+    for i, text in enumerate(_texts(one)):
+        ink = "black" if np.dot(fills[i, :3], (0.3, 0.59, 0.11)) > 0.5 else "white"
+        doubts = kinds["not reliable"][i]
+        cell = Rectangle((column[i] - 0.5, row[i] - 0.5), 1, 1, fc=fills[i], lw=0.5)
+        cell.set(edgecolor=ink if doubts else "white", hatch="////" if doubts else None)
+        axis.add_patch(cell)
+        box = {"fc": fills[i], "ec": "none", "pad": 1}
+        axis.text(column[i], row[i], text, color=ink, size=size, bbox=box, **_CENTRED)
+        if kinds["close to the best"][i]:
+            axis.plot(column[i] - 0.4, row[i] + 0.3, "o", mfc=ink, mec=fills[i], ms=5, zorder=4)
+
+
+def _kinds(one: xr.Dataset) -> dict[str, np.ndarray]:
+    best = one["prior"].to_numpy() == one["best"].item()
+    return {
+        "close to the best": one["close"].to_numpy() & ~best,
+        "not reliable": one["doubtful"].to_numpy(),
+    }
+
+
+def _texts(one: xr.Dataset) -> list[str]:
+    """What is written into the cells."""
+    best, texts = one["best"].item(), []
+    for label in one["prior"].to_numpy().tolist():
+        nats, error = (one[n].sel(prior=label).item() for n in ("difference", "difference_se"))
+        digits = 1 if abs(nats) < 100 else 0
+        value = f"{nats:.{digits}f}\n± {error:.1f}".replace("-", "\N{MINUS SIGN}")
+        texts.append("\N{BLACK STAR} best" if label == best else value)
+    return texts
+
+
+def _add_legend(figure: Any, one: xr.Dataset) -> None:
+    """What stands in a cell beside numbers, if anything does."""
+    signs = {
+        "close to the best": Line2D([], [], marker="o", color=PLAIN, ls="", ms=3),
+        "not reliable": Patch(fc="white", ec=PLAIN, hatch="////"),
+    }
+    drawn = [name for name, chosen in _kinds(one).items() if chosen.any()]
+    if drawn:
+        handles = [signs[name] for name in drawn]
+        figure.legend(handles, drawn, loc="outside lower center", ncols=2, frameon=False)
