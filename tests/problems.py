@@ -94,6 +94,9 @@ FITTERS = {
     "nuts": partial(wp.fit_mcmc, kernel="nuts"),
     "mclmc": partial(wp.fit_mcmc, kernel="mclmc"),
     "ensemble": partial(wp.fit_ensemble, tolerance=1e-8),
+    "laplace": wp.fit_laplace,
+    "vi": partial(wp.fit_vi, num_steps=2000),
+    "tempered": partial(wp.fit_tempered, num_temperatures=4, num_samples=100, num_chains=4),
 }
 KERNELS = ("hmc", "nuts", "mclmc")
 EXACT_KERNELS = ("hmc", "nuts")

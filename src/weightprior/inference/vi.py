@@ -38,8 +38,8 @@ _GUIDES = {
 _STEP = 0.02
 # Of the distribution that the search begins with, in prior sds.
 _FIRST_SCALE = 0.1
-# A generalised Pareto distribution is fitted to a fifth of the draws: five at the least.
-_FEWEST = 25
+# A generalised Pareto distribution is fitted to a fifth of the draws: six at the least.
+_FEWEST = 30
 # Above it importance weights cannot make up for the approximation.
 _MOST_K = 0.7
 
@@ -81,7 +81,7 @@ def fit_vi(
     num_steps : int
         Steps of Adam.
     num_samples : int
-        Draws from the approximation, at least 25.
+        Draws from the approximation, at least 30.
     row_weights : array of shape (rows,) or (priors, rows), optional
         How often each row's log likelihood counts, as in `fit_mcmc`.
 
