@@ -300,7 +300,7 @@ def test_weighted_rows_cannot_be_left_out():
     fit = fitted().copy(deep=True)
     constants = fit["constant_data"].dataset
     fit["constant_data"] = constants.assign(row_weights=("obs_id", np.full(40, 2.0)))
-    with pytest.raises(ValueError, match="leave-one-out.*rows were weighted"):
+    with pytest.raises(ValueError, match=r"leave-one-out.*rows were weighted"):
         wp.evidence_path(LINEAR.bnn, fit)
 
 

@@ -17,13 +17,13 @@ HALF_THE_DIGITS = {"rtol": 0, "atol": np.sqrt(np.finfo(np.float64).eps)}
 _brief = {"num_samples": 100, "target_accept_prob": 0.95}
 _short = {"num_samples": 40, "num_chains": 3}
 _warmups = {"hmc": 5, "nuts": 10, "mclmc": 5}
-BRIEF = dict.fromkeys(FITTERS, {}) | {
+BRIEF = {name: {} for name in FITTERS} | {
     name: _brief | {"num_warmup": n} for name, n in _warmups.items()
 }
 # It never rejects, so that rounding grows from one draw to the next.
 BRIEF["mclmc"] |= {"num_warmup": 2, "num_samples": 2}
 BRIEF["vi"] = {"num_steps": 100}
-SHORT = dict.fromkeys(FITTERS, {}) | dict.fromkeys(_warmups, _short)
+SHORT = {name: {} for name in FITTERS} | dict.fromkeys(_warmups, _short)
 SHORT["vi"] = {"num_steps": 20, "num_samples": 30}
 # Other lengths of a run, which are numbers to its programs.
 _longer = {"num_samples": 24, "num_chains": 5, "thinning": 3, "target_accept_prob": 0.9}
