@@ -223,17 +223,17 @@ def doubted(fit, *labels):
 
 def test_what_is_not_reliable_is_preferred_only_where_nothing_is():
     values = 0.0, -1.0, -2.0
-    one = wp.evidence_path(LINEAR.bnn, doubted(with_evidence(*values), "narrow"))
+    one = wp.evidence_path(LINEAR.bnn, doubted(with_evidence(*values, error=0.05), "narrow"))
     assert one["best"].sel(criterion="evidence").item() == "around 0"
     one = one.sel(criterion="evidence")
     np.testing.assert_allclose(one["difference"], [1.0, 0.0, -1.0], atol=1e-9)
     assert one["close"].to_numpy().tolist() == [False, True, True]
-    one = wp.evidence_path(LINEAR.bnn, doubted(with_evidence(*values), *PRIORS))
+    one = wp.evidence_path(LINEAR.bnn, doubted(with_evidence(*values, error=0.05), *PRIORS))
     assert one["best"].sel(criterion="evidence").item() == "narrow"
     assert one["close"].sel(criterion="evidence").all()
     # What the others prefer may be what one cannot judge.
     loo = one["best"].sel(criterion="loo").item()
-    one = wp.evidence_path(LINEAR.bnn, doubted(with_evidence(*values), loo))
+    one = wp.evidence_path(LINEAR.bnn, doubted(with_evidence(*values, error=0.05), loo))
     assert f"by the evidence {loo!r} cannot be judged" in one["verdict"].item()
 
 
