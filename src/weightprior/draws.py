@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.model import BNN, Linearised, Prior
+from weightprior.linearised import Linearised
+from weightprior.model import BNN, Prior
 from weightprior.priors import NormalPrior
 
 __all__ = [

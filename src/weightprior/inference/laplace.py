@@ -11,7 +11,8 @@ import xarray as xr
 from weightprior import _checks, results
 from weightprior.inference import _batch, _optima
 from weightprior.inference._standardised import Standardised, is_normal, parts
-from weightprior.model import BNN, Linearised
+from weightprior.linearised import Linearised
+from weightprior.model import BNN
 from weightprior.priors import NormalPrior
 from weightprior.symmetry import freedoms, log_num_symmetries
 

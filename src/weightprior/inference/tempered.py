@@ -21,9 +21,9 @@ __all__ = ["doubts", "fit_tempered"]
 
 # An evidence is not relied on where neighbours share fewer draws; where the R-hat of what each
 # chain has for it is above this, since chains that fall behind their temperature, all alike, were
-# seen at 1.09 with a value off by five of its standard errors, and others at 1.01 to 1.03; nor where
-# every second temperature alone gives another value by more than three. What is below a tenth of a
-# nat does not matter.
+# seen at 1.09 with a value off by five of its standard errors, and others at 1.01 to 1.03; or where
+# every second temperature alone gives another by more than three. Below a tenth of a nat neither
+# matters.
 _LEAST_OVERLAP, _MOST_RHAT, _LAG_ERRORS, _MOST_MOVED, _SMALL = 0.05, 1.05, 5.0, 3.0, 0.1
 # Iterations by which chains settle at a new temperature, before their draws are kept.
 _SETTLE = 20
