@@ -1,5 +1,6 @@
 """What a network loses with each hidden unit, and whether it loses more with large weights."""
 
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -171,7 +172,7 @@ def _of_draw(bnn: BNN, weights, x, y) -> dict[str, Any]:
 
 
 def _outputs_without(bnn: BNN, weights, x, number: int, unit) -> jax.Array:
-    """Outputs of the network with one unit held at its mean: the next layer's bias takes it over."""
+    """Outputs of the network with one unit held at its mean, which the next bias takes over."""
     layers = bnn.network.layers
     mean = bnn.network.hidden_units(weights, x)[layers[number]].post.mean(axis=0)[unit]
     following, bias = f"{layers[number + 1]}.weight", f"{layers[number + 1]}.bias"
@@ -200,7 +201,7 @@ def _sd(signal: jax.Array) -> jax.Array:
 def _summarise(bnn: BNN, found: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
     by_unit, largest, effective, correlation = {}, [], [], []
     layers = bnn.network.layers
-    for layer, following in zip(layers[:-1], layers[1:], strict=True):
+    for layer, following in pairwise(layers):
         cost, spread = found[f"cost.{layer}"], found[f"spread.{layer}"]
         incoming = weights[f"{layer}.weight"].swapaxes(-1, -2)
         size = _sizes(incoming, weights[f"{following}.weight"], spread)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import xarray as xr
 
 from weightprior import _checks
@@ -121,9 +120,10 @@ def _of_draw(bnn: BNN, weights, x, largest, limits) -> dict[str, Any]:
     units = bnn.hidden_units(weights, x)
     for layer, activation, most in zip(units, network.activations, largest, strict=True):
         slope = jnp.abs(slopes(activation, units[layer].pre)) / most
+        shares = {"saturated": slope < flat, "near_linear": slope > steep}
         # Comparisons with NaN are false, which would pass for an answer.
-        known = jnp.where(jnp.isnan(slope), np.nan, 1.0)
-        found[f"saturated.{layer}"] = ((slope < flat) * known).mean(axis=0)
-        found[f"near_linear.{layer}"] = ((slope > steep) * known).mean(axis=0)
+        for kind, share in shares.items():
+            known = jnp.where(jnp.isnan(slope), jnp.nan, share)
+            found[f"{kind}.{layer}"] = known.mean(axis=0)
         found[f"slope.{layer}"] = slope.mean(axis=0)
     return found
