@@ -46,12 +46,23 @@ def test_one_unit_carries_everything():
 
 
 def test_equal_units_carry_as_much():
-    found, added = of_units([1.5] * 4, [0.3] * 4, [0.7] * 4)
+    found, added = of_units([1.5] * 11, [0.3] * 11, [0.7] * 11)
     expected = np.square(added).sum(axis=0) / (2 * NOISE**2)
     np.testing.assert_allclose(found["cost.hidden_0"], expected, rtol=1e-12)
-    assert float(found["effective_units_by_layer"]) == pytest.approx(4.0, rel=1e-12)
+    assert float(found["effective_units_by_layer"]) == pytest.approx(11.0, rel=1e-12)
     # Among equals there is no order.
     assert found["rank_correlation_by_layer"].isnull().all()
+
+
+def test_what_rounding_leaves_between_equals_is_no_order():
+    outgoing = np.where(np.arange(11) % 2, 0.7, 1.3)
+    noise = np.random.default_rng(0).normal(size=15)
+    found, _ = of_units([1.5] * 11, [0.3] * 11, outgoing, extra=0.1 * noise)
+    costs = np.unique(found["cost.hidden_0"])
+    assert 2 < len(costs) < 12
+    # Otherwise the larger ones' ranks would differ, and their sizes' would not.
+    correlation = found["rank_correlation_by_layer"].sel(measure="outgoing")
+    assert abs(float(correlation)) == pytest.approx(1.0, rel=1e-12)
 
 
 def test_a_unit_that_does_harm_has_a_negative_cost_and_bears_nothing():
@@ -201,8 +212,10 @@ def test_the_unit_of_the_targets_does_not_matter(scale):
 
 @pytest.mark.parametrize("rows", [X[:1], np.full((5, 1), 0.3)], ids=["one", "all the same"])
 def test_units_that_do_not_vary_cost_nothing(rows):
-    found, _ = of_units([1.0, 2.0], [0.1, 0.2], [3.0, 0.7], extra=0.3, x=rows)
-    assert found["cost.hidden_0"].to_numpy().tolist() == [0.0, 0.0]
+    # Enough of them for sums to depend on their order.
+    weights = np.linspace(1.0, 2.0, 11), np.linspace(0.1, 0.3, 11), np.linspace(0.7, 3.1, 11)
+    found, _ = of_units(*weights, extra=0.3, x=rows)
+    assert found["cost.hidden_0"].to_numpy().tolist() == [0.0] * 11
     assert found["effective_units_by_layer"].isnull()
     assert found["rank_correlation_by_layer"].isnull().all()
 

@@ -123,7 +123,7 @@ def _linear_basis(x: np.ndarray) -> np.ndarray:
     scaled = x / np.where(size > 0, size, 1.0)
     apart = scaled - scaled.mean(axis=0)
     spread = np.abs(apart).max(axis=0)
-    varies = spread > _ROUNDING
+    varies = spread > 0  # a constant column is now one of ones, whose mean is exact
     left, values, _ = np.linalg.svd(apart[:, varies] / spread[varies], full_matrices=False)
     least = max(x.shape) * np.finfo(np.float64).eps * values.max(initial=0.0)
     return left[:, values > least]
