@@ -1,6 +1,6 @@
 """A model whose network is straightened out: what Laplace's approximation predicts with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from weightprior._weights import Weights
 from weightprior.model import BNN
-from weightprior.networks import MLP
+from weightprior.networks import MLP, HiddenUnits
 
 __all__ = ["Linearised"]
 
@@ -40,9 +40,14 @@ class Linearised(BNN):
         object.__setattr__(new, "center", children[1])
         return new
 
-    def outputs(self, weights: Weights, x) -> jax.Array:
-        """What the tangent says."""
+    def hidden_units(self, weights: Weights, x) -> dict[str, HiddenUnits]:
+        """Inputs of the activations where the tangent touches, and what the tangents put out."""
+        touched = self.network.hidden_units(self.center, x)
+        found = self.through(lambda given: self.network.hidden_units(given, x), weights)
+        return {layer: HiddenUnits(touched[layer].pre, found[layer].post) for layer in found}
+
+    def through(self, function: Callable[[Weights], Any], weights: Weights) -> Any:
+        """Value of the tangent of a function of the network's weights."""
         center = {name: jnp.asarray(self.center[name]) for name in self.network.sites}
         moved = {name: weights[name] - center[name] for name in center}
-        value, slope = jax.jvp(lambda w: self.network.apply(w, x), (center,), (moved,))
-        return value + slope
+        return jax.tree.map(jnp.add, *jax.jvp(function, (center,), (moved,)))

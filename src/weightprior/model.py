@@ -1,6 +1,6 @@
 """The model: a network, a likelihood, and the one density that every method evaluates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -17,7 +17,7 @@ from weightprior import _checks
 from weightprior._weights import Site, Weights
 from weightprior.hierarchy import HierarchicalPrior
 from weightprior.likelihoods import Likelihood
-from weightprior.networks import MLP
+from weightprior.networks import MLP, HiddenUnits
 from weightprior.priors import NormalPrior, check_scale
 
 __all__ = ["BNN", "Prior"]
@@ -144,7 +144,28 @@ class BNN:
         -------
         array of shape (rows, outputs)
         """
-        return self.network.apply(weights, x)
+        return self.through(lambda given: self.network.apply(given, x), weights)
+
+    def hidden_units(self, weights: Weights, x) -> dict[str, HiddenUnits]:
+        """Where the activations of every hidden layer are evaluated, and what they put out.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site.
+        x : array of shape (rows, features)
+            Inputs.
+
+        Returns
+        -------
+        dict of str to HiddenUnits
+            By layer name; each holds two arrays of shape (rows, units).
+        """
+        return self.network.hidden_units(weights, x)
+
+    def through(self, function: Callable[[Weights], Any], weights: Weights) -> Any:
+        """Value of a function of the network's weights, as this model has the network."""
+        return function(weights)
 
     def targets(self, weights: Weights, x) -> dist.Distribution:
         """Distribution of the targets given the weights, a batch of rows.

@@ -1,0 +1,184 @@
+"""How far a network, and each of its units, is from a linear function of the inputs."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from weightprior.diagnostics._activations import kinks, slopes
+from weightprior.diagnostics._units import by_layer, lay_out_units
+from weightprior.draws import draws_of, evaluate, models_of, new_inputs
+from weightprior.model import BNN
+
+__all__ = ["nonlinearity"]
+
+_KINK_KINDS = ("kinked", "dead", "always_on")
+# Rows whose Jacobians are held at once.
+_BLOCK = 512
+# What varies by no more than this share of its size does not vary: rounding explains it.
+_ROUNDING = 1e-12
+
+
+def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
+    """How nonlinear a network is at its rows, how steep, and where the kinks of its units lie.
+
+    Small weights leave tanh and sigmoid units nearly linear. A relu unit bends only at its kink:
+    whether that is among the data depends on how large its bias is beside its weights.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model that was fitted. Without hidden layers, only what concerns the outputs.
+    fit : DataTree
+        The fit.
+    x : array or data frame of shape (rows, features)
+        Inputs to look at, those that were fitted or others. Every row counts once.
+
+    Returns
+    -------
+    Dataset
+        For every draw (dims `chain`, `draw`, and `prior` where the fit has it). Of the network's
+        outputs, before the likelihood makes probabilities or rates of them:
+
+        - `nonlinear` (dim `output`): share of an output's variance over the rows that the best
+          linear function of x, with an intercept, leaves unexplained: 0 for a linear function. NaN
+          where the output does not vary, or where there are so few rows that a linear function
+          goes through all of them;
+        - `lipschitz`: the largest spectral norm over the rows of the Jacobian of the outputs with
+          respect to x, in units of the outputs per unit of x. The Lipschitz constant of the
+          function (Euclidean norms) is at least that, and is that where the rows are dense enough;
+        - `mean_jacobian_norm`: the mean over the rows.
+
+        Of the hidden units, by unit (``<name>.hidden_0`` with the dim `hidden_0`, and so on) and
+        by layer (``<name>_by_layer``, dim `layer`; the share of its units):
+
+        - ``nonlinear``: as above, of what a unit puts out, also in x. By layer: of the variance
+          of all its units together;
+        - ``kinked``, ``dead``, ``always_on``: 1 for what a unit is and 0 for what it is not;
+          together they are 1. Kinked: a kink of its activation lies inside the data, so that there
+          are rows on both of its sides; dead: none does and it is flat at all rows, as a relu that
+          is never above 0; always on: linear at all rows for a relu. NaN for an activation without
+          a kink.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where `x` does not suit the model, or the fit is another model's.
+
+    Notes
+    -----
+    Slopes are per unit of x as it was passed, so features have to be scaled alike where different
+    data are to be compared. At a kink the Jacobian is the one-sided one that JAX has.
+
+    Kinks are found where the slope of an activation jumps, for any activation: at 0 for relu.
+
+    Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at
+    the MAP: a linear function of the weights, but not of x. Its units have the kinks of the MAP.
+
+    References
+    ----------
+    R. Novak et al., Sensitivity and generalization in neural networks: an empirical study, ICLR
+    2018. :doi:`10.48550/arXiv.1802.08760`
+
+    X. Glorot, A. Bordes and Y. Bengio, Deep sparse rectifier neural networks, AISTATS 2011,
+    PMLR 15.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(10,)), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)})
+    >>> fit = wp.fit_map(bnn, x, np.sin(4 * x[:, 0]), prior=path)
+    >>> found = wp.diagnostics.nonlinearity(bnn, fit, x).squeeze()
+    >>> bool(found["nonlinear"][0] < 0.01 < 0.1 < found["nonlinear"][1])
+    True
+    >>> bool(found["lipschitz"][0] < found["lipschitz"][1])
+    True
+    """
+    parts = draws_of(bnn, fit)
+    inputs = new_inputs(bnn, fit, x)
+    basis = _linear_basis(inputs)
+    determined = len(inputs) > basis.shape[1] + 1
+    bends = tuple(np.array(kinks(activation)) for activation in bnn.network.activations)
+    pieces = []
+    for model, weights in zip(models_of(bnn, fit), parts, strict=True):
+        found = evaluate(_of_draw, model, weights, inputs, basis, bends)
+        if bnn.network.hidden:
+            shares = {f"{kind}_by_layer": by_layer(bnn, kind, found) for kind in _KINK_KINDS}
+            found = {**found, **shares}
+        if not determined:
+            linear = [name for name in found if name.startswith("nonlinear")]
+            found |= {name: np.full_like(found[name], np.nan) for name in linear}
+        pieces.append(found)
+    return lay_out_units(pieces, fit["posterior"].coords, {"nonlinear": ("output",)})
+
+
+def _linear_basis(x: np.ndarray) -> np.ndarray:
+    """Orthonormal columns that span the inputs' deviations from their means: (rows, rank)."""
+    size = np.abs(x).max(axis=0)
+    scaled = x / np.where(size > 0, size, 1.0)
+    apart = scaled - scaled.mean(axis=0)
+    spread = np.abs(apart).max(axis=0)
+    varies = spread > 0  # a constant column is now one of ones, whose mean is exact
+    left, values, _ = np.linalg.svd(apart[:, varies] / spread[varies], full_matrices=False)
+    least = max(x.shape) * np.finfo(np.float64).eps * values.max(initial=0.0)
+    return left[:, values > least]
+
+
+def _of_draw(bnn: BNN, weights, x, basis, bends) -> dict[str, Any]:
+    norms = jax.lax.map(lambda row: _jacobian_norm(bnn, weights, row), x, batch_size=_BLOCK)
+    found = {
+        "nonlinear": _unexplained(bnn.outputs(weights, x), basis),
+        "lipschitz": norms.max(),
+        "mean_jacobian_norm": norms.mean(),
+    }
+    units = bnn.hidden_units(weights, x)
+    if units:
+        together = [_unexplained(unit.post, basis, together=True) for unit in units.values()]
+        found["nonlinear_by_layer"] = jnp.stack(together)
+    for layer, activation, bend in zip(units, bnn.network.activations, bends, strict=True):
+        found[f"nonlinear.{layer}"] = _unexplained(units[layer].post, basis)
+        states = _states(activation, units[layer].pre, bend)
+        found |= {f"{kind}.{layer}": s for kind, s in zip(_KINK_KINDS, states, strict=True)}
+    return found
+
+
+def _jacobian_norm(bnn: BNN, weights, row: jax.Array) -> jax.Array:
+    def outputs(row):
+        return bnn.outputs(weights, row[None, :])[0]
+
+    few_inputs = bnn.network.num_features < bnn.network.num_outputs
+    jacobian = (jax.jacfwd if few_inputs else jax.jacrev)(outputs)(row)
+    # A vector's norm needs no decomposition. Scaled, so that no square leaves the range.
+    largest = jnp.abs(jacobian).max()
+    scaled = jacobian / jnp.where(largest > 0, largest, 1.0)
+    if 1 in jacobian.shape:
+        return largest * jnp.sqrt((scaled**2).sum())
+    return largest * jnp.linalg.norm(scaled, ord=2)
+
+
+def _unexplained(signal: jax.Array, basis: jax.Array, *, together: bool = False) -> jax.Array:
+    """Share of each column's variance that lies outside of the basis, or of that of them all."""
+    axis = (0, 1) if together else 0
+    apart = signal - signal.mean(axis=0)
+    spread = jnp.abs(apart).max(axis=axis)
+    varies = spread > _ROUNDING * jnp.abs(signal).max(axis=axis)
+    scaled = apart / jnp.where(varies, spread, 1.0)
+    rest = scaled - basis @ (basis.T @ scaled)
+    share = (rest**2).sum(axis=axis) / (scaled**2).sum(axis=axis)
+    return jnp.where(varies, share, np.nan)
+
+
+def _states(activation: Any, pre: jax.Array, bend: jax.Array) -> tuple[jax.Array, ...]:
+    """Whether each unit is kinked, dead or always on."""
+    if not bend.size:
+        return (jnp.full(pre.shape[1], np.nan),) * 3
+    low, high = pre.min(axis=0), pre.max(axis=0)
+    kinked = ((low[:, None] < bend) & (bend < high[:, None])).any(axis=1)
+    is_flat = (slopes(activation, pre) == 0).all(axis=0)
+    states = (kinked, ~kinked & is_flat, ~kinked & ~is_flat)
+    return tuple(state.astype(pre.dtype) for state in states)

@@ -1,0 +1,129 @@
+"""Whether units are saturated: on the flat part of their activation, where inputs change little."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import xarray as xr
+
+from weightprior import _checks
+from weightprior.diagnostics._activations import largest_slope, slopes
+from weightprior.diagnostics._units import by_layer, check_hidden, lay_out_units
+from weightprior.draws import draws_of, evaluate, models_of, new_inputs
+from weightprior.model import BNN
+
+__all__ = ["saturation"]
+
+_KINDS = ("saturated", "near_linear", "slope")
+
+
+def saturation(
+    bnn: BNN, fit: xr.DataTree, x: Any, *, flat: float = 0.05, steep: float = 0.95
+) -> xr.Dataset:
+    """How much of their activations hidden units use, by the slopes at the rows.
+
+    Small weights keep a sigmoid or tanh unit around zero, where it is nearly linear; large ones
+    drive it to where it is flat: there it is a step, and says little about how far a row is from
+    the step.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model that was fitted, with hidden layers.
+    fit : DataTree
+        The fit.
+    x : array or data frame of shape (rows, features)
+        Inputs to look at, those that were fitted or others. Every row counts once.
+    flat, steep : float
+        A unit is saturated at a row where the absolute slope of its activation is below `flat`
+        times the largest that it has anywhere, and nearly linear where it is above `steep` times
+        that. The defaults are a tanh beyond 0.975, where abs(z) > 2.18, and within 0.224, where
+        abs(z) < 0.228; for a sigmoid both limits of abs(z) are twice these.
+
+    Returns
+    -------
+    Dataset
+        For every draw (dims `chain`, `draw`, and `prior` where the fit has it), by unit
+        (``<name>.hidden_0`` with the dim `hidden_0`, and so on) and as the mean over the units of
+        a layer (``<name>_by_layer``, dim `layer`):
+
+        - ``saturated``: share of rows on the flat part;
+        - ``near_linear``: share of rows on the steep part;
+        - ``slope``: mean over rows of the absolute slope, as a share of the largest.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where the model has no hidden layer, `x` does not suit it, the fit is another model's, or
+        not ``0 < flat <= steep < 1``.
+
+    Notes
+    -----
+    The literature calls units saturated whose output is near an asymptote, and leaves open how
+    near: Glorot and Bengio look at the distribution of outputs, Rakitianskaia and Engelbrecht sum
+    it up for bounded activations. Slopes say the same, are what the gradient has of a unit, and
+    exist for every activation.
+
+    A relu has the slopes 0 and 1: it is "saturated" at the rows where it is off and linear where it
+    is on; `nonlinearity` asks where its kink is. The slope of silu and gelu goes beyond the 1
+    of large inputs, so that they are steepest, not straight, where they are counted as nearly
+    linear. Where slopes grow without bound all is NaN; the largest is looked for at inputs
+    between -40 and 40.
+
+    Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at
+    the MAP, whose units have the slopes of the MAP.
+
+    References
+    ----------
+    X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural
+    networks, AISTATS 2010, PMLR 9.
+
+    A. Rakitianskaia and A. Engelbrecht, Measuring saturation in neural networks, IEEE Symposium
+    Series on Computational Intelligence, 2015. :doi:`10.1109/SSCI.2015.202`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(10,)), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-2, 2, 40)[:, None]
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0, 10.0)})
+    >>> fit = wp.fit_map(bnn, x, np.sign(x[:, 0]), prior=path)
+    >>> found = wp.diagnostics.saturation(bnn, fit, x)
+    >>> shares = found["saturated_by_layer"].sel(layer="hidden_0").squeeze()
+    >>> bool(shares[0] < shares[1] < shares[2])
+    True
+    """
+    parts = draws_of(bnn, fit)
+    inputs = new_inputs(bnn, fit, x)
+    check_hidden(bnn)
+    limits = _checked_limits(flat, steep)
+    largest = tuple(largest_slope(activation) for activation in bnn.network.activations)
+    pieces = []
+    for model, weights in zip(models_of(bnn, fit), parts, strict=True):
+        found = evaluate(_of_draw, model, weights, inputs, largest, limits)
+        means = {f"{kind}_by_layer": by_layer(bnn, kind, found) for kind in _KINDS}
+        pieces.append({**means, **found})
+    return lay_out_units(pieces, fit["posterior"].coords)
+
+
+def _checked_limits(flat: Any, steep: Any) -> tuple[float, float]:
+    low = _checks.number("flat", flat, above=0, below=1)
+    high = _checks.number("steep", steep, above=0, below=1)
+    if low > high:
+        raise ValueError(f"steep: expected at least flat={low:g}; got {high:g}.")
+    return low, high
+
+
+def _of_draw(bnn: BNN, weights, x, largest, limits) -> dict[str, Any]:
+    flat, steep = limits
+    found, network = {}, bnn.network
+    units = bnn.hidden_units(weights, x)
+    for layer, activation, most in zip(units, network.activations, largest, strict=True):
+        slope = jnp.abs(slopes(activation, units[layer].pre)) / most
+        shares = {"saturated": slope < flat, "near_linear": slope > steep}
+        # Comparisons with NaN are false, which would pass for an answer.
+        for kind, share in shares.items():
+            known = jnp.where(jnp.isnan(slope), jnp.nan, share)
+            found[f"{kind}.{layer}"] = known.mean(axis=0)
+        found[f"slope.{layer}"] = slope.mean(axis=0)
+    return found
