@@ -1,0 +1,117 @@
+"""Tables, figures and verdicts of the study, as files that its page reads."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from claims import CLAIMS, Claim
+from measure import CENTERS, GAINS
+from verdicts import differences, sentence, table, verdict
+
+# Of kinds of units: Okabe and Ito's colours, and a marker.
+STYLES = {"tanh": ("#0072B2", "o"), "sigmoid": ("#E69F00", "s"), "relu": ("#009E73", "^")}
+# Weights that two programs share to so many digits are the same.
+SAME = 1e-5
+
+
+def write(folder: Path, measured: pd.DataFrame, identity: pd.DataFrame) -> pd.DataFrame:
+    """Write a file per claim, its figure, and the verdicts of all; return these."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [write_identity(folder, identity)]
+    for claim in CLAIMS:
+        rows += write_claim(folder, claim, measured)
+        draw(folder / f"{claim.name}.png", claim, measured)
+    verdicts = pd.DataFrame(rows, columns=["claim", "question", "verdict"])
+    lines = ["| claim | in numbers | verdict |", "| --- | --- | --- |"]
+    told = ""
+    for claim, question, word in rows:
+        lines.append(f"| {claim if claim != told else ''} | {question} | **{word}** |")
+        told = claim
+    (folder / "verdicts.md").write_text("\n".join(lines) + "\n")
+    return verdicts
+
+
+def write_identity(folder: Path, found: pd.DataFrame) -> tuple[str, str, str]:
+    """The claim that is exact."""
+    asked = "The MAP has scikit-learn's weights."
+    largest = found.to_numpy().max()
+    word = "confirmed" if largest < SAME else "refuted"
+    lines = ["| | " + " | ".join(found.columns) + " |", "| --- |" + " ---: |" * found.shape[1]]
+    lines += [
+        f"| {name} | " + " | ".join(f"{value:.0e}" for value in row) + " |"
+        for name, row in zip(found.index, found.to_numpy(), strict=True)
+    ]
+    share = f"the largest difference is {largest:.0e} of the largest weight"
+    text = f"**{asked}** {word.capitalize()}: {share}."
+    (folder / "identity.md").write_text(text + "\n\n" + "\n".join(lines) + "\n")
+    return "L2 is a prior that puts the weights near 0", asked, word
+
+
+def write_claim(folder: Path, claim: Claim, measured: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """What each question of a claim came to."""
+    texts, rows = [], []
+    for asked in claim.questions:
+        cells = differences(measured, asked)
+        word = verdict(cells)
+        texts.append(
+            f"**{asked.says}** {word.capitalize()}. {sentence(cells, asked)}\n\n{table(cells)}\n"
+        )
+        rows.append((claim.title, asked.says, word))
+    (folder / f"{claim.name}.md").write_text("\n".join(texts))
+    return rows
+
+
+def draw(path: Path, claim: Claim, measured: pd.DataFrame) -> None:
+    """The claim's number over widths, and at one width over centres; a row per data set."""
+    kept = measured[claim.column].dropna()
+    fits = [fit for fit in ("MAP", "posterior") if fit in kept.index.unique("fit")]
+    names = kept.index.unique("data")
+    figure, axes = plt.subplots(
+        len(names), 2 * len(fits), figsize=(3.6 * len(fits), 1.0 + 1.4 * len(names)),
+        sharey="row", squeeze=False, layout="constrained", width_ratios=[3, 2] * len(fits),
+    )  # fmt: skip
+    for name, row in zip(names, axes, strict=True):
+        row[0].set_ylabel(name)
+        for i, fit in enumerate(fits):
+            part = kept.xs((name, fit), level=("data", "fit"))
+            draw_widths(row[2 * i], part)
+            draw_centers(row[2 * i + 1], part)
+    for i, fit in enumerate(fits):
+        axes[0, 2 * i].set_title(fit, loc="left", fontsize="medium")
+        axes[-1, 2 * i].set_xlabel("gain, around zero")
+        axes[-1, 2 * i + 1].set_xlabel("centre, gain 1")
+    figure.suptitle(f"{claim.label}: mean over splits, ± 2 s.e.", fontsize="medium")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_widths(axis, part: pd.Series) -> None:
+    around_zero = part.xs("zero", level="center")
+    for units, values in around_zero.groupby(level="units", sort=False):
+        by_gain = values.groupby(level="gain")
+        mean, error = by_gain.mean(), by_gain.sem()
+        bars(axis, mean.index, mean, error, str(units), "-")
+    axis.set_xscale("log")
+    axis.set_xticks(GAINS, [f"{gain:g}" for gain in GAINS], fontsize="small")
+    axis.minorticks_off()
+
+
+def draw_centers(axis, part: pd.Series) -> None:
+    at_one = part.xs(1.0, level="gain")
+    shown = ["zero", *CENTERS]
+    for i, (units, values) in enumerate(at_one.groupby(level="units", sort=False)):
+        by_center = values.groupby(level="center")
+        mean, error = by_center.mean().reindex(shown), by_center.sem().reindex(shown)
+        bars(axis, np.arange(len(shown)) + 0.2 * (i - 1), mean, error, str(units), "none")
+    axis.set_xticks(range(len(shown)), [name[:4] for name in shown], fontsize="small")
+
+
+def bars(axis, at, mean, error, units: str, line: str) -> None:
+    color, marker = STYLES[units]
+    axis.errorbar(
+        at, mean, 2 * error, color=color, marker=marker, ms=3, lw=1, ls=line, capsize=2, label=units
+    )
+    axis.grid(axis="y", alpha=0.3)

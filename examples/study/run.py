@@ -1,0 +1,68 @@
+"""The study: what people say of small weights, measured on four real data sets and on teachers.
+
+Networks of tanh, sigmoid and relu units are fitted to forty rows, as MAP and by their posterior,
+under priors of five widths around zero and, at one width, around four other centres. What each
+claim comes to in numbers stands in ``claims.py``; differences are paired by split, and judged by
+their standard errors over splits. Everything that was measured is kept, in ``measured.csv``.
+
+    python examples/study/run.py --splits 6 --out docs/study
+    python examples/study/run.py --judge --out docs/study      # anew, from what was measured
+"""
+
+import argparse
+import time
+from itertools import product
+from pathlib import Path
+
+import identity
+import pandas as pd
+import report
+from measure import CHAINS, LADDER, REAL, of_split
+
+UNITS = ("tanh", "sigmoid", "relu")
+INDEX = ["data", "units", "split", "fit", "center", "gain"]
+QUICK = (
+    {"num_chains": 2, "num_warmup": 50, "num_samples": 50},
+    {"num_temperatures": 4, "num_samples": 50, "num_chains": 4},
+)
+
+
+def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.DataFrame:
+    """Measure, judge, write; return the verdicts."""
+    began = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    names, units, options = (*REAL, "teacher"), UNITS, (CHAINS, LADDER)
+    if quick:
+        names, units, options, num_splits = ("penguins", "teacher"), ("tanh", "relu"), QUICK, 2
+    print("weightprior: the study", flush=True)
+    tables = {}
+    for name, kind in product(names, units):
+        for split in range(num_splits):
+            tables[name, kind, split] = of_split(name, kind, seed + split, *options)
+        # After each, so that an interrupt loses none of those before.
+        measured = pd.concat(tables, names=INDEX[:3])
+        measured.to_csv(folder / "measured.csv")
+        print(f"  {name}, {kind} after {time.perf_counter() - began:.0f} s", flush=True)
+    return judge(folder)
+
+
+def judge(folder: Path) -> pd.DataFrame:
+    """From what was measured: tables, figures, verdicts."""
+    measured = pd.read_csv(folder / "measured.csv").set_index(INDEX)
+    verdicts = report.write(folder, measured, identity.table())
+    print(verdicts.to_string(index=False, max_colwidth=90))
+    return verdicts
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("demo_output/study"))
+    parser.add_argument("--splits", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0, help="of the first split")
+    parser.add_argument("--judge", action="store_true", help="measure nothing")
+    parser.add_argument("--quick", action="store_true", help="two data sets, two splits: a test")
+    arguments = parser.parse_args()
+    if arguments.judge:
+        judge(arguments.out)
+    else:
+        main(arguments.out, arguments.splits, arguments.seed, arguments.quick)

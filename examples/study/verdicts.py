@@ -1,0 +1,112 @@
+"""From numbers to a plain verdict: confirmed, refuted, or depends on what."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+# Of a difference over splits, in standard errors; and the share of networks that settles a claim.
+CLEAR, MOST = 2.0, 0.75
+# Beside a number: it bears the claim out, contradicts it, or does neither.
+_MARKS = {1: " ✓", -1: " ✗", 0: ""}
+
+
+class Question(NamedTuple):
+    """A claim about one number, asked of every network.
+
+    Attributes
+    ----------
+    says : str
+        The claim, as a sentence about the number.
+    column : str
+        The number.
+    more, less : tuple of str and float
+        Centre and gain at which it is to be larger, and at which smaller; than nought where there
+        is no second.
+    fits : tuple of str
+        Of which fits it is asked.
+    units, data : tuple of str
+        Of which networks; all by default.
+    against : str, optional
+        The fit that the second number is of, where it is another one.
+    equal : bool
+        Whether the claim is that the two are the same.
+    """
+
+    says: str
+    column: str
+    more: tuple[str, float]
+    less: tuple[str, float] | None
+    fits: tuple[str, ...] = ("MAP", "posterior")
+    units: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    against: str = ""
+    equal: bool = False
+
+
+def differences(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
+    """Mean over splits of each network's difference, its standard error, and what that says."""
+    chosen = measured[asked.column]
+    names = ("data", "units")
+    for name, wanted in zip(names, (asked.data, asked.units), strict=True):
+        if wanted:
+            chosen = chosen[chosen.index.get_level_values(name).isin(wanted)]
+    rows = []
+    for fit in asked.fits:
+        more = chosen.xs((fit, *asked.more), level=("fit", "center", "gain"))
+        if asked.less is not None:
+            other = (asked.against or fit, *asked.less)
+            more = more - chosen.xs(other, level=("fit", "center", "gain"))
+        paired = more.dropna().groupby(level=list(names), sort=False)
+        found = pd.DataFrame({"mean": paired.mean(), "error": paired.sem()})
+        rows.append(found.assign(fit=fit).set_index("fit", append=True))
+    cells = pd.concat(rows)
+    clear = cells["mean"].abs() > CLEAR * cells["error"]
+    sign = np.sign(cells["mean"]).where(clear, 0.0).astype(int)
+    # That two are equal is never shown; that they differ is.
+    return cells.assign(says=np.where(sign == 0, 1, -1) if asked.equal else sign)
+
+
+def verdict(cells: pd.DataFrame) -> str:
+    """One word for a claim, by how many networks bear it out and how many contradict it."""
+    borne_out, contradicted = (cells["says"] == 1).mean(), (cells["says"] == -1).mean()
+    if borne_out >= MOST and contradicted <= 1 - MOST:
+        return "confirmed"
+    if borne_out <= 1 - MOST and contradicted >= borne_out:
+        return "refuted" if contradicted >= MOST else "not confirmed"
+    return "depends"
+
+
+def sentence(cells: pd.DataFrame, asked: Question) -> str:
+    """The counts behind a verdict, and which groups differ."""
+    counts = [int((cells["says"] == sign).sum()) for sign in (1, -1, 0)]
+    words = (
+        ("do not differ", "differ") if asked.equal else ("bear it out", "contradict it", "neither")
+    )
+    told = ", ".join(f"{n} {word}" for n, word in zip(counts, words, strict=False))
+    said = f"Of {len(cells)} networks, at two standard errors over splits, {told}."
+    if verdict(cells) != "depends":
+        return said
+    for level in ("fit", "units", "data"):
+        groups = cells["says"].groupby(level=level, sort=False).mean()
+        if len(groups) > 1 and np.ptp(groups) > 0.5:
+            high = [str(name) for name in groups.index[groups > groups.mean()]]
+            low = [str(name) for name in groups.index[groups <= groups.mean()]]
+            return f"{said} By {level}: {', '.join(high)} rather than {', '.join(low)}."
+    return said
+
+
+def table(cells: pd.DataFrame) -> str:
+    """Differences as a Markdown table: a row per data set, a column per kind of units and fit."""
+    numbers = zip(cells["mean"], cells["error"], cells["says"], strict=True)
+    texts = [f"{_number(m)} ± {_number(e)}{_MARKS[says]}" for m, e, says in numbers]
+    wide = pd.Series(texts, cells.index).unstack(["units", "fit"]).fillna("")
+    wide.columns = [f"{units}, {fit}" for units, fit in wide.columns]
+    order = cells.index.get_level_values("data").unique()
+    lines = ["| | " + " | ".join(wide.columns) + " |", "| --- |" + " ---: |" * wide.shape[1]]
+    lines += [f"| {name} | " + " | ".join(wide.loc[name]) + " |" for name in order]
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
