@@ -124,12 +124,18 @@ def test_permuting_the_hidden_units_of_every_draw_changes_nothing(name):
 class TestWrongInput:
     @pytest.mark.parametrize(
         ("columns", "message"),
-        [(["dose", "age"], "Reorder them"), (["age", "weight"], "Select the network's features")],
+        [
+            (["dose", "age"], "Reorder them: x"),
+            (["age", "weight"], "Select the network's features: x"),
+        ],
     )
     def test_columns_of_a_frame_have_to_be_the_networks(self, columns, message):
         frame = FRAME.set_axis(columns, axis=1)
-        with pytest.raises(ValueError, match=f"x: expected the columns 'age', 'dose'.*{message}"):
+        with pytest.raises(
+            ValueError, match=f"x: expected the columns 'age', 'dose'.*{message}"
+        ) as told:
             wp.predict(REGRESSION, fitted("hmc"), frame)
+        assert str(told.value).endswith("x[['age', 'dose']].")
 
     def test_columns_have_to_be_the_fits_where_the_network_has_no_names(self):
         given = case("gaussian")

@@ -45,6 +45,10 @@ def test_every_rhat_counts(name):
     )
 
 
+def test_an_rhat_just_above_the_limit_does_not_read_as_the_limit():
+    assert "R-hat 1.011 where at most 1.01 is wanted" in verdict(rhat=np.float64(1.0101))
+
+
 def test_rhat_beside_few_draws():
     said = verdict(rhat=np.float64(1.234), ess_bulk=np.float64(399.9))
     assert "399 effective draws where 400 are wanted (R-hat 1.23)" in said

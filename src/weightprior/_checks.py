@@ -148,7 +148,8 @@ def rows(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
         reordered = set(columns) == set(feature_names)
         raise ValueError(
             f"x: expected the columns {several(feature_names)}; got {several(columns)}. "
-            + ("Reorder them: x[list(names)]." if reordered else "Select the network's features.")
+            + ("Reorder them" if reordered else "Select the network's features")
+            + f": x[{list(feature_names)!r}]."
         )
     array = finite("x", x)
     input_shape(array.shape, len(feature_names))

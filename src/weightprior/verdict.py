@@ -158,7 +158,9 @@ def _too_few(measured: Measured) -> list[Problem]:
         enough = _round_up(num_draws * wanted / ess)
         return [Problem(found, f"raise num_samples to {enough:,}", heading)]
     if rhat > _MAX_RHAT:
-        found = f"R-hat {rhat:.3f} where at most {_MAX_RHAT} is wanted"
+        # Rounded, it must not read as the limit itself.
+        shown = max(rhat, _MAX_RHAT + 1e-3)
+        found = f"R-hat {shown:.3f} where at most {_MAX_RHAT} is wanted"
         return [Problem(found, f"raise num_samples to {_round_up(2 * num_draws):,}")]
     if np.isnan(ess) or (num_chains > 1 and np.isnan(_rhats(measured)).any()):
         return [Problem("an output never varies or overflows", "watch other inputs")]
