@@ -106,7 +106,7 @@ def draw_centers(axis, part: pd.Series) -> None:
         by_center = values.groupby(level="center")
         mean, error = by_center.mean().reindex(shown), by_center.sem().reindex(shown)
         bars(axis, np.arange(len(shown)) + 0.2 * (i - 1), mean, error, str(units), "none")
-    axis.set_xticks(range(len(shown)), [name[:4] for name in shown], fontsize="small")
+    axis.set_xticks(range(len(shown)), shown, fontsize="small", rotation=60, ha="right")
 
 
 def bars(axis, at, mean, error, units: str, line: str) -> None:

@@ -1,12 +1,14 @@
 """From numbers to a plain verdict: confirmed, refuted, or depends on what."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 # Of a difference over splits, in standard errors; and the share of networks that settles a claim.
 CLEAR, MOST = 2.0, 0.75
+# Of what a width changes: what a centre may change and still be called the same.
+NEGLIGIBLE = 0.1
 # Beside a number: it bears the claim out, contradicts it, or does neither.
 _MARKS = {1: " ✓", -1: " ✗", 0: ""}
 
@@ -29,8 +31,9 @@ class Question(NamedTuple):
         Of which networks; all by default.
     against : str, optional
         The fit that the second number is of, where it is another one.
-    equal : bool
-        Whether the claim is that the two are the same.
+    span : tuple of two (str, float), optional
+        Where the claim is that the two numbers are the same: they are if they differ, two standard
+        errors included, by no more than a tenth of the difference between these.
     """
 
     says: str
@@ -41,7 +44,7 @@ class Question(NamedTuple):
     units: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     against: str = ""
-    equal: bool = False
+    span: tuple[tuple[str, float], tuple[str, float]] | None = None
 
 
 def differences(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
@@ -53,18 +56,27 @@ def differences(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
             chosen = chosen[chosen.index.get_level_values(name).isin(wanted)]
     rows = []
     for fit in asked.fits:
-        more = chosen.xs((fit, *asked.more), level=("fit", "center", "gain"))
-        if asked.less is not None:
-            other = (asked.against or fit, *asked.less)
-            more = more - chosen.xs(other, level=("fit", "center", "gain"))
-        paired = more.dropna().groupby(level=list(names), sort=False)
+        paired = _paired(chosen, fit, asked.more, asked.against or fit, asked.less)
         found = pd.DataFrame({"mean": paired.mean(), "error": paired.sem()})
+        if asked.span is not None:
+            found["span"] = _paired(chosen, fit, asked.span[0], fit, asked.span[1]).mean().abs()
         rows.append(found.assign(fit=fit).set_index("fit", append=True))
     cells = pd.concat(rows)
-    clear = cells["mean"].abs() > CLEAR * cells["error"]
-    sign = np.sign(cells["mean"]).where(clear, 0.0).astype(int)
-    # That two are equal is never shown; that they differ is.
-    return cells.assign(says=np.where(sign == 0, 1, -1) if asked.equal else sign)
+    low, high = (cells["mean"] + sign * CLEAR * cells["error"] for sign in (-1, 1))
+    if asked.span is None:
+        return cells.assign(says=np.where(low > 0, 1, np.where(high < 0, -1, 0)))
+    most = NEGLIGIBLE * cells["span"]
+    same, other = (low > -most) & (high < most), (low > most) | (high < -most)
+    return cells.assign(says=np.where(same, 1, np.where(other, -1, 0)))
+
+
+def _paired(chosen: pd.Series, fit: str, more: Any, other_fit: str, less: Any) -> Any:
+    """Differences of every split, by network."""
+    levels = ("fit", "center", "gain")
+    found = chosen.xs((fit, *more), level=levels)
+    if less is not None:
+        found = found - chosen.xs((other_fit, *less), level=levels)
+    return found.dropna().groupby(level=["data", "units"], sort=False)
 
 
 def verdict(cells: pd.DataFrame) -> str:
@@ -80,10 +92,8 @@ def verdict(cells: pd.DataFrame) -> str:
 def sentence(cells: pd.DataFrame, asked: Question) -> str:
     """The counts behind a verdict, and which groups differ."""
     counts = [int((cells["says"] == sign).sum()) for sign in (1, -1, 0)]
-    words = (
-        ("do not differ", "differ") if asked.equal else ("bear it out", "contradict it", "neither")
-    )
-    told = ", ".join(f"{n} {word}" for n, word in zip(counts, words, strict=False))
+    words = ("bear it out", "contradict it", "do neither")
+    told = ", ".join(f"{n} {word}" for n, word in zip(counts, words, strict=True))
     said = f"Of {len(cells)} networks, at two standard errors over splits, {told}."
     if verdict(cells) != "depends":
         return said
