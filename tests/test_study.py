@@ -1,0 +1,95 @@
+"""What the study makes of numbers: differences by split, and verdicts; and that it runs."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("matplotlib").use("Agg")
+pytest.importorskip("palmerpenguins")
+
+STUDY = Path(__file__).parent.parent / "examples" / "study"
+NARROW, RIGHT, WIDE = ("zero", 0.1), ("zero", 1.0), ("zero", 10.0)
+
+
+@pytest.fixture
+def verdicts(monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDY))
+    return importlib.import_module("verdicts")
+
+
+def measured(values):
+    """A number of one fit, by data, kind of units, centre and gain: as many splits as values."""
+    rows = {
+        (data, units, split, "MAP", *prior): value
+        for (data, units, prior), splits in values.items()
+        for split, value in enumerate(splits)
+    }
+    index = pd.MultiIndex.from_tuples(
+        rows, names=["data", "units", "split", "fit", "center", "gain"]
+    )
+    return pd.DataFrame({"number": list(rows.values())}, index)
+
+
+def test_differences_are_paired_by_split(verdicts):
+    found = measured(
+        {("a", "tanh", WIDE): [11.0, 21.0, 31.3], ("a", "tanh", RIGHT): [10.0, 20.0, 30.0]}
+    )
+    asked = verdicts.Question("", "number", WIDE, RIGHT, fits=("MAP",))
+    [cell] = verdicts.differences(found, asked).itertuples()
+    assert cell.mean == pytest.approx(1.1)
+    assert cell.error == pytest.approx(np.std([1.0, 1.0, 1.3], ddof=1) / np.sqrt(3))
+    assert cell.says == 1
+    turned = verdicts.Question("", "number", RIGHT, WIDE, fits=("MAP",))
+    assert verdicts.differences(found, turned)["says"].tolist() == [-1]
+    alone = verdicts.Question("", "number", WIDE, None, fits=("MAP",))
+    assert verdicts.differences(found, alone)["mean"].item() == pytest.approx(21.1)
+
+
+def test_the_same_is_what_differs_little_beside_what_widths_change(verdicts):
+    random = ("random", 1.0)
+    widths = {("a", "tanh", NARROW): [0.0, 0.0], ("a", "tanh", WIDE): [10.0, 10.0]}
+    asked = verdicts.Question("", "number", random, RIGHT, fits=("MAP",), span=(WIDE, NARROW))
+    for at_random, says in (([5.4, 5.4], 1), ([8.0, 8.0], -1), ([5.0, 6.9], 0)):
+        found = measured(
+            widths | {("a", "tanh", RIGHT): [5.0, 5.0], ("a", "tanh", random): at_random}
+        )
+        assert verdicts.differences(found, asked)["says"].tolist() == [says]
+
+
+@pytest.mark.parametrize(
+    ("says", "word"),
+    [
+        ([1, 1, 1, 0], "confirmed"),
+        ([-1, -1, -1, 0], "refuted"),
+        ([0, 0, 0, 0], "not confirmed"),
+        ([1, 1, -1, -1], "depends"),
+    ],
+)
+def test_verdicts_count_networks(verdicts, says, word):
+    index = pd.MultiIndex.from_product([["a", "b"], ["tanh", "relu"], ["MAP"]])
+    cells = pd.DataFrame(
+        {"mean": 1.0, "error": 0.1, "says": says}, index.set_names(["data", "units", "fit"])
+    )
+    assert verdicts.verdict(cells) == word
+
+
+def test_what_a_claim_depends_on_is_named(verdicts):
+    index = pd.MultiIndex.from_product(
+        [["a", "b"], ["tanh", "relu"], ["MAP"]], names=["data", "units", "fit"]
+    )
+    cells = pd.DataFrame({"mean": 1.0, "error": 0.1, "says": [1, -1, 1, -1]}, index)
+    asked = verdicts.Question("", "number", WIDE, RIGHT)
+    assert "By units: tanh rather than relu" in verdicts.sentence(cells, asked)
+
+
+@pytest.mark.slow
+def test_it_runs(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(STUDY))
+    found = importlib.import_module("run").main(tmp_path, 2, seed=0, quick=True)
+    assert found["verdict"].isin(["confirmed", "refuted", "not confirmed", "depends"]).all()
+    assert found["verdict"][0] == "confirmed"  # the claim that is exact
+    assert len(list(tmp_path.glob("*.png"))) == len(sys.modules["claims"].CLAIMS)
