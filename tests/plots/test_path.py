@@ -1,5 +1,3 @@
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -8,13 +6,6 @@ from problems import NET
 from weightprior import plots
 
 SCALES = (0.05, 0.2, 1.0)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    with mpl.rc_context({"backend": "agg"}):
-        yield
-        plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,23 @@ import numpy as np
 import xarray as xr
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-__all__ = ["BLUE", "GREEN", "ORANGE", "PLAIN", "check_stacked", "label_priors", "places"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "ORANGE",
+    "PLAIN",
+    "SEVERAL",
+    "check_stacked",
+    "label_priors",
+    "labels_of",
+    "places",
+    "titles_of",
+]
 
 # Okabe and Ito's, which the colour-blind can tell apart.
 ORANGE, BLUE, GREEN, PLAIN = "#D55E00", "#0072B2", "#009E73", "#333333"
+# For what has no colour of its own, in this order.
+SEVERAL = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", PLAIN)
 # Letters that fit beneath an axis, all labels together.
 _MOST_LETTERS = 40
 _FEW_DECADES = 2.5
@@ -25,6 +38,18 @@ def check_stacked(found: Any, method: str) -> None:
             f"found: expected what {method} returns for a stacked prior; got that for a single "
             "prior. Stack priors of several scales: weightprior.stack_priors."
         )
+
+
+def labels_of(found: Any) -> list[Any]:
+    """Labels of the priors; of a single prior an empty list."""
+    return found["prior"].to_numpy().tolist() if "prior" in found.dims else []
+
+
+def titles_of(labels: Iterable[Any]) -> list[str]:
+    """What is written above a prior's panel."""
+    return [
+        f"prior {label:g}" if isinstance(label, float) else f"prior {label}" for label in labels
+    ]
 
 
 def places(found: xr.Dataset) -> np.ndarray:
