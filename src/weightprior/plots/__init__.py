@@ -4,5 +4,6 @@ from weightprior.plots.evidence import plot_evidence
 from weightprior.plots.evidence_map import plot_evidence_map
 from weightprior.plots.path import plot_path
 from weightprior.plots.predictive import plot_predictive
+from weightprior.plots.weights import plot_weights
 
-__all__ = ["plot_evidence", "plot_evidence_map", "plot_path", "plot_predictive"]
+__all__ = ["plot_evidence", "plot_evidence_map", "plot_path", "plot_predictive", "plot_weights"]

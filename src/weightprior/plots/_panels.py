@@ -17,12 +17,11 @@ STYLE: Any = {
     "lines.markersize": 4,
     "lines.linewidth": 1,
 }
-# Entries of a legend stand five in a row from this width, in mm, and two in a narrower figure.
-_WIDE = 130.0
 # Of a panel, in mm, with what is written beside it.
-_LEAST_WIDTH, _HEIGHT, _ROOM, _BESIDE = 42.0, 38.0, 16.0, 8.0
-# Width of a letter, about, in mm.
-_LETTER = 0.55 * FONT_SIZE / 72 / MM
+_LEAST_WIDTH, _HEIGHT, _ROOM, _BESIDE = 42.0, 38.0, 16.0, 10.0
+# Width of a letter, about, and of what stands before the words of a legend, in mm.
+_HANDLE = 14.0
+_LETTER = 0.6 * FONT_SIZE / 72 / MM
 
 
 def columns_of(count: int, width: float) -> int:
@@ -86,10 +85,11 @@ def panels(
 
 def add_legend(figure: Any, handles: Sequence[Any], width: float) -> None:
     """Explain what is drawn, beneath all panels, in as many columns as the width has room for."""
-    columns = 2 if width < _WIDE else 5
+    longest = max(len(handle.get_label()) for handle in handles)
+    columns = int(width // (longest * _LETTER + _HANDLE))
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=min(columns, len(handles)),
+        ncols=max(1, min(columns, len(handles))),
         frameon=False,
     )

@@ -1,8 +1,9 @@
 """Priors along an axis, and whether a dataset is what a figure is drawn from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -14,6 +15,7 @@ __all__ = [
     "PLAIN",
     "SEVERAL",
     "check_stacked",
+    "colors_of",
     "label_priors",
     "labels_of",
     "places",
@@ -50,6 +52,15 @@ def titles_of(labels: Iterable[Any]) -> list[str]:
     return [
         f"prior {label:g}" if isinstance(label, float) else f"prior {label}" for label in labels
     ]
+
+
+def colors_of(labels: Sequence[Any]) -> list[Any]:
+    """A colour per prior: from dark to light along numbers, and such that differ between words."""
+    if len(labels) > 1 and _are_numbers(np.asarray(labels)):
+        order = np.argsort(np.argsort(labels))
+        # The lightest colours would not show on white.
+        return list(mpl.colormaps["viridis"](0.85 * order / (len(labels) - 1)))
+    return [SEVERAL[i % len(SEVERAL)] for i in range(len(labels))]
 
 
 def places(found: xr.Dataset) -> np.ndarray:

@@ -203,7 +203,7 @@ def _legend(predicted: xr.Dataset, kind: str, with_data: bool) -> list[Any]:
             Line2D([], [], color=SEVERAL[i % len(SEVERAL)], label=f"class {label}")
             for i, label in classes
         ]
-        marks = {"marker": "|", "label": "data"}
+        marks: dict[str, Any] = {"marker": "|", "label": "data"}
     else:
         what = "mean" if kind == "numbers" else "probability"
         handles = [Line2D([], [], color=BLUE, label=what)]
