@@ -37,7 +37,7 @@ def panels(
     ylabel: str = "",
     same_y: Sequence[Any] | None = None,
     same_x: bool = True,
-    height: float = _HEIGHT,
+    below: float = 0.0,
 ) -> np.ndarray:
     """Make a figure of one panel per title, row by row.
 
@@ -53,13 +53,12 @@ def panels(
         One per panel: those for which it is equal share their y-axis. By default none do.
     same_x : bool
         Whether all share their x-axis.
-    height : float
-        Of a panel, in mm.
+    below : float
+        Height in mm that tick labels take beneath a panel, beyond that of a line.
     """
     count, columns = len(titles), columns_of(len(titles), width)
     rows = -(-count // columns)
-    if count == 1:
-        height = max(height, 0.5 * width)
+    height = below + (_HEIGHT if count > 1 else max(_HEIGHT, 0.5 * width))
     letters = int((width / columns - _BESIDE) / _LETTER)
     size = (width * MM, (_ROOM + height * rows) * MM)
     figure = plt.figure(figsize=size, layout="constrained")

@@ -19,6 +19,7 @@ __all__ = [
     "label_priors",
     "labels_of",
     "places",
+    "room_below",
     "titles_of",
 ]
 
@@ -26,8 +27,8 @@ __all__ = [
 ORANGE, BLUE, GREEN, PLAIN = "#D55E00", "#0072B2", "#009E73", "#333333"
 # For what has no colour of its own, in this order.
 SEVERAL = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", PLAIN)
-# Letters that fit beneath an axis, all labels together.
-_MOST_LETTERS = 40
+# Letters that fit beneath an axis of so many mm, all labels together.
+_MOST_LETTERS, _WIDTH = 40, 85.0
 _FEW_DECADES = 2.5
 
 
@@ -69,24 +70,35 @@ def places(found: xr.Dataset) -> np.ndarray:
     return labels if _are_numbers(labels) else np.arange(len(labels))
 
 
-def label_priors(axes: Iterable[Any], found: xr.Dataset) -> None:
-    """Make their axis a log axis where labels are positive numbers; write those that are none."""
+def label_priors(axes: Iterable[Any], found: xr.Dataset, width: float = _WIDTH) -> None:
+    """Make their axis a log axis where labels are positive numbers; write those that are none.
+
+    `width` is that of a panel, in mm.
+    """
     labels = found["prior"].to_numpy()
     for axis in axes:
         if not _are_numbers(labels):
-            slanted = sum(map(len, labels)) > _MOST_LETTERS
+            slanted = sum(map(len, labels)) > _MOST_LETTERS * width / _WIDTH
             slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
             axis.set_xticks(np.arange(len(labels)), labels, **slant)
         elif np.all(labels > 0):
             axis.set_xscale("log")
-            _write_out(axis.xaxis, np.ptp(np.log10(labels)))
+            _write_out(
+                axis.xaxis, np.ptp(np.log10(labels)), (1, 2, 5) if width >= _WIDTH else (1, 3)
+            )
 
 
-def _write_out(axis: Any, decades: float) -> None:
+def room_below(found: xr.Dataset) -> float:
+    """Height in mm that labels may need beneath an axis, for words that are slanted."""
+    labels = found["prior"].to_numpy()
+    return 0.0 if _are_numbers(labels) else 1.2 * max(map(len, labels))
+
+
+def _write_out(axis: Any, decades: float, subs: tuple[int, ...]) -> None:
     """Write 0.5 for half a unit; powers of ten alone, and as such, would leave few ticks."""
     axis.set_minor_formatter(NullFormatter())
     if decades < _FEW_DECADES:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=subs))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
