@@ -53,12 +53,12 @@ def test_units_of_no_use_have_no_rank_correlation():
     assert axes[0].get_title(loc="left").replace("\n", " ") == "hidden_0: no rank correlation"
 
 
-@pytest.mark.parametrize("far", [0.0, 1e3])
+@pytest.mark.parametrize("times", [1e-3, 1e3])
 @pytest.mark.parametrize("width", [85, 170])
-def test_everything_is_legible(found, width, far):
-    moved = found.assign({name: found[name] * (1 + far) for name in found if "cost" in str(name)})
+def test_everything_is_legible(found, width, times):
+    moved = found.assign({name: found[name] * times for name in found if "cost" in str(name)})
     axes = plots.plot_reliance(moved, measure="contribution", width=width)
-    assert axes[0].get_yscale() == ("symlog" if far else "linear")
+    assert axes[0].get_yscale() == ("symlog" if times > 1 else "linear")
     np.testing.assert_allclose(axes[0].figure.get_size_inches()[0] * 25.4, width)
     assert_legible(axes[0].figure)
 

@@ -24,9 +24,9 @@ _HANDLE = 14.0
 _LETTER = 0.6 * FONT_SIZE / 72 / MM
 
 
-def columns_of(count: int, width: float) -> int:
-    """How many of `count` panels stand side by side in a figure of this width, in mm."""
-    return max(1, min(count, int(width // _LEAST_WIDTH)))
+def columns_of(count: int, width: float, least: float = _LEAST_WIDTH) -> int:
+    """How many of `count` panels, of at least a width, stand side by side in a figure, in mm."""
+    return max(1, min(count, int(width // least)))
 
 
 def panels(
@@ -38,6 +38,7 @@ def panels(
     same_y: Sequence[Any] | None = None,
     same_x: bool = True,
     below: float = 0.0,
+    least: float = _LEAST_WIDTH,
 ) -> np.ndarray:
     """Make a figure of one panel per title, row by row.
 
@@ -55,8 +56,10 @@ def panels(
         Whether all share their x-axis.
     below : float
         Height in mm that tick labels take beneath a panel, beyond that of a line.
+    least : float
+        Of a panel's width, in mm.
     """
-    count, columns = len(titles), columns_of(len(titles), width)
+    count, columns = len(titles), columns_of(len(titles), width, least)
     rows = -(-count // columns)
     height = below + (_HEIGHT if count > 1 else max(_HEIGHT, 0.5 * width))
     letters = int((width / columns - _BESIDE) / _LETTER)

@@ -22,6 +22,8 @@ _SIZES = {
 }
 # Beyond so many nats costs are drawn as their logarithms, except for those of less than one.
 _MANY_NATS = 30.0
+# Of a panel, in mm, for a long title.
+_LEAST_WIDTH = 60.0
 
 
 def plot_reliance(found: xr.Dataset, *, measure: str = "both", width: float = 85.0) -> np.ndarray:
@@ -70,9 +72,8 @@ def plot_reliance(found: xr.Dataset, *, measure: str = "both", width: float = 85
     _check_costs(found, layers)
     with mpl.rc_context(STYLE):
         titles = [_title(found, layer, measure, several) for layer in layers]
-        axes = panels(
-            titles, width, xlabel=_SIZES[measure], ylabel="cost of removal (nats)", same_x=False
-        )
+        words = {"xlabel": _SIZES[measure], "ylabel": "cost of removal (nats)"}
+        axes = panels(titles, width, same_x=False, least=_LEAST_WIDTH, **words)
         for axis, layer in zip(axes, layers, strict=True):
             size = interval(found[f"size.{layer}"].sel(measure=measure))
             _plot_layer(axis, size, interval(found[f"cost.{layer}"]), several)
@@ -133,5 +134,5 @@ def _ticks(low: float, high: float) -> list[float]:
     """Zero and a few powers of ten to either side."""
     most = int(np.log10(max(high, -low)))
     step = 1 + most // 4
-    powers = [10.0**power for power in range(most, 0, -step)]
+    powers = [10.0**power for power in range(most, -1, -step)]
     return [*(-power for power in powers if -power > low), 0.0, *powers[::-1]]
