@@ -1,5 +1,6 @@
 """Figures, from fits and what is computed from them. They need the extra ``weightprior[plots]``."""
 
+from weightprior.plots.comparison import plot_comparison
 from weightprior.plots.evidence import plot_evidence
 from weightprior.plots.evidence_map import plot_evidence_map
 from weightprior.plots.mechanisms import plot_mechanisms
@@ -9,6 +10,7 @@ from weightprior.plots.reliance import plot_reliance
 from weightprior.plots.weights import plot_weights
 
 __all__ = [
+    "plot_comparison",
     "plot_evidence",
     "plot_evidence_map",
     "plot_mechanisms",

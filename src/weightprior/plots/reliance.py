@@ -72,8 +72,14 @@ def plot_reliance(found: xr.Dataset, *, measure: str = "both", width: float = 85
     _check_costs(found, layers)
     with mpl.rc_context(STYLE):
         titles = [_title(found, layer, measure, several) for layer in layers]
-        words = {"xlabel": _SIZES[measure], "ylabel": "cost of removal (nats)"}
-        axes = panels(titles, width, same_x=False, least=_LEAST_WIDTH, **words)
+        axes = panels(
+            titles,
+            width,
+            xlabel=_SIZES[measure],
+            ylabel="cost of removal (nats)",
+            same_x=False,
+            least=_LEAST_WIDTH,
+        )
         for axis, layer in zip(axes, layers, strict=True):
             size = interval(found[f"size.{layer}"].sel(measure=measure))
             _plot_layer(axis, size, interval(found[f"cost.{layer}"]), several)
