@@ -43,6 +43,22 @@ def test_lines_are_what_was_found(found):
     assert numbers.get_xscale() == "log"
 
 
+def test_lines_run_in_the_order_of_the_labels(found):
+    order = [2, 0, 1]
+    moved = found.isel(prior=order)
+    x, y = line(plots.plot_path(moved)[0], "fitted rows")
+    np.testing.assert_array_equal(x, SCALES)
+    np.testing.assert_array_equal(y, found["train"])
+
+
+def test_a_centre_path_is_on_a_linear_axis_in_order():
+    fractions = [-0.5, 0.0, 1.0]
+    path = wp.center_path(NET.bnn, wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior()), fractions)
+    axes = plots.plot_path(wp.cross_validate(NET.bnn, NET.x, NET.y, prior=path, num_folds=3))
+    assert axes[2].get_xscale() == "linear"
+    np.testing.assert_array_equal(line(axes[0], "held-out rows")[0], fractions)
+
+
 @pytest.mark.parametrize("one_se", SCALES[:2])
 def test_the_choice_is_marked_once_or_twice(found, one_se):
     chosen = found.assign(best=SCALES[1], one_se=one_se)

@@ -65,6 +65,16 @@ def test_points_are_medians_and_bars_reach_the_quantiles():
         assert axes[title].get_xscale() == "log"
 
 
+def test_lines_run_in_the_order_of_the_labels():
+    found = made([1.0, -0.5, 0.0])
+    axis = titled(plots.plot_mechanisms(found))["steepest slope (Lipschitz)"]
+    points = axis.containers[0].lines[0]
+    np.testing.assert_array_equal(points.get_xdata(), [-0.5, 0.0, 1.0])
+    expected = found["lipschitz"].median(("chain", "draw")).to_numpy()[[1, 2, 0]]
+    np.testing.assert_allclose(points.get_ydata(), expected)
+    assert axis.get_xscale() == "linear"
+
+
 def test_what_has_no_number_has_no_panel_and_draws_without_one_are_left_out():
     found = made()
     found["dead_by_layer"] = found["dead_by_layer"] * np.nan

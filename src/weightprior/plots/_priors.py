@@ -16,6 +16,7 @@ __all__ = [
     "SEVERAL",
     "check_stacked",
     "colors_of",
+    "in_order",
     "label_priors",
     "labels_of",
     "places",
@@ -62,6 +63,11 @@ def colors_of(labels: Sequence[Any]) -> list[Any]:
         # The lightest colours would not show on white.
         return list(mpl.colormaps["viridis"](0.85 * order / (len(labels) - 1)))
     return [SEVERAL[i % len(SEVERAL)] for i in range(len(labels))]
+
+
+def in_order(found: xr.Dataset) -> xr.Dataset:
+    """Put priors in the order of their labels where these are numbers, for lines along them."""
+    return found.sortby("prior") if _are_numbers(found["prior"].to_numpy()) else found
 
 
 def places(found: xr.Dataset) -> np.ndarray:

@@ -11,7 +11,15 @@ from weightprior import _checks
 from weightprior.draws import SAMPLE_DIMS
 from weightprior.plots._draws import interval
 from weightprior.plots._panels import STYLE, add_legend, columns_of, panels
-from weightprior.plots._priors import PLAIN, SEVERAL, label_priors, labels_of, places, room_below
+from weightprior.plots._priors import (
+    PLAIN,
+    SEVERAL,
+    in_order,
+    label_priors,
+    labels_of,
+    places,
+    room_below,
+)
 
 __all__ = ["plot_mechanisms"]
 
@@ -95,6 +103,7 @@ def plot_mechanisms(*found: xr.Dataset, width: float = 85.0) -> np.ndarray:
     """
     _check(found)
     width = _checks.number("width", width, above=0)
+    found = tuple(in_order(one) for one in found)
     drawn = _drawn(found)
     layers = _layers(drawn)
     colors = {layer: SEVERAL[i % len(SEVERAL)] for i, layer in enumerate(layers)}
