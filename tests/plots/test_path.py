@@ -53,7 +53,8 @@ def test_lines_run_in_the_order_of_the_labels(found):
 
 def test_a_centre_path_is_on_a_linear_axis_in_order():
     fractions = [-0.5, 0.0, 1.0]
-    path = wp.center_path(NET.bnn, wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior()), fractions)
+    reference = wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior())
+    path = wp.center_path(NET.bnn, reference, fractions, scale=0.3)
     axes = plots.plot_path(wp.cross_validate(NET.bnn, NET.x, NET.y, prior=path, num_folds=3))
     assert axes[2].get_xscale() == "linear"
     np.testing.assert_array_equal(line(axes[0], "held-out rows")[0], fractions)
