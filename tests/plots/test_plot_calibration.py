@@ -69,6 +69,17 @@ def test_lines_that_leave_the_band_are_told_apart():
     assert told == ["ranks", "99 % band, 100 fits", "leaves the band"]
 
 
+@pytest.mark.parametrize("side", ["band_lower", "band_upper"])
+@pytest.mark.parametrize(("times", "leaves"), [(1.0, False), (1.1, True)])
+def test_the_edge_of_the_band_belongs_to_it(side, times, leaves):
+    found = made()
+    edge = found[side].to_numpy().copy()
+    edge[NUM_DRAWS // 2] *= times
+    axes = titled(plots.plot_calibration(found.assign({"ecdf_diff.lp": ("probability", edge)})))
+    drawn, others = axes["log joint density"].lines[1], axes["outputs"].lines[1]
+    assert (drawn.get_color() != others.get_color()) == leaves
+
+
 @pytest.mark.parametrize("width", [85, 170])
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("noise", [False, True])

@@ -11,7 +11,7 @@ from scipy import stats
 from weightprior import _checks
 from weightprior.draws import SAMPLE_DIMS, check_tree
 from weightprior.plots._panels import STYLE, add_legend, panels
-from weightprior.plots._priors import PLAIN, colors_of, labels_of, titles_of
+from weightprior.plots._priors import PLAIN, colors_of, labels_of
 
 __all__ = ["plot_weights"]
 
@@ -91,7 +91,7 @@ def plot_weights(fit: xr.DataTree, *, standardised: bool = True, width: float = 
         for axis, (site, parts) in zip(axes, sites.items(), strict=True):
             _plot_site(axis, parts, _prior(fit, site, standardised), colors, single)
         what = "weights" if single else "posterior"
-        named = [f"{what}, {title}" for title in titles_of(labels)] or [what]
+        named = [f"{what}, {label}" for label in labels] or [what]
         marks: Any = {"marker": "|", "ls": ""} if single else {}
         handles = [Line2D([], [], color=PLAIN, ls="--", label="prior")]
         handles += [
