@@ -1,5 +1,3 @@
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -8,13 +6,6 @@ from problems import NET
 from weightprior import plots
 
 SCALES = (0.05, 0.2, 1.0)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    with mpl.rc_context({"backend": "agg"}):
-        yield
-        plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +41,23 @@ def test_lines_are_what_was_found(found):
         assert line(scores, "best")[0] == [best] * 2
         assert line(scores, "strongest within 1 s.e.")[0] == [one_se] * 2
     assert numbers.get_xscale() == "log"
+
+
+def test_lines_run_in_the_order_of_the_labels(found):
+    order = [2, 0, 1]
+    moved = found.isel(prior=order)
+    x, y = line(plots.plot_path(moved)[0], "fitted rows")
+    np.testing.assert_array_equal(x, SCALES)
+    np.testing.assert_array_equal(y, found["train"])
+
+
+def test_a_centre_path_is_on_a_linear_axis_in_order():
+    fractions = [-0.5, 0.0, 1.0]
+    reference = wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior())
+    path = wp.center_path(NET.bnn, reference, fractions, scale=0.3)
+    axes = plots.plot_path(wp.cross_validate(NET.bnn, NET.x, NET.y, prior=path, num_folds=3))
+    assert axes[2].get_xscale() == "linear"
+    np.testing.assert_array_equal(line(axes[0], "held-out rows")[0], fractions)
 
 
 @pytest.mark.parametrize("one_se", SCALES[:2])

@@ -1,21 +1,14 @@
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
 
+from figures import assert_legible
 from weightprior import plots
 
 SCALES = [0.1, 0.3, 1.0, 3.0]
 CENTERS = ["zero", "reference"]
 GRID = [(center, scale) for center in CENTERS for scale in SCALES]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    with mpl.rc_context({"backend": "agg"}):
-        yield
-        plt.close("all")
 
 
 def made(labels=SCALES, steep=1.0, criteria=("evidence", "loo", "cv")):
@@ -41,38 +34,6 @@ def at(axis, label):
     """Points of a kind."""
     [points] = [line for line in axis.lines if line.get_label() == label]
     return list(points.get_xdata()), list(points.get_ydata())
-
-
-def assert_legible(figure):
-    """Every text lies within the figure, and none on another."""
-    figure.canvas.draw()
-    texts = written(figure)
-    boxes = [text.get_window_extent() for text in texts]
-    for text, box in zip(texts, boxes, strict=True):
-        assert figure.bbox.padded(1).containsx(box.x0), text
-        assert figure.bbox.padded(1).containsx(box.x1), text
-        assert figure.bbox.padded(1).containsy(box.y0), text
-        assert figure.bbox.padded(1).containsy(box.y1), text
-    for i, one in enumerate(texts):
-        for j, other in enumerate(texts[:i]):
-            if one.get_rotation() == other.get_rotation() == 45:
-                # Their boxes overlap where they themselves are parallel, and apart.
-                apart = np.hypot(*(boxes[i].max - boxes[j].max)) * np.sin(np.pi / 4)
-                assert apart > one.get_fontsize() * figure.dpi / 72, (one, other)
-            else:
-                assert not boxes[i].padded(-1).overlaps(boxes[j].padded(-1)), (one, other)
-
-
-def written(figure):
-    """All texts but those of ticks that are out of sight."""
-    texts = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
-    for axis in figure.axes:
-        texts += [*axis.texts, axis.xaxis.label, axis.yaxis.label, axis._left_title]
-        for side in (axis.xaxis, axis.yaxis):
-            low, high = sorted(side.get_view_interval())
-            ticks = [*side.get_major_ticks(), *side.get_minor_ticks()]
-            texts += [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
-    return [text for text in texts if text.get_visible() and text.get_text().strip()]
 
 
 def test_points_are_what_was_found():

@@ -7,12 +7,10 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from weightprior.plots._priors import BLUE, GREEN, ORANGE
 
-__all__ = ["COLORS", "FONT_SIZE", "MM", "TITLES", "nats_axis", "nats_norm"]
+__all__ = ["COLORS", "TITLES", "nats_axis", "nats_norm"]
 
 COLORS = {"evidence": BLUE, "loo": ORANGE, "cv": GREEN}
 TITLES = {"evidence": "evidence", "loo": "PSIS-LOO", "cv": "cross-validation"}
-# Legible in print at the width that was asked for; and a millimetre in inches.
-FONT_SIZE, MM = 8, 1 / 25.4
 # Differences are drawn to scale up to so many nats, and those beyond as their logarithms: what
 # matters is near the best.
 _NEAR = 10.0

@@ -1,18 +1,35 @@
 """Priors along an axis, and whether a dataset is what a figure is drawn from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-__all__ = ["BLUE", "GREEN", "ORANGE", "PLAIN", "check_stacked", "label_priors", "places"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "ORANGE",
+    "PLAIN",
+    "SEVERAL",
+    "check_stacked",
+    "colors_of",
+    "in_order",
+    "label_priors",
+    "labels_of",
+    "places",
+    "room_below",
+    "titles_of",
+]
 
 # Okabe and Ito's, which the colour-blind can tell apart.
 ORANGE, BLUE, GREEN, PLAIN = "#D55E00", "#0072B2", "#009E73", "#333333"
-# Letters that fit beneath an axis, all labels together.
-_MOST_LETTERS = 40
+# For what has no colour of its own, in this order.
+SEVERAL = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", PLAIN)
+# Letters that fit beneath an axis of so many mm, all labels together.
+_MOST_LETTERS, _WIDTH = 40, 85.0
 _FEW_DECADES = 2.5
 
 
@@ -27,30 +44,67 @@ def check_stacked(found: Any, method: str) -> None:
         )
 
 
+def labels_of(found: Any) -> list[Any]:
+    """Labels of the priors; of a single prior an empty list."""
+    return found["prior"].to_numpy().tolist() if "prior" in found.dims else []
+
+
+def titles_of(labels: Iterable[Any]) -> list[str]:
+    """What is written above a prior's panel."""
+    return [
+        f"prior {label:g}" if isinstance(label, float) else f"prior {label}" for label in labels
+    ]
+
+
+def colors_of(labels: Sequence[Any]) -> list[Any]:
+    """A colour per prior: from dark to light along numbers, and such that differ between words."""
+    if len(labels) > 1 and _are_numbers(np.asarray(labels)):
+        order = np.argsort(np.argsort(labels))
+        # The lightest colours would not show on white.
+        return list(mpl.colormaps["viridis"](0.85 * order / (len(labels) - 1)))
+    return [SEVERAL[i % len(SEVERAL)] for i in range(len(labels))]
+
+
+def in_order(found: xr.Dataset) -> xr.Dataset:
+    """Put priors in the order of their labels where these are numbers, for lines along them."""
+    return found.sortby("prior") if _are_numbers(found["prior"].to_numpy()) else found
+
+
 def places(found: xr.Dataset) -> np.ndarray:
     """Where priors stand on their axis: at their labels, or counted where these are no numbers."""
     labels = found["prior"].to_numpy()
     return labels if _are_numbers(labels) else np.arange(len(labels))
 
 
-def label_priors(axes: Iterable[Any], found: xr.Dataset) -> None:
-    """Make their axis a log axis where labels are positive numbers; write those that are none."""
+def label_priors(axes: Iterable[Any], found: xr.Dataset, width: float = _WIDTH) -> None:
+    """Make their axis a log axis where labels are positive numbers; write those that are none.
+
+    `width` is that of a panel, in mm.
+    """
     labels = found["prior"].to_numpy()
     for axis in axes:
         if not _are_numbers(labels):
-            slanted = sum(map(len, labels)) > _MOST_LETTERS
+            slanted = sum(map(len, labels)) > _MOST_LETTERS * width / _WIDTH
             slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
             axis.set_xticks(np.arange(len(labels)), labels, **slant)
         elif np.all(labels > 0):
             axis.set_xscale("log")
-            _write_out(axis.xaxis, np.ptp(np.log10(labels)))
+            _write_out(
+                axis.xaxis, np.ptp(np.log10(labels)), (1, 2, 5) if width >= _WIDTH else (1, 3)
+            )
 
 
-def _write_out(axis: Any, decades: float) -> None:
+def room_below(found: xr.Dataset) -> float:
+    """Height in mm that labels may need beneath an axis, for words that are slanted."""
+    labels = found["prior"].to_numpy()
+    return 0.0 if _are_numbers(labels) else 1.2 * max(map(len, labels))
+
+
+def _write_out(axis: Any, decades: float, subs: tuple[int, ...]) -> None:
     """Write 0.5 for half a unit; powers of ten alone, and as such, would leave few ticks."""
     axis.set_minor_formatter(NullFormatter())
     if decades < _FEW_DECADES:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=subs))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 

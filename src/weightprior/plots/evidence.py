@@ -9,17 +9,13 @@ import xarray as xr
 from matplotlib.lines import Line2D
 
 from weightprior import _checks
-from weightprior.plots._criteria import COLORS, FONT_SIZE, MM, TITLES, nats_axis
+from weightprior.plots._criteria import COLORS, TITLES, nats_axis
+from weightprior.plots._panels import FONT_SIZE, MM, STYLE
 from weightprior.plots._priors import PLAIN, check_stacked, label_priors, places
 
 __all__ = ["plot_evidence"]
 
-_STYLE: Any = {
-    "font.size": FONT_SIZE,
-    "axes.titlesize": FONT_SIZE,
-    "lines.markersize": 5,
-    "lines.linewidth": 1,
-}
+_STYLE: Any = {**STYLE, "lines.markersize": 5}
 # Panels stand side by side from this width, in mm.
 _WIDE = 130.0
 _NUM_ERRORS = 2

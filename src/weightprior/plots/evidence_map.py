@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from weightprior import _checks
-from weightprior.plots._criteria import FONT_SIZE, MM, TITLES, nats_norm
+from weightprior.plots._criteria import TITLES, nats_norm
+from weightprior.plots._panels import FONT_SIZE, MM, STYLE
 from weightprior.plots._priors import PLAIN, check_stacked
 
 __all__ = ["plot_evidence_map"]
@@ -19,7 +20,6 @@ __all__ = ["plot_evidence_map"]
 _LETTERS, _SMALLEST = 8, 5
 _CELL_HEIGHT = 10.0 * MM
 _CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.1}
-_STYLE: Any = {"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE}
 
 
 def plot_evidence_map(
@@ -83,7 +83,7 @@ def plot_evidence_map(
     columns, column = _places("scale", scale, found)
     _check_cells(found, row, column)
     one = found.sel(criterion=criterion)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         size = (width, 20 * MM + _CELL_HEIGHT * len(rows))
         figure, axis = plt.subplots(figsize=size, layout="constrained")
         _fill(axis, one, row, column, width / len(columns))

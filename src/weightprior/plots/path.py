@@ -7,7 +7,15 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.plots._priors import BLUE, ORANGE, PLAIN, check_stacked, label_priors, places
+from weightprior.plots._priors import (
+    BLUE,
+    ORANGE,
+    PLAIN,
+    check_stacked,
+    in_order,
+    label_priors,
+    places,
+)
 
 __all__ = ["plot_path"]
 
@@ -53,6 +61,7 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
     (3,)
     """
     _check(found, test)
+    found, test = in_order(found), None if test is None else in_order(test)
     at = places(found)
     figure, axes = plt.subplots(
         3, 1, sharex=True, figsize=(5, 6.5), height_ratios=(2, 1, 1), layout="constrained"

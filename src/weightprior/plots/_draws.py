@@ -1,0 +1,23 @@
+"""Draws as a point and an interval."""
+
+import numpy as np
+import xarray as xr
+
+from weightprior.draws import SAMPLE_DIMS
+
+__all__ = ["INTERVAL", "SPREAD", "interval"]
+
+# Central interval over draws, as its ends, and in words.
+INTERVAL, SPREAD = (0.05, 0.95), "90 %"
+
+
+def interval(values: xr.DataArray) -> np.ndarray:
+    """Median over draws and the two ends of the interval, by all other dims: shape (3, ...).
+
+    Draws without a number (NaN) are left out; where no draw has one, neither has the result.
+    """
+    draws = values.stack(sample=SAMPLE_DIMS).transpose("sample", ...).to_numpy()
+    found = np.full((3, *draws.shape[1:]), np.nan)
+    known = ~np.isnan(draws).all(axis=0)
+    found[:, known] = np.nanquantile(draws[:, known], [0.5, *INTERVAL], axis=0)
+    return found

@@ -1,0 +1,97 @@
+"""Small multiples: panels of one size, at the width of a page's column or of the page."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+__all__ = ["FONT_SIZE", "MM", "STYLE", "add_legend", "columns_of", "panels"]
+
+# Legible in print at the width that was asked for; and a millimetre in inches.
+FONT_SIZE, MM = 8, 1 / 25.4
+STYLE: Any = {
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
+    "lines.markersize": 4,
+    "lines.linewidth": 1,
+}
+# Of a panel, in mm, with what is written beside it.
+_LEAST_WIDTH, _HEIGHT, _ROOM, _BESIDE = 42.0, 38.0, 16.0, 10.0
+# Width of a letter, about, and of what stands before the words of a legend, in mm.
+_HANDLE = 14.0
+_LETTER = 0.6 * FONT_SIZE / 72 / MM
+
+
+def columns_of(count: int, width: float, least: float = _LEAST_WIDTH) -> int:
+    """How many of `count` panels, of at least a width, stand side by side in a figure, in mm."""
+    return max(1, min(count, int(width // least)))
+
+
+def panels(
+    titles: Sequence[str],
+    width: float,
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    same_y: Sequence[Any] | None = None,
+    same_x: bool = True,
+    below: float = 0.0,
+    least: float = _LEAST_WIDTH,
+) -> np.ndarray:
+    """Make a figure of one panel per title, row by row.
+
+    Parameters
+    ----------
+    titles : sequence of str
+        Of the panels; an empty one is not written.
+    width : float
+        Of the figure, in mm.
+    xlabel, ylabel : str
+        Written beneath the lowest panels, and to the left of the leftmost ones.
+    same_y : sequence, optional
+        One per panel: those for which it is equal share their y-axis. By default none do.
+    same_x : bool
+        Whether all share their x-axis.
+    below : float
+        Height in mm that tick labels take beneath a panel, beyond that of a line.
+    least : float
+        Of a panel's width, in mm.
+    """
+    count, columns = len(titles), columns_of(len(titles), width, least)
+    rows = -(-count // columns)
+    height = below + (_HEIGHT if count > 1 else max(_HEIGHT, 0.5 * width))
+    letters = int((width / columns - _BESIDE) / _LETTER)
+    size = (width * MM, (_ROOM + height * rows) * MM)
+    figure = plt.figure(figsize=size, layout="constrained")
+    axes: list[Any] = []
+    for i, title in enumerate(titles):
+        first = same_y.index(same_y[i]) if same_y else i
+        axis = figure.add_subplot(
+            rows,
+            columns,
+            i + 1,
+            sharex=axes[0] if same_x and axes else None,
+            sharey=axes[first] if first < i else None,
+        )
+        axis.set_title(textwrap.fill(title, letters), loc="left")
+        # The ticks of a shared axis are written once, beneath and to the left.
+        beside = same_y is not None and i % columns and same_y[i - 1] == same_y[i]
+        lowest = i + columns >= count
+        axis.tick_params(labelbottom=lowest or not same_x, labelleft=not beside)
+        axis.set(xlabel=xlabel if lowest else "", ylabel="" if i % columns else ylabel)
+        axes.append(axis)
+    return np.array(axes)
+
+
+def add_legend(figure: Any, handles: Sequence[Any], width: float) -> None:
+    """Explain what is drawn, beneath all panels, in as many columns as the width has room for."""
+    longest = max(len(handle.get_label()) for handle in handles)
+    columns = int(width // (longest * _LETTER + _HANDLE))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=max(1, min(columns, len(handles))),
+        frameon=False,
+    )

@@ -1,0 +1,144 @@
+"""What `compare` puts side by side, as a picture: scores of several fits with their errors."""
+
+import textwrap
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from weightprior import _checks
+from weightprior.plots._panels import MM, STYLE, add_legend
+from weightprior.plots._priors import BLUE, GREEN, ORANGE, PLAIN
+
+__all__ = ["plot_comparison"]
+
+_NUM_ERRORS = 2
+# Columns of the table, the column of their error, and how they look; LOO and CV as elsewhere.
+_SCORES: dict[str, tuple[str | None, str, dict[str, Any]]] = {
+    "train": (None, "fitted rows", {"marker": "o", "mfc": "white", "color": "#777777"}),
+    "test": ("test_se", "held-out rows", {"marker": "s", "color": BLUE}),
+    "loo": ("loo_se", "PSIS-LOO", {"marker": "o", "color": ORANGE}),
+    "cv": ("cv_se", "cross-validation", {"marker": "D", "color": GREEN, "ms": 3.5}),
+}
+_CROSS: Any = {"marker": "x", "ls": "", "ms": 7, "color": PLAIN, "zorder": 4}
+# What the notes say of an estimate that is not to be relied on, and of chains that have not
+# converged or a search that has not arrived, which makes all of a fit's scores doubtful.
+_LOO = ("LOO unreliable",)
+_FIT = (
+    "not converged",
+    "never moved",
+    "apart",
+    "away from the others",
+    "transitions diverged",
+    "explored energies",
+    "are wanted",
+    "is wanted",
+    "overflows",
+)
+# Height of a row and of all else, in mm, and letters of a name's line.
+_ROW, _ROOM, _LETTERS = 8.0, 26.0, 22
+
+
+def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> Any:
+    """Plot the scores of several fits, a row each, with bars of two standard errors.
+
+    Log predictive densities, in nats per row: of the rows that were fitted, of held-out rows, by
+    PSIS-LOO, and by cross-validation, as far as the table has them. How far the first lies to the
+    right of the others is overfitting. Crosses mark what is not to be relied on, for the reasons in
+    the table's column `note`: LOO where Pareto k are large, all of a fit that has not converged.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `compare` returns, or some of its rows, in the order in which they are to be drawn.
+    width : float
+        Of the figure, in mm: 85 is one column of a page, 170 are two.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        For further changes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `table` is something else, or has no score at all.
+
+    Notes
+    -----
+    Standard errors are over rows, and fits share their rows: that two bars overlap does not say
+    that neither fit is better. `evidence_path` and `cross_validate` compare row by row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> from weightprior import plots
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x, y = np.arange(10.0)[:, None], np.arange(10.0)
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.01, 1.0)})
+    >>> fit = wp.fit_map(bnn, x[::2], y[::2], prior=path)
+    >>> axis = plots.plot_comparison(wp.compare(bnn, {"map": fit}, x[1::2], y[1::2]))
+    >>> [text.get_text() for text in axis.get_yticklabels()]
+    ['map[0.01]', 'map[1.0]']
+    """
+    scores = _check(table)
+    width = _checks.number("width", width, above=0)
+    with mpl.rc_context(STYLE):
+        size = (width * MM, (_ROOM + _ROW * len(table)) * MM)
+        figure, axis = plt.subplots(figsize=size, layout="constrained")
+        rows = np.arange(len(table))
+        # Scores of a fit stand close together, one beneath the other.
+        offsets = 0.16 * (np.arange(len(scores)) - (len(scores) - 1) / 2)
+        doubted = False
+        for name, offset in zip(scores, offsets, strict=True):
+            doubted |= _plot_score(axis, table, name, rows + offset)
+        axis.set_yticks(rows, [textwrap.fill(str(n), _LETTERS) for n in table.index])
+        axis.set_ylim(len(table) - 0.5, -0.5)
+        axis.hlines(
+            rows[1:] - 0.5, 0, 1, transform=axis.get_yaxis_transform(), color="#DDDDDD", lw=0.5
+        )
+        axis.set_xlabel(f"log density per row (nats), ± {_NUM_ERRORS} s.e.")
+        add_legend(figure, _legend(scores, doubted), width)
+    return axis
+
+
+def _check(table: Any) -> list[str]:
+    """Scores that there are."""
+    if not isinstance(table, pd.DataFrame) or "train" not in table:
+        raise TypeError(f"table: expected what compare returns; got {type(table).__name__}.")
+    scores = [name for name in _SCORES if name in table and table[name].notna().any()]
+    if not scores:
+        raise ValueError(
+            f"table: expected numbers in one of {_checks.several(_SCORES)}; got none. Fit with "
+            "log_likelihood=True, or pass held-out rows to compare."
+        )
+    return scores
+
+
+def _plot_score(axis: Any, table: pd.DataFrame, name: str, at: np.ndarray) -> bool:
+    """Draw one score of all fits, and say whether any of it is doubtful."""
+    error, _, style = _SCORES[name]
+    values = table[name].to_numpy(dtype=float)
+    if error in table:
+        reach = _NUM_ERRORS * table[error].to_numpy(dtype=float)
+        # Without an error there is no bar.
+        axis.errorbar(values, at, xerr=reach, fmt="none", ecolor=style["color"], elinewidth=1)
+    axis.plot(values, at, ls="", label=name, zorder=3, **style)
+    doubtful = np.array([_is_doubtful(name, note) for note in table["note"]]) & ~np.isnan(values)
+    axis.plot(values[doubtful], at[doubtful], label=f"{name}, not reliable", **_CROSS)
+    return bool(doubtful.any())
+
+
+def _is_doubtful(score: str, note: Any) -> bool:
+    told = [part for part in str(note).split("; ") if not part.startswith("no ")]
+    words = _FIT + (_LOO if score == "loo" else ())
+    return any(word in part for part in told for word in words)
+
+
+def _legend(scores: list[str], doubted: bool) -> list[Line2D]:
+    handles = [Line2D([], [], ls="", label=_SCORES[n][1], **_SCORES[n][2]) for n in scores]
+    return [*handles, *([Line2D([], [], label="not reliable", **_CROSS)] if doubted else [])]

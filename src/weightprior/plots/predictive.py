@@ -1,0 +1,218 @@
+"""What a fit predicts along one input, with its uncertainty, and the data."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from weightprior import _checks
+from weightprior.draws import SAMPLE_DIMS
+from weightprior.plots._panels import STYLE, add_legend, panels
+from weightprior.plots._priors import BLUE, PLAIN, SEVERAL, labels_of, titles_of
+
+__all__ = ["plot_predictive"]
+
+# Central intervals of the mean, the wider first, and how strongly they are filled.
+_LEVELS, _ALPHAS = (0.95, 0.5), (0.3, 0.4)
+_NEW = "#DDDDDD"
+
+
+def plot_predictive(
+    predicted: xr.Dataset, x: Any, *, x_data: Any = None, y_data: Any = None, width: float = 85.0
+) -> np.ndarray:
+    """Plot predictions along one input: the mean function and new targets, with central bands.
+
+    A panel per prior, and for several outputs one for each. A line is the mean over draws of
+    E[y | weights, x]; around it are its 50 % and 95 % bands, over draws of the weights, and in grey
+    the 95 % band of new targets, which have noise as well. For classes the bands are of the
+    probability alone; of more than two each has a colour and its 95 % band.
+
+    Parameters
+    ----------
+    predicted : Dataset
+        What `predict` returns, or the group `prior_predictive` of what `prior_predictive` returns.
+        A fit with a single draw (a MAP) has a line and no bands.
+    x : array or data frame of shape (rows,) or (rows, 1)
+        The input at which was predicted. Of several features it is the one that varies: predict
+        at rows that are alike in all others, and pass that column.
+    x_data, y_data : array, optional
+        Data to draw beside it: that feature, and the targets.
+    width : float
+        Of the figure, in mm: 85 is one column of a page, 170 are two.
+
+    Returns
+    -------
+    array of matplotlib.axes.Axes
+        One per panel, for further changes: all priors of the first output, then of the next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `predicted` is something else, `x` is not one feature with as many different numbers
+        as there are rows, or only one of `x_data` and `y_data` is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> from weightprior import plots
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> fit = wp.fit_laplace(bnn, x, x[:, 0], prior=wp.normal_prior(bnn))
+    >>> grid = np.linspace(-3, 3, 50)[:, None]
+    >>> axes = plots.plot_predictive(wp.predict(bnn, fit, grid), grid, x_data=x, y_data=x[:, 0])
+    >>> axes.shape
+    (1,)
+    """
+    kind = _kind(predicted)
+    width = _checks.number("width", width, above=0)
+    at, name = _feature("x", x)
+    _check_rows(at, predicted)
+    data = None if x_data is None and y_data is None else _data(x_data, y_data, predicted, kind)
+    order = np.argsort(at)
+    cells, titles, outputs = _cells(predicted.isel(obs_id=order))
+    with mpl.rc_context(STYLE):
+        words = {"numbers": "y", "binary": "probability of y = 1", "classes": "probability"}
+        axes = panels(titles, width, xlabel=name, ylabel=words[kind], same_y=outputs)
+        for axis, one, output in zip(axes, cells, outputs, strict=True):
+            _plot_cell(axis, at[order], one, kind)
+            if data is not None:
+                _plot_data(axis, data[0], data[1][output], kind)
+        add_legend(axes[0].figure, _legend(predicted, kind, data is not None), width)
+    return axes
+
+
+def _kind(predicted: Any) -> str:
+    """Whether targets are numbers, one of two classes, or one of several."""
+    if not (isinstance(predicted, xr.Dataset) and {"mean", "y"} <= set(predicted.data_vars)):
+        hint = ""
+        if isinstance(predicted, xr.DataTree):
+            hint = " Pass predict(bnn, fit, x)."
+        raise TypeError(
+            f"predicted: expected what predict returns; got {type(predicted).__name__}.{hint}"
+        )
+    if "output" in predicted["mean"].dims and "output" not in predicted["y"].dims:
+        return "classes"
+    y, mean = predicted["y"].to_numpy(), predicted["mean"].to_numpy()
+    binary = np.isin(y, (0, 1)).all() and mean.min() >= 0 and mean.max() <= 1
+    return "binary" if binary else "numbers"
+
+
+def _feature(argument: str, values: Any) -> tuple[np.ndarray, str]:
+    """One feature's numbers, and its name."""
+    names = _checks.column_names(values) or (getattr(values, "name", None) or "x",)
+    array = _checks.finite(argument, values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(
+            f"{argument}: expected one feature, an array of shape (rows,) or (rows, 1); got shape "
+            f"{array.shape}. Of several, predict at rows along which one varies, and pass that one."
+        )
+    return array, str(names[0])
+
+
+def _check_rows(at: np.ndarray, predicted: xr.Dataset) -> None:
+    count = predicted.sizes["obs_id"]
+    if len(at) != count:
+        raise ValueError(f"x: expected the {count} rows of predicted; got {len(at)}.")
+    if len(np.unique(at)) < count:
+        raise ValueError(
+            f"x: expected another number in every row; got {len(np.unique(at))} different ones "
+            f"of {count}. Predict along a grid."
+        )
+
+
+def _data(x: Any, y: Any, predicted: xr.Dataset, kind: str) -> tuple[np.ndarray, dict[Any, Any]]:
+    """Inputs, and the targets by output."""
+    if x is None or y is None:
+        absent, given = ("x_data", "y_data") if x is None else ("y_data", "x_data")
+        raise ValueError(f"{absent}: expected data together with {given}; got None.")
+    at, targets = _feature("x_data", x)[0], _checks.finite("y_data", y)
+    expected = (len(at), *(predicted.sizes[d] for d in ("output",) if d in predicted["y"].dims))
+    if targets.shape != expected:
+        raise ValueError(
+            f"y_data: expected shape {expected}, the targets of x_data; got {targets.shape}."
+        )
+    number = predicted.sizes["output"] if kind == "classes" else 2
+    if kind != "numbers" and not np.isin(targets, range(number)).all():
+        raise ValueError(f"y_data: expected classes, numbered from 0 to {number - 1}; got others.")
+    if targets.ndim == 1:
+        return at, {None: targets}
+    return at, dict(zip(predicted["output"].to_numpy().tolist(), targets.T, strict=True))
+
+
+def _cells(predicted: xr.Dataset) -> tuple[list[xr.Dataset], list[str], list[Any]]:
+    """What each panel shows, its title, and the output that it is of."""
+    labels = labels_of(predicted)
+    outputs = predicted["output"].to_numpy().tolist() if "output" in predicted["y"].dims else [None]
+    cells, titles, drawn = [], [], []
+    for output in outputs:
+        for prior in range(max(len(labels), 1)):
+            one = predicted.isel(prior=prior) if labels else predicted
+            cells.append(one if output is None else one.sel(output=output))
+            words = titles_of(labels[prior : prior + 1])
+            titles.append(", ".join(words + ([] if output is None else [f"output {output}"])))
+            drawn.append(output)
+    return cells, titles, drawn
+
+
+def _plot_cell(axis: Any, at: np.ndarray, one: xr.Dataset, kind: str) -> None:
+    draws = one.stack(sample=SAMPLE_DIMS).transpose("sample", "obs_id", ...)
+    mean, y = draws["mean"].to_numpy(), draws["y"].to_numpy()
+    several = len(mean) > 1
+    if kind == "classes":
+        for number in range(mean.shape[-1]):
+            color = SEVERAL[number % len(SEVERAL)]
+            if several:
+                _band(axis, at, mean[..., number], color, _LEVELS[0], _ALPHAS[0])
+            axis.plot(at, mean[..., number].mean(axis=0), color=color)
+        return
+    if several:
+        if kind == "numbers":
+            _band(axis, at, y, _NEW, _LEVELS[0])
+        for level, alpha in zip(_LEVELS, _ALPHAS, strict=True):
+            _band(axis, at, mean, BLUE, level, alpha)
+    axis.plot(at, mean.mean(axis=0), color=BLUE)
+
+
+def _band(axis: Any, at: np.ndarray, draws: np.ndarray, color: str, level: float, alpha=1.0):
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    axis.fill_between(at, low, high, color=color, alpha=alpha, lw=0)
+
+
+def _plot_data(axis: Any, at: np.ndarray, y: np.ndarray, kind: str) -> None:
+    if kind != "classes":
+        axis.plot(at, y, "o", color=PLAIN, ms=2.5, zorder=3)
+        return
+    for number in np.unique(y).astype(int):
+        color, chosen = SEVERAL[number % len(SEVERAL)], at[y == number]
+        axis.plot(chosen, np.full(len(chosen), -0.08), "|", color=color, ms=5)
+
+
+def _legend(predicted: xr.Dataset, kind: str, with_data: bool) -> list[Any]:
+    """What the colours mean."""
+    several = predicted.sizes["chain"] * predicted.sizes["draw"] > 1
+    wide, narrow = (f"{100 * level:.0f} %" for level in _LEVELS)
+    if kind == "classes":
+        classes = enumerate(predicted["output"].to_numpy().tolist())
+        handles: list[Any] = [
+            Line2D([], [], color=SEVERAL[i % len(SEVERAL)], label=f"class {label}")
+            for i, label in classes
+        ]
+        marks: dict[str, Any] = {"marker": "|", "label": "data"}
+    else:
+        what = "mean" if kind == "numbers" else "probability"
+        handles = [Line2D([], [], color=BLUE, label=what)]
+        # The inner band lies on the outer one.
+        alphas = (_ALPHAS[0], 1 - (1 - _ALPHAS[0]) * (1 - _ALPHAS[1]))
+        if several:
+            bands = zip(alphas, (wide, narrow), strict=True)
+            handles += [Patch(fc=BLUE, alpha=a, lw=0, label=f"{what}, {b}") for a, b in bands]
+        if several and kind == "numbers":
+            handles.append(Patch(fc=_NEW, lw=0, label=f"new targets, {wide}"))
+        marks = {"marker": "o", "ms": 2.5, "label": "data"}
+    return [*handles, Line2D([], [], color=PLAIN, ls="", **marks)] if with_data else handles

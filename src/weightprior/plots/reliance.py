@@ -1,0 +1,144 @@
+"""Whether the units of large weights are those that the network relies on."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from weightprior import _checks
+from weightprior.plots._draws import SPREAD, interval
+from weightprior.plots._panels import STYLE, panels
+from weightprior.plots._priors import BLUE, PLAIN
+
+__all__ = ["plot_reliance"]
+
+_SIZES = {
+    "incoming": "norm of incoming weights",
+    "outgoing": "norm of outgoing weights",
+    "both": "norm of a unit's weights",
+    "contribution": "outgoing norm × sd",  # noqa: RUF001
+}
+# Beyond so many nats costs are drawn as their logarithms, except for those of less than one.
+_MANY_NATS = 30.0
+# Of a panel, in mm, for a long title.
+_LEAST_WIDTH = 60.0
+
+
+def plot_reliance(found: xr.Dataset, *, measure: str = "both", width: float = 85.0) -> np.ndarray:
+    """Plot what removing each hidden unit costs against the size of its weights.
+
+    A panel per hidden layer, a point per unit: the median over draws, with bars over the central
+    90 %. Above it stands the rank correlation of size and cost within a draw, likewise.
+
+    Parameters
+    ----------
+    found : Dataset
+        What `diagnostics.reliance` returns for a single prior; ``found.sel(prior=label)`` of a
+        stack. Where hidden units can be exchanged, the labels of chains mean nothing: look at
+        ``reliance(bnn, align(bnn, fit), x, y)``. The rank correlation does not depend on labels.
+    measure : {"incoming", "outgoing", "both", "contribution"}
+        How the size of a unit is measured.
+    width : float
+        Of the figure, in mm: 85 is one column of a page, 170 are two.
+
+    Returns
+    -------
+    array of matplotlib.axes.Axes
+        One per hidden layer, for further changes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `found` is something else or of a stacked prior, or a cost is no finite number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> from weightprior import plots
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> y = np.sin(4 * x[:, 0])
+    >>> fit = wp.fit_map(bnn, x, y, prior=wp.normal_prior(bnn))
+    >>> plots.plot_reliance(wp.diagnostics.reliance(bnn, fit, x, y)).shape
+    (1,)
+    """
+    layers = _layers(found)
+    _checks.one_of("measure", measure, tuple(_SIZES))
+    width = _checks.number("width", width, above=0)
+    several = found.sizes["chain"] * found.sizes["draw"] > 1
+    _check_costs(found, layers)
+    with mpl.rc_context(STYLE):
+        titles = [_title(found, layer, measure, several) for layer in layers]
+        axes = panels(
+            titles,
+            width,
+            xlabel=_SIZES[measure],
+            ylabel="cost of removal (nats)",
+            same_x=False,
+            least=_LEAST_WIDTH,
+        )
+        for axis, layer in zip(axes, layers, strict=True):
+            size = interval(found[f"size.{layer}"].sel(measure=measure))
+            _plot_layer(axis, size, interval(found[f"cost.{layer}"]), several)
+    return axes
+
+
+def _layers(found: Any) -> list[str]:
+    named = isinstance(found, xr.Dataset) and "effective_units_by_layer" in found
+    if not named:
+        raise TypeError(
+            f"found: expected what diagnostics.reliance returns; got {type(found).__name__}."
+        )
+    if "prior" in found.dims:
+        raise ValueError(
+            "found: expected what reliance returns for a single prior; got that for a stacked one. "
+            "Take one: found.sel(prior=label)."
+        )
+    return found["layer"].to_numpy().tolist()
+
+
+def _check_costs(found: xr.Dataset, layers: list[str]) -> None:
+    for layer in layers:
+        costs = found[f"cost.{layer}"].transpose(..., layer).to_numpy()
+        bad = np.argwhere(~np.isfinite(costs))
+        if len(bad):
+            raise ValueError(
+                f"found: expected finite costs; got {costs[tuple(bad[0])]:g} for unit {bad[0][-1]} "
+                f"of {layer!r}: its targets are impossible."
+            )
+
+
+def _title(found: xr.Dataset, layer: str, measure: str, several: bool) -> str:
+    median, low, high = interval(
+        found["rank_correlation_by_layer"].sel(layer=layer, measure=measure)
+    )
+    if np.isnan(median):
+        return f"{layer}: no rank correlation"
+    spread = f" ({SPREAD}: {low:.2f} to {high:.2f})" if several else ""
+    return f"{layer}: rank correlation {median:.2f}{spread}".replace("-", "\N{MINUS SIGN}")
+
+
+def _plot_layer(axis: Any, size: np.ndarray, cost: np.ndarray, several: bool) -> None:
+    errors = [np.stack([m - low, high - m]) for m, low, high in (size, cost)]
+    if several:
+        bars = {"fmt": "none", "ecolor": BLUE, "elinewidth": 1, "alpha": 0.4}
+        axis.errorbar(size[0], cost[0], errors[1], errors[0], **bars)
+    axis.plot(size[0], cost[0], "o", color=BLUE)
+    axis.axhline(0.0, color=PLAIN, lw=0.5, zorder=0)
+    axis.margins(0.08)
+    if np.abs(cost).max() > _MANY_NATS:
+        axis.set_yscale("symlog", linthresh=1.0)
+        axis.yaxis.set_major_locator(FixedLocator(_ticks(cost.min(), cost.max())))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Zero and a few powers of ten to either side."""
+    most = int(np.log10(max(high, -low)))
+    step = 1 + most // 4
+    powers = [10.0**power for power in range(most, -1, -step)]
+    return [*(-power for power in powers if -power > low), 0.0, *powers[::-1]]

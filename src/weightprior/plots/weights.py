@@ -1,0 +1,174 @@
+"""What the data made of the weights: the posterior's beside the prior's, site by site."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.lines import Line2D
+from scipy import stats
+
+from weightprior import _checks
+from weightprior.draws import SAMPLE_DIMS, check_tree
+from weightprior.plots._panels import STYLE, add_legend, panels
+from weightprior.plots._priors import PLAIN, colors_of, labels_of
+
+__all__ = ["plot_weights"]
+
+# Prior sds to each side that are always in view, and the share of draws that is left out of it at
+# each end: a few far draws would leave no room for the others.
+_REACH, _TAIL, _NUM_BINS = 3.5, 0.001, 50
+# Room beside what is in view, as a share of it.
+_MARGIN = 0.03
+# Height of a row of ticks, as a share of the highest density.
+_ROW = 0.1
+
+
+def plot_weights(fit: xr.DataTree, *, standardised: bool = True, width: float = 85.0) -> np.ndarray:
+    """Plot the posterior of the weights beside their prior, a panel per site.
+
+    All weights of a site are pooled, so that how hidden units are labelled does not matter. In
+    prior sds from its centre the prior is the same curve for all of them. Where the posterior lies
+    on it, the data say nothing; where it is narrower, they do; where it reaches far beyond, the
+    prior is in the way. Fits of several priors are drawn as outlines on one another. A fit with a
+    single draw (a MAP) has a tick per weight beneath the curve, in a row per prior.
+
+    Parameters
+    ----------
+    fit : DataTree
+        Any fit.
+    standardised : bool
+        In prior sds from the prior's centre; otherwise in the weights' own units, for the fit of a
+        single prior: ``split(fit)[label]`` is one of a stack. The prior is then the mean of those
+        of the site's weights.
+    width : float
+        Of the figure, in mm: 85 is one column of a page, 170 are two.
+
+    Returns
+    -------
+    array of matplotlib.axes.Axes
+        One per site, for further changes. Sites whose prior is flat, or has no sd as a horseshoe,
+        have no panel, and single weights with such a prior are left out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `fit` is something else, all of its prior is flat, or it is that of a stacked prior
+        and not to be standardised.
+
+    Notes
+    -----
+    Of a prior that was learned (`hierarchical_prior`) the curve is a normal of the prior's mean and
+    sd over all that its latents may be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> from weightprior import plots
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> fit = wp.fit_laplace(bnn, x, x[:, 0], prior=wp.normal_prior(bnn))
+    >>> [axis.get_title(loc="left") for axis in plots.plot_weights(fit)]
+    ['output.weight', 'output.bias']
+    """
+    check_tree(fit)
+    width = _checks.number("width", width, above=0)
+    labels = labels_of(fit["posterior"])
+    if labels and not standardised:
+        raise ValueError(
+            "standardised: expected True for a fit of a stacked prior, whose priors differ; got "
+            "False. Take one: split(fit)[label]."
+        )
+    sites = {site: draws for site in _sites(fit) if (draws := _draws(fit, site, standardised))}
+    if not sites:
+        raise ValueError("fit: expected a prior that is not flat; got one that is, in all sites.")
+    colors = colors_of(labels or [""])
+    single = _is_single(fit)
+    with mpl.rc_context(STYLE):
+        unit = "prior sds from centre" if standardised else "weight"
+        axes = panels(list(sites), width, xlabel=unit, ylabel="density", same_x=False)
+        for axis, (site, parts) in zip(axes, sites.items(), strict=True):
+            _plot_site(axis, parts, _prior(fit, site, standardised), colors, single)
+        what = "weights" if single else "posterior"
+        named = [f"{what}, {label}" for label in labels] or [what]
+        marks: Any = {"marker": "|", "ls": ""} if single else {}
+        handles = [Line2D([], [], color=PLAIN, ls="--", label="prior")]
+        handles += [
+            Line2D([], [], color=c, label=n, **marks) for c, n in zip(colors, named, strict=True)
+        ]
+        add_legend(axes[0].figure, handles, width)
+    return axes
+
+
+def _is_single(fit: xr.DataTree) -> bool:
+    return fit["posterior"].sizes["chain"] * fit["posterior"].sizes["draw"] == 1
+
+
+def _sites(fit: xr.DataTree) -> list[str]:
+    """Weights and biases, in the order of the layers; the noise belongs to no layer."""
+    names = [str(name).removeprefix("prior_loc.") for name in fit["constant_data"].data_vars]
+    return [name for name in names if name in fit["posterior"].data_vars and "." in name]
+
+
+def _draws(fit: xr.DataTree, site: str, standardised: bool) -> list[np.ndarray]:
+    """All weights of a site whose prior is not flat, by prior; an empty list if there are none."""
+    parts = []
+    for part in range(fit["posterior"].sizes.get("prior", 1)):
+        loc, scale = _loc_and_scale(fit, site, part)
+        values = _part(fit["posterior"].dataset[site], part).transpose(*SAMPLE_DIMS, ...).to_numpy()
+        proper = np.isfinite(scale)
+        if standardised:
+            values = (values - loc) / np.where(proper, scale, 1.0)
+        parts.append(values[..., proper].ravel())
+    return parts if any(part.size for part in parts) else []
+
+
+def _part(values: xr.DataArray, part: int) -> xr.DataArray:
+    return values.isel(prior=part) if "prior" in values.dims else values
+
+
+def _loc_and_scale(fit: xr.DataTree, site: str, part: int) -> tuple[np.ndarray, np.ndarray]:
+    constants = fit["constant_data"].dataset
+    loc, scale = (
+        _part(constants[f"prior_{kind}.{site}"], part).to_numpy() for kind in ("loc", "scale")
+    )
+    return loc, scale
+
+
+def _prior(fit: xr.DataTree, site: str, standardised: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Centres and scales whose mean density is drawn."""
+    if standardised:
+        return np.zeros(1), np.ones(1)
+    loc, scale = _loc_and_scale(fit, site, 0)
+    proper = np.isfinite(scale)
+    return loc[proper].ravel(), scale[proper].ravel()
+
+
+def _plot_site(
+    axis: Any, parts: list[np.ndarray], prior: Any, colors: list[Any], single: bool
+) -> None:
+    loc, scale = prior
+    tail = 0.0 if single else _TAIL
+    seen = [np.quantile(part, [tail, 1 - tail]) for part in parts if part.size]
+    low = min((loc - _REACH * scale).min(), *(s[0] for s in seen))
+    high = max((loc + _REACH * scale).max(), *(s[1] for s in seen))
+    margin = _MARGIN * (high - low)
+    low, high = low - margin, high + margin
+    at = np.linspace(low, high, 400)
+    density = stats.norm.pdf(at[:, None], loc, scale).mean(axis=1)
+    axis.plot(at, density, "--", color=PLAIN, zorder=3)
+    for row, (part, color) in enumerate(zip(parts, colors, strict=True)):
+        if single:
+            height = -(row + 1) * _ROW * density.max()
+            axis.plot(part, np.full(len(part), height), "|", color=color, ms=5)
+            continue
+        counts, edges = np.histogram(part, _NUM_BINS, (low, high))
+        share = counts / (max(part.size, 1) * np.diff(edges))
+        axis.stairs(share, edges, color=color)
+        if len(parts) == 1:
+            axis.stairs(share, edges, color=color, fill=True, alpha=0.3)
+    axis.set_xlim(low, high)
+    bottom = -(len(parts) + 0.7) * _ROW * density.max() if single else 0.0
+    axis.set_ylim(bottom, None)
+    axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= axis.get_ylim()[1]])
