@@ -197,7 +197,7 @@ class TestTeacher:
     @pytest.mark.parametrize(
         ("prior", "message"),
         [
-            (wp.normal_prior(BNN, scale=SCALE), "flat prior on 'hidden_0.bias'"),
+            (wp.normal_prior(BNN, scale=SCALE), "flat prior.*on 'hidden_0.bias'"),
             (wp.stack_priors({"a": wp.normal_prior(BNN)}), "expected a single prior"),
         ],
     )

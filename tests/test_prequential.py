@@ -76,6 +76,7 @@ def test_chains_find_the_evidence_of_blocks_that_are_given():
     assert_estimate(found["bits"], expected.sum(), found["bits_error"])
 
 
+@pytest.mark.slow
 def test_the_error_of_the_whole_is_as_large_as_it_says():
     """Of a sum of squares of as many standard normals, both tails."""
     prior = LINEAR.prior(**LINEAR_PRIORS["around 0"])

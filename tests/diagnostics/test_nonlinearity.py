@@ -242,6 +242,7 @@ def test_stacked_is_its_parts():
     )
 
 
+@pytest.mark.slow
 def test_a_tangent_in_the_last_layer_is_the_network_itself():
     prior = wp.normal_prior(REGRESSION, scale=0.5)
     fit = wp.fit_laplace(
@@ -255,7 +256,7 @@ def test_a_tangent_in_the_last_layer_is_the_network_itself():
 
 
 @pytest.mark.parametrize("prior", ["single", "strings"])
-@pytest.mark.parametrize("method", ["map", "hmc"])
+@pytest.mark.parametrize("method", ["map", pytest.param("hmc", marks=pytest.mark.slow)])
 def test_every_fit_has_an_answer(method, prior):
     found = wp.diagnostics.nonlinearity(REGRESSION, fitted(method, prior), FRAME)
     assert ("prior" in found.dims) == (prior != "single")

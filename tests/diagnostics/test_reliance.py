@@ -12,7 +12,7 @@ import units
 import weightprior as wp
 from fits import FRAME, LIKELIHOODS, LINEAR, REGRESSION, TARGET, exact_fit, fitted
 from units import MODELS, NETWORKS, ROUNDING, single
-from weightprior.model import Linearised
+from weightprior.linearised import Linearised
 
 # The package's attribute of this name is the function.
 MODULE = import_module("weightprior.diagnostics.reliance")
@@ -295,7 +295,7 @@ def test_of_a_linearised_network_the_unit_is_removed_before_it_is_linearised():
 
 
 @pytest.mark.parametrize("prior", ["single", "strings"])
-@pytest.mark.parametrize("method", ["map", "hmc"])
+@pytest.mark.parametrize("method", ["map", pytest.param("hmc", marks=pytest.mark.slow)])
 def test_every_fit_has_an_answer(method, prior):
     found = wp.diagnostics.reliance(REGRESSION, fitted(method, prior), FRAME, TARGET, num_draws=5)
     assert ("prior" in found.dims) == (prior != "single")

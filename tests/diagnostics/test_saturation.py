@@ -133,7 +133,7 @@ def test_a_linearised_network_has_the_slopes_of_the_map():
 
 
 @pytest.mark.parametrize("prior", ["single", "strings"])
-@pytest.mark.parametrize("method", ["map", "hmc"])
+@pytest.mark.parametrize("method", ["map", pytest.param("hmc", marks=pytest.mark.slow)])
 def test_every_fit_has_an_answer(method, prior):
     fit = fitted(method, prior)
     found = wp.diagnostics.saturation(REGRESSION, fit, FRAME)

@@ -163,10 +163,8 @@ SPREAD = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [n if n == "bernoulli" else pytest.param(n, marks=pytest.mark.slow) for n in SPREAD],
-)
+@pytest.mark.parametrize("name", SPREAD)
+@pytest.mark.slow
 def test_of_many_rows_members_scatter_as_the_posterior(name):
     likelihood, targets = SPREAD[name]
     rng = np.random.default_rng(1)

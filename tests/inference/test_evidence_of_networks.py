@@ -34,7 +34,8 @@ def tempered(case, **options):
     return wp.fit_tempered(problem.bnn, problem.x, problem.y, prior=prior, **options)
 
 
-@pytest.mark.parametrize("name", ["sk_diab1d", pytest.param("sk_iris", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sk_diab1d", "sk_iris"])
 def test_the_expected_log_likelihood_is_that_of_fbm(name):
     theirs = references.load(name).functionals["log_likelihood"]
     ours = tempered(name)["tempering"].isel(temperature=-1)

@@ -95,25 +95,12 @@ def test_a_learned_centre_meets_its_closed_form():
     assert "center.all" in found["posterior"]
 
 
-def test_without_data_the_answer_is_the_prior():
+def test_without_data_the_evidence_is_that_of_the_noise():
     prior = VAGUE.prior(loc={"weight": -3.0, "bias": 5.0}, scale={"weight": 2.0, "bias": 0.01})
-    found = fit(VAGUE, prior, num_temperatures=3)
-    for name in VAGUE.bnn.sites:
-        draws = found["posterior"][name].to_numpy()
-        assert_mean(draws, prior.loc[name], num_comparisons=26, label=name)
-        assert_sd(draws, prior.scale[name], num_comparisons=26, label=name)
+    found = fit(VAGUE, prior, **BRIEF)
     expected = stats.norm.logpdf(VAGUE.y, 0.0, 1e8).sum()
     np.testing.assert_allclose(wp.log_evidence(found)["log_evidence"], expected, rtol=1e-9)
     np.testing.assert_allclose(found["tempering"]["overlap"][:-1], 0.5)
-
-
-def test_a_stacked_prior_equals_the_loop_over_its_priors():
-    priors = {"narrow": NET.prior(scale=0.3), "wide": NET.prior(loc=0.5, scale=2.0)}
-    parts = wp.split(fit(NET, wp.stack_priors(priors), rng_key=3, **BRIEF))
-    for label, prior in priors.items():
-        alone = fit(NET, prior, rng_key=3, **BRIEF)
-        for group in ("posterior", "tempering"):
-            xr.testing.assert_identical(parts[label][group].dataset, alone[group].dataset)
 
 
 def test_a_ladder_with_gaps_is_made_finer():
@@ -141,12 +128,6 @@ def test_an_interrupt_leaves_the_evidence_and_the_draws_there_are(monkeypatch):
     xr.testing.assert_identical(part["tempering"].dataset, whole["tempering"].dataset)
     first = whole["posterior"].to_dataset().isel(draw=slice(50))
     xr.testing.assert_identical(part["posterior"].to_dataset(), first)
-
-
-def test_jax_is_left_as_it_was():
-    before = jax.config.jax_enable_x64
-    fit(NET, NET.prior(), **BRIEF)
-    assert jax.config.jax_enable_x64 == before
 
 
 def test_the_fit_is_saved_and_read(tmp_path, linear):
