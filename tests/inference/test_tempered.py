@@ -1,6 +1,5 @@
 """Evidence by a ladder of temperatures: closed forms, other estimators, and what can go wrong."""
 
-import jax
 import numpy as np
 import pytest
 import xarray as xr
