@@ -29,7 +29,11 @@ numpydoc_show_class_members = False
 html_theme = "pydata_sphinx_theme"
 # Pages without pages below them need no list of them.
 html_sidebars = {
-    page: [] for page in ("index", "start", "strength", "l2", "architecture", "bibliography")
+    page: []
+    for page in (
+        *("index", "start", "strength", "centers", "evidence", "posterior", "methods", "l2"),
+        *("architecture", "bibliography"),
+    )
 }
 html_title = project
 html_theme_options = {"show_toc_level": 2}

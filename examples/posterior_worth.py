@@ -102,9 +102,9 @@ def of_split(name: str, rows: int, grids, ladder, chains, seed: int):
     seconds, widest = {}, gains[-1]
 
     def timed(way, call, **options):
-        began = time.perf_counter()
+        began = time.process_time()
         made = call(*train, rng_key=seed, **options)
-        seconds[way] = time.perf_counter() - began
+        seconds[way] = time.process_time() - began
         return made
 
     searched = timed("cv", quiet(wp.cross_validate), prior=path, fit=MAP)
@@ -186,7 +186,7 @@ def scores_of(bnn, fit, test) -> dict[str, float]:
 def summarise(measured: pd.DataFrame) -> pd.DataFrame:
     """Means over splits and standard errors; a `gain` is the difference from `MAP, cv`, by split.
 
-    Seconds are medians, without each first split, which compiles.
+    Seconds are of processors' time, medians without the first split, which compiles.
     """
     scores = measured[list(SCORES)]
     keys = measured.index.droplevel("way")

@@ -14,7 +14,7 @@ PAGES = [
     if "```python" in page.read_text()
 ]
 # Pages that take longest.
-LONG = ("centers.md", "evidence.md", "strength.md")
+LONG = ("centers.md", "evidence.md", "methods.md", "posterior.md", "strength.md")
 BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
 
