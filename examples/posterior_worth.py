@@ -62,7 +62,7 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
         names, counts, grids, num_splits = ("penguins",), (20,), {"numbers": (0.5, 2.0)}, 2
         ladder = {"num_temperatures": 4, "num_samples": 20, "num_chains": 4}
         chains = {"num_chains": 2, "num_warmup": 50, "num_samples": 50}
-    print("weightprior: is the posterior worth it?", flush=True)
+    print(f"weightprior: is the posterior worth it? {num_splits} splits", flush=True)
     found, paths = {}, {}
     for name in names:
         for rows in counts:
@@ -70,11 +70,10 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
                 told, path = of_split(name, rows, grids, ladder, chains, seed + split)
                 found |= {(name, rows, way, split): row for way, row in told.items()}
                 paths |= {(name, rows, *key, split): value for key, value in path.items()}
-            print(f"  {name}, {rows} rows, after {time.perf_counter() - began:.0f} s", flush=True)
-    table = summarise(frame(found, ["data", "rows", "way", "split"]))
+            table = summarise(frame(found, ["data", "rows", "way", "split"]))
+            show(name, rows, table.loc[name, rows])
     path = frame(paths, ["data", "rows", "fit", "gain", "split"])["elpd"]
-    show(table, num_splits)
-    print("\n".join(textwrap.fill(text, 96) for text in conclude(table)), flush=True)
+    print("\n" + "\n".join(textwrap.fill(text, 96) for text in conclude(table)), flush=True)
     table.to_csv(folder / "posterior_worth.csv")
     path.to_csv(folder / "posterior_worth_path.csv")
     draw(path, num_splits, folder / "posterior_worth.png")
@@ -205,27 +204,26 @@ def summarise(measured: pd.DataFrame) -> pd.DataFrame:
     return mean.join(error.add_suffix("_se")).assign(**extra)
 
 
-def show(table: pd.DataFrame, num_splits: int) -> None:
-    """Print the table for a terminal; it can be pasted into a page as it is."""
-    print(f"\nmeans over {num_splits} splits ± standard errors; differences are from 'MAP, cv'")
-    for (name, rows), part in table.groupby(level=["data", "rows"], sort=False):
-        measure = "wrong" if np.isnan(part["coverage"]).all() else "RMSE"
-        print(f"\n| {name}, {rows} rows | scale | log density | difference | {measure} | ", end="")
-        print("calibration error | in 90 % | s |\n" + "| --- " * 8 + "|")
-        for (*_, way), row in part.iterrows():
-            inside = "" if np.isnan(row["coverage"]) else f"{row['coverage']:.2f}"
-            cells = [
-                str(way),
-                f"{row['scale']:.2g}",
-                f"{row['elpd']:.3f}",
-                "" if way == WAYS[0] else cell(row["elpd_gain"], row["elpd_gain_se"]),
-                f"{row['error']:.3f}",
-                f"{row['calibration_error']:.3f}",
-                inside,
-                "" if np.isnan(row["seconds"]) else f"{row['seconds']:.1f}",
-            ]
-            print("| " + " | ".join(cells) + " |")
-    print(flush=True)
+def show(name: str, rows: int, part: pd.DataFrame) -> None:
+    """Print the table of one case as soon as there is one; it can be pasted into a page."""
+    measure = "wrong" if np.isnan(part["coverage"]).all() else "RMSE"
+    titles = (
+        *(f"{name}, {rows} rows", "scale", "log density", "difference", measure),
+        *("calibration error", "in 90 %", "s"),
+    )
+    print("\n| " + " | ".join(titles) + " |\n" + "| --- " * len(titles) + "|")
+    for way, row in part.iterrows():
+        cells = (
+            str(way),
+            f"{row['scale']:.2g}",
+            f"{row['elpd']:.3f}",
+            "" if way == WAYS[0] else cell(row["elpd_gain"], row["elpd_gain_se"]),
+            f"{row['error']:.3f}",
+            f"{row['calibration_error']:.3f}",
+            "" if np.isnan(row["coverage"]) else f"{row['coverage']:.2f}",
+            "" if np.isnan(row["seconds"]) else f"{row['seconds']:.1f}",
+        )
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def conclude(table: pd.DataFrame) -> list[str]:
