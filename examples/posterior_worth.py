@@ -63,7 +63,7 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
         ladder = {"num_temperatures": 4, "num_samples": 20, "num_chains": 4}
         chains = {"num_chains": 2, "num_warmup": 50, "num_samples": 50}
     print(f"weightprior: is the posterior worth it? {num_splits} splits", flush=True)
-    found, paths = {}, {}
+    found, paths, table = {}, {}, pd.DataFrame()
     for name in names:
         for rows in counts:
             for split in range(num_splits):
