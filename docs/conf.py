@@ -31,8 +31,9 @@ html_theme = "pydata_sphinx_theme"
 html_sidebars = {
     page: []
     for page in (
-        *("index", "start", "coming_from", "strength", "centers", "evidence", "arviz"),
-        *("when_it_goes_wrong", "l2", "not_this", "architecture", "bibliography"),
+        *("index", "start", "coming_from", "strength", "centers", "evidence", "posterior", "study"),
+        *("methods", "arviz", "when_it_goes_wrong", "l2", "not_this", "architecture"),
+        "bibliography",
     )
 }
 html_title = project

@@ -14,7 +14,10 @@ PAGES = [
     if "```python" in page.read_text()
 ]
 # Pages that take longest.
-LONG = ("centers.md", "coming_from.md", "evidence.md", "strength.md", "when_it_goes_wrong.md")
+LONG = {
+    *("centers.md", "coming_from.md", "evidence.md", "methods.md", "posterior.md", "start.md"),
+    *("strength.md", "when_it_goes_wrong.md"),
+}
 BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
 

@@ -64,3 +64,15 @@ def test_transfer(run, capsys):
     assert table.loc[("penguins", "source only"), "elpd"].nunique() == 1
     assert is_png(folder / "transfer.png")
     assert "L2-SP against L2" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_posterior_worth(run, capsys):
+    table, folder = run("posterior_worth", 2)
+    ways = table.loc["penguins", 20]
+    assert {"MAP, cv", "posterior, cv", "posterior, evidence"} <= set(ways.index)
+    assert ways.loc["MAP, cv", "elpd_gain"] == 0
+    assert np.isfinite(table[["elpd", "elpd_se", "error", "calibration_error"]]).all(axis=None)
+    assert ways.loc["MAP, wide", "scale"] >= ways.loc["MAP, cv", "scale"]
+    assert is_png(folder / "posterior_worth.png")
+    assert "'posterior, cv' against 'MAP, cv'" in " ".join(capsys.readouterr().out.split())

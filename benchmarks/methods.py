@@ -1,0 +1,261 @@
+"""All methods on one posterior: what each costs, and how far its predictions are from a long run.
+
+The long run is `fit_mcmc`'s, of another key, eight chains of 5,000 draws, every second kept. Each
+method runs with its defaults in a process of its own: the first call is cold, compilation included,
+and later ones are warm, with other keys. Seconds are of processors' time, all threads together,
+which other work on the machine changes less than it does the clock's. On two cores that have
+nothing else to do the clock shows half as many where a method has several tasks, as most do.
+What is compared, at 50 inputs that were held out, are outputs of the network (log odds of a
+classifier): the error of their mean in sds of the long run (root of the mean square), and that of
+their sd in percent (median over inputs, and the range of its middle four fifths); and on all rows
+that were held out the log predictive density per row, as a difference from the long run with its
+standard error over rows. The evidence is compared with `fit_tempered`'s. Medians over warm runs.
+
+    python benchmarks/methods.py                              # half an hour on two cores
+    python benchmarks/methods.py 10-8-1 --repeats 3
+    python benchmarks/methods.py --growth                     # seconds as rows and weights grow
+"""
+
+import argparse
+import multiprocessing
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+
+PROBLEMS = ("1-10-1", "10-8-1", "30-8-1")
+NUM_INPUTS = 50
+LONG = {"num_chains": 8, "num_warmup": 1000, "num_samples": 5000, "thinning": 2}
+# Every method, by the name of its fit function and its options.
+METHODS = {
+    "map": ("fit_map", {}),
+    "mcmc, hmc": ("fit_mcmc", {}),
+    "mcmc, nuts": ("fit_mcmc", {"kernel": "nuts"}),
+    "mcmc, mclmc": ("fit_mcmc", {"kernel": "mclmc"}),
+    "tempered": ("fit_tempered", {}),
+    "laplace, full": ("fit_laplace", {}),
+    "laplace, full, hessian": ("fit_laplace", {"curvature": "hessian"}),
+    "laplace, diagonal": ("fit_laplace", {"structure": "diagonal"}),
+    "laplace, last_layer": ("fit_laplace", {"structure": "last_layer"}),
+    "vi, normal": ("fit_vi", {}),
+    "vi, low_rank": ("fit_vi", {"guide": "low_rank"}),
+    "vi, full": ("fit_vi", {"guide": "full"}),
+    "ensemble, anchored": ("fit_ensemble", {}),
+    "ensemble, anchored, 100": ("fit_ensemble", {"num_members": 100}),
+    "ensemble, deep": ("fit_ensemble", {"anchored": False}),
+}
+# Whose seconds are measured as a problem grows: rows times 8, hidden units times 8.
+GROWTH = ("8-16-1 of 200", "8-16-1 of 1600", "8-128-1 of 200")
+
+
+# What is fitted.
+
+
+def problem(name):
+    """A model, its prior, rows to fit and rows that are held out."""
+    import weightprior as wp
+
+    (x, y), count, noise = data_of(name)
+    if noise:
+        likelihood = wp.Gaussian(noise)
+        y = y if name == "1-10-1" else standardised(y)
+    else:
+        likelihood = wp.Bernoulli()
+    x = x if name == "1-10-1" else standardised(x)
+    rows = np.random.default_rng(0).permutation(len(y))
+    fitted, held = rows[:count], rows[count:]
+    num_features, *hidden, num_outputs = map(int, name.split(" ")[0].split("-"))
+    bnn = wp.BNN(wp.mlp(num_features, hidden, num_outputs), likelihood)
+    prior = wp.normal_prior(bnn, scale=wp.fan_in_scale(bnn, 2.0 if name == "1-10-1" else 1.0))
+    return bnn, prior, (x[fitted], y[fitted]), (x[held], y[held])
+
+
+def data_of(name):
+    """Inputs and targets, how many rows are fitted, and the noise (0 for classes)."""
+    from sklearn.datasets import load_breast_cancer, load_diabetes, make_friedman1
+
+    if name == "1-10-1":
+        # Nothing was measured between -0.5 and 1, where modes differ; held-out rows lie there too.
+        rng = np.random.default_rng(0)
+        seen = np.concatenate([rng.uniform(-2, -0.5, 20), rng.uniform(1, 2, 20)])
+        x = np.concatenate([seen, rng.uniform(-2, 2, 400)])
+        y = np.sin(2 * x) + 0.3 * x + 0.1 * rng.normal(size=len(x))
+        return (x[:, None], y), 40, 0.1
+    if name == "10-8-1":
+        return load_diabetes(return_X_y=True), 200, 0.7
+    if name == "30-8-1":
+        return load_breast_cancer(return_X_y=True), 100, 0.0
+    count = int(name.rpartition(" ")[2])
+    return make_friedman1(count + 10, n_features=8, noise=1.0, random_state=0), count, 0.2
+
+
+def standardised(values):
+    return (values - values.mean(0)) / values.std(0)
+
+
+# Who fits it, each in a process of its own.
+
+
+def prepare():
+    """Import what a first call would, which is no part of a method's cost."""
+    warnings.simplefilter("ignore")
+    import jax
+
+    import weightprior as wp
+
+    jax.numpy.zeros(1).block_until_ready()
+    bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(1.0))
+    wp.fit_map(bnn, np.zeros((2, 1)), np.zeros(2), prior=wp.normal_prior(bnn))
+
+
+def measure(name, fit_name, options, seed, only_seconds=False) -> dict[str, Any]:
+    """Fit once: seconds, outputs at held-out inputs, scores and evidence."""
+    import weightprior as wp
+
+    bnn, prior, (x, y), (x_held, y_held) = problem(name)
+    quiet = {"progress_bar": False} if fit_name in ("fit_mcmc", "fit_tempered") else {}
+    began = time.process_time()
+    try:
+        fit = getattr(wp, fit_name)(bnn, x, y, prior=prior, rng_key=seed, **quiet, **options)
+    except ValueError as error:
+        return {"refused": str(error)}
+    row: dict[str, Any] = {"seconds": time.process_time() - began}
+    if only_seconds:
+        return row
+    mean = wp.predict(bnn, fit, x_held[:NUM_INPUTS])["mean"]
+    outputs = mean.stack(sample=("chain", "draw")).transpose("sample", ...).to_numpy()
+    if isinstance(bnn.likelihood, wp.Bernoulli):
+        inside = np.clip(outputs, 1e-12, 1 - 1e-12)
+        outputs = np.log(inside) - np.log1p(-inside)
+    row |= {"mean": outputs.mean(0), "sd": outputs.std(0)}
+    row["elpd_i"] = wp.score(bnn, fit, x_held, y_held)["elpd_i"].to_numpy()
+    if set(fit.children) & {"tempering", "laplace", "variational"}:
+        found = wp.log_evidence(fit)
+        row |= {key: found[key].item() for key in ("log_evidence", "error", "reliable")}
+    if "num_chains" in options:
+        rhat = wp.diagnostics.convergence(bnn, fit, x_held[:NUM_INPUTS])["rhat"]
+        row["rhat"] = float(rhat.max())
+    return row
+
+
+def process():
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=prepare)
+
+
+def of_method(name, method, repeats, only_seconds=False):
+    """Rows of a method: the cold run, then warm ones. One process at a time: each takes a GB."""
+    fit_name, options = METHODS[method]
+    with process() as pool:
+        seeds = range(repeats + 1)
+        tasks = [pool.submit(measure, name, fit_name, options, s, only_seconds) for s in seeds]
+        return [task.result() for task in tasks]
+
+
+# What comes out.
+
+
+def against(row, long):
+    """Errors of one run."""
+    apart = 100 * (row["sd"] / long["sd"] - 1)
+    differences = row["elpd_i"] - long["elpd_i"]
+    return {
+        "mean": np.sqrt(np.mean(((row["mean"] - long["mean"]) / long["sd"]) ** 2)),
+        "sd": np.median(apart),
+        "least": np.quantile(apart, 0.1),
+        "most": np.quantile(apart, 0.9),
+        "elpd": differences.mean(),
+        "elpd_se": differences.std(ddof=1) / np.sqrt(len(differences)),
+    }
+
+
+def compare(name, methods, repeats):
+    with process() as pool:
+        long = pool.submit(measure, name, "fit_mcmc", LONG, 1_000).result()
+    elpd_i = long["elpd_i"]
+    print(
+        f"\n{name}: long run {long['seconds']:.0f} s, R-hat {long['rhat']:.4f}, held-out log "
+        f"density {elpd_i.mean():.3f} ± {elpd_i.std(ddof=1) / np.sqrt(len(elpd_i)):.3f} per row "
+        f"of {len(elpd_i)}\n",
+        flush=True,
+    )
+    rows = {method: of_method(name, method, repeats) for method in methods}
+    titles = ("", "cold s", "warm s", "of hmc's", "mean", "sd %", "log density", "evidence")
+    print("| " + " | ".join(titles) + " |\n" + "| --- " * len(titles) + "|")
+    truth = values(rows.get("tempered", []), "log_evidence")
+    for method, (first, *warm) in rows.items():
+        if told := next((row["refused"] for row in (first, *warm) if "refused" in row), ""):
+            print(f"| {method} | refused: {told.split(';')[0]} |" + " |" * (len(titles) - 2))
+            continue
+        seconds = values(warm, "seconds")
+        ratio = ""
+        if "mcmc, hmc" in rows:
+            of_hmc = values(rows["mcmc, hmc"][1:], "seconds")
+            ratio = f"{np.median(seconds) / np.median(of_hmc):.2g}"
+        errors = [against(row, long) for row in warm]
+        of = {key: np.median([one[key] for one in errors]) for key in errors[0]}
+        sd = f"{of['sd']:+.0f} ({of['least']:+.0f} to {of['most']:+.0f})"
+        cells = (
+            method,
+            f"{first['seconds']:.1f}",
+            f"{np.median(seconds):.2f} ({seconds.min():.2f} to {seconds.max():.2f})",
+            ratio,
+            f"{of['mean']:.2f}",
+            sd if of["sd"] > -100 else "no sd",
+            f"{of['elpd']:+.4f} ± {of['elpd_se']:.4f}",
+            evidence(method, warm, truth),
+        )
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def values(rows, key):
+    return np.array([row[key] for row in rows if key in row])
+
+
+def evidence(method, warm, truth):
+    found = values(warm, "log_evidence")
+    if not len(found):
+        return ""
+    if method == "tempered":
+        error, reliable = values(warm, "error"), values(warm, "reliable")
+        return f"{np.median(found):.2f} ± {np.median(error):.2f}, reliable {reliable.mean():.0%}"
+    if not len(truth):
+        return ""
+    apart = found - np.median(truth)
+    return f"{np.median(apart):+.1f} ({apart.min():+.1f} to {apart.max():+.1f})"
+
+
+def growth(methods, repeats):
+    """What the smallest problem takes, warm, and how many times as much the larger ones do."""
+    told = {}
+    for method in methods:
+        for name in GROWTH:
+            warm = values(of_method(name, method, repeats, only_seconds=True)[1:], "seconds")
+            told[method, name] = np.median(warm) if len(warm) else np.nan
+    print(f"\nwarm seconds of {GROWTH[0]} rows, and how many times as many others take")
+    print(f"\n| | seconds | 8 times the rows | 8 times the units |\n{'| --- ' * 4}|")
+    for method in methods:
+        first, *larger = (told[method, name] for name in GROWTH)
+        print(f"| {method} | {first:.2f} | " + " | ".join(f"{s / first:.2g}" for s in larger), "|")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("problems", nargs="*", default=[], metavar="problem")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--repeats", type=int, default=5, help="warm runs")
+    parser.add_argument("--growth", action="store_true", help="seconds of larger problems instead")
+    options = parser.parse_args()
+    if unknown := set(options.problems) - set(PROBLEMS):
+        parser.error(f"problems are {', '.join(PROBLEMS)}; got {', '.join(unknown)}")
+    if options.growth:
+        growth(options.methods, options.repeats)
+        return
+    for name in options.problems or PROBLEMS:
+        compare(name, options.methods, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
