@@ -101,6 +101,16 @@ class TestOneDensity:
         np.testing.assert_allclose(priors, reference.state_logprior, rtol=0, atol=1e-6)
         np.testing.assert_allclose(likelihoods, reference.state_loglik, rtol=0, atol=1e-6)
 
+    def test_takes_the_weights_of_other_libraries_in_the_precision_that_jax_has(self):
+        # NumPy's are of 64 bits, which JAX would truncate with a warning for every array.
+        bnn = model_of("student_learned_two")
+        (x, y), prior = data_for(bnn), wp.normal_prior(bnn)
+        double = {name: np.float64(w) for name, w in draw_weights(bnn).items()}
+        single = {name: np.float32(w) for name, w in double.items()}
+        found = bnn.log_joint(double, x, y, prior)
+        assert found.dtype == np.float32
+        assert found == bnn.log_joint(single, x, y, prior)
+
     def test_minus_its_gradient_is_that_of_the_loss_and_the_l2_penalty(self):
         bnn, centre, scale, noise = model_of("gaussian"), 0.3, 0.7, 0.5
         (x, y), prior = data_for(bnn), wp.normal_prior(bnn, loc=centre, scale=scale)

@@ -15,24 +15,50 @@ STYLES = {"tanh": ("#0072B2", "o"), "sigmoid": ("#E69F00", "s"), "relu": ("#009E
 SAME = 1e-5
 
 
-def write(folder: Path, measured: pd.DataFrame, identity: pd.DataFrame) -> pd.DataFrame:
-    """Write a file per claim, its figure, and the verdicts of all; return these."""
+def write(
+    folder: Path,
+    measured: pd.DataFrame,
+    identity: pd.DataFrame,
+    again: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Write a file per claim, its figure, and the verdicts of all; return these.
+
+    `again` is the same of other splits, whose verdicts stand beside.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [write_identity(folder, identity)]
     for claim in CLAIMS:
-        rows += write_claim(folder, claim, measured)
+        rows += write_claim(folder, claim, measured, again)
         draw(folder / f"{claim.name}.png", claim, measured)
-    verdicts = pd.DataFrame(rows, columns=["claim", "question", "verdict"])
-    lines = ["| claim | in numbers | verdict |", "| --- | --- | --- |"]
-    told = ""
-    for claim, question, word in rows:
-        lines.append(f"| {claim if claim != told else ''} | {question} | **{word}** |")
+    verdicts = pd.DataFrame(rows, columns=["claim", "question", "verdict", "again"])
+    write_verdicts(folder / "verdicts.md", verdicts)
+    return verdicts.dropna(axis="columns", how="all")
+
+
+def write_verdicts(path: Path, verdicts: pd.DataFrame) -> None:
+    """All questions and what they came to; a claim is named once."""
+    known = verdicts[verdicts["again"].notna()]
+    heads, rules = "| claim | in numbers | verdict |", "| --- | --- | --- |"
+    if len(known):
+        heads, rules = heads + " other splits |", rules + " --- |"
+    lines, told = [heads, rules], ""
+    for claim, question, word, other in verdicts.itertuples(index=False):
+        line = f"| {claim if claim != told else ''} | {question} | **{word}** |"
+        lines.append(line + (f" {other} |".replace("None", "") if len(known) else ""))
         told = claim
-    (folder / "verdicts.md").write_text("\n".join(lines) + "\n")
-    return verdicts
+    if len(known):
+        same = (known["verdict"] == known["again"]).sum()
+        turned = {frozenset(pair) for pair in zip(known["verdict"], known["again"], strict=True)}
+        opposite = frozenset(("confirmed", "refuted")) in turned
+        lines += [
+            "",
+            f"Of {len(known)} verdicts, {same} came out the same on other splits; "
+            f"{'some' if opposite else 'none'} turned from confirmed to refuted or back.",
+        ]
+    path.write_text("\n".join(lines) + "\n")
 
 
-def write_identity(folder: Path, found: pd.DataFrame) -> tuple[str, str, str]:
+def write_identity(folder: Path, found: pd.DataFrame) -> tuple[str, str, str, None]:
     """The claim that is exact."""
     asked = "The MAP has scikit-learn's weights."
     largest = found.to_numpy().max()
@@ -45,10 +71,12 @@ def write_identity(folder: Path, found: pd.DataFrame) -> tuple[str, str, str]:
     share = f"the largest difference is {largest:.0e} of the largest weight"
     text = f"**{asked}** {word.capitalize()}: {share}."
     (folder / "identity.md").write_text(text + "\n\n" + "\n".join(lines) + "\n")
-    return "L2 is a prior that puts the weights near 0", asked, word
+    return "L2 is a prior that puts the weights near 0", asked, word, None
 
 
-def write_claim(folder: Path, claim: Claim, measured: pd.DataFrame) -> list[tuple[str, str, str]]:
+def write_claim(
+    folder: Path, claim: Claim, measured: pd.DataFrame, again: pd.DataFrame | None
+) -> list[tuple[str, str, str, str | None]]:
     """What each question of a claim came to."""
     texts, rows = [], []
     for asked in claim.questions:
@@ -57,7 +85,8 @@ def write_claim(folder: Path, claim: Claim, measured: pd.DataFrame) -> list[tupl
         texts.append(
             f"**{asked.says}** {word.capitalize()}. {sentence(cells, asked)}\n\n{table(cells)}\n"
         )
-        rows.append((claim.title, asked.says, word))
+        other = None if again is None else verdict(differences(again, asked))
+        rows.append((claim.title, asked.says, word, other))
     (folder / f"{claim.name}.md").write_text("\n".join(texts))
     return rows
 

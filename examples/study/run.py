@@ -7,6 +7,8 @@ their standard errors over splits. Everything that was measured is kept, in ``me
 
     python examples/study/run.py --splits 6 --out docs/study
     python examples/study/run.py --judge --out docs/study      # anew, from what was measured
+    python examples/study/run.py --splits 6 --seed 100 --out demo_output/again
+    python examples/study/run.py --judge --out docs/study --again demo_output/again
 """
 
 import argparse
@@ -46,12 +48,17 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
     return judge(folder)
 
 
-def judge(folder: Path) -> pd.DataFrame:
-    """From what was measured: tables, figures, verdicts."""
-    measured = pd.read_csv(folder / "measured.csv").set_index(INDEX)
-    verdicts = report.write(folder, measured, identity.table())
+def judge(folder: Path, again: Path | None = None) -> pd.DataFrame:
+    """From what was measured: tables, figures, verdicts; beside them those of another run."""
+    other = None if again is None else read(again)
+    verdicts = report.write(folder, read(folder), identity.table(), other)
     print(verdicts.to_string(index=False, max_colwidth=90))
     return verdicts
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """What a run has measured."""
+    return pd.read_csv(folder / "measured.csv").set_index(INDEX)
 
 
 if __name__ == "__main__":
@@ -60,9 +67,10 @@ if __name__ == "__main__":
     parser.add_argument("--splits", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0, help="of the first split")
     parser.add_argument("--judge", action="store_true", help="measure nothing")
+    parser.add_argument("--again", type=Path, help="folder of another run, judged beside")
     parser.add_argument("--quick", action="store_true", help="two data sets, two splits: a test")
     arguments = parser.parse_args()
     if arguments.judge:
-        judge(arguments.out)
+        judge(arguments.out, arguments.again)
     else:
         main(arguments.out, arguments.splits, arguments.seed, arguments.quick)

@@ -197,8 +197,13 @@ def row_weights_shape(shape: tuple[int, ...], *expected: tuple[int, ...] | None)
         )
 
 
-def arrays(argument: str, values: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
-    """Raise where a site has no floating-point array of its shape; the numbers are not read."""
+def arrays(
+    argument: str, values: Mapping[str, Any], sites: Mapping[str, Any]
+) -> dict[str, jax.Array]:
+    """Return JAX's arrays, in a precision it has enabled; the numbers are not read.
+
+    Raise where a site has no floating-point array of its shape.
+    """
     missing = [name for name in sites if name not in values]
     if missing:
         raise ValueError(
@@ -214,6 +219,7 @@ def arrays(argument: str, values: Mapping[str, Any], sites: Mapping[str, Any]) -
                 f"{argument}[{name!r}]: expected a floating-point array; "
                 f"got {dtype or type(values[name]).__name__}."
             )
+    return {name: jnp.asarray(values[name]) for name in sites}
 
 
 def random_key(rng_key: Any) -> jax.Array:

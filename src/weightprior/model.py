@@ -182,7 +182,7 @@ class BNN:
         numpyro.distributions.Distribution
             Of batch shape (rows,); with several outputs these are its event.
         """
-        _checks.arrays("weights", weights, self.sites)
+        weights = _checks.arrays("weights", weights, self.sites)
         elementwise = self.likelihood.distribution(self.outputs(weights, x), weights)
         return elementwise.to_event(len(elementwise.batch_shape) - 1)
 
@@ -201,7 +201,7 @@ class BNN:
         array of shape (rows,) or (rows, outputs)
             The location, the rate or the probability of each target, or of each class.
         """
-        _checks.arrays("weights", weights, self.sites)
+        weights = _checks.arrays("weights", weights, self.sites)
         return self.likelihood.mean(self.outputs(weights, x), weights)
 
     def log_prior(self, weights: Weights, prior: Prior) -> jax.Array:
@@ -223,7 +223,7 @@ class BNN:
     def log_prior_by_site(self, weights: Weights, prior: Prior) -> dict[str, jax.Array]:
         """Terms of `log_prior`, by site; those of latents above the weights first."""
         self.check_prior(prior, stacked=False, learned=True)
-        _checks.arrays("weights", weights, {**prior.sites, **self.sites})
+        weights = _checks.arrays("weights", weights, {**prior.sites, **self.sites})
         above = prior.latents(weights["output.weight"].dtype).items()
         given = prior.given(weights)
         return {
@@ -262,6 +262,7 @@ class BNN:
 
     def pointwise_log_likelihood(self, weights: Weights, x, y) -> jax.Array:
         """Terms of `log_likelihood`, one per row: shape (rows,)."""
+        weights = _checks.arrays("weights", weights, self.sites)
         targets = self.targets(weights, x)
         dtype = weights["output.weight"].dtype
         return targets.log_prob(self._observed(y, targets, dtype)).astype(dtype)

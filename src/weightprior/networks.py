@@ -130,7 +130,7 @@ class MLP:
         return self._forward(weights, x)[1]
 
     def _forward(self, weights: Weights, x: jax.Array):
-        _checks.arrays("weights", weights, self.sites)
+        weights = _checks.arrays("weights", weights, self.sites)
         _checks.input_shape(np.shape(x), self.num_features)
         units = {}
         signal = jnp.asarray(x, dtype=weights["output.weight"].dtype)

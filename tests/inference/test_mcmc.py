@@ -131,6 +131,19 @@ def test_divergences_are_counted_and_said():
     assert caught[0].filename == __file__
 
 
+def test_a_hidden_layer_without_a_prior_has_no_posterior_and_that_is_said():
+    brief = {"num_warmup": 10, "num_samples": 10, "num_chains": 2}
+    flat = NET.prior(scale={"weight": 1.0, "hidden_0.bias": np.inf, "output.bias": 1.0})
+    with pytest.warns(UserWarning, match="improper: the prior is flat on 'hidden_0.bias'"):
+        wp.fit_mcmc(*NET, prior=flat, **brief)
+    # That of the output is met by the data.
+    wp.fit_mcmc(
+        *NET,
+        prior=NET.prior(scale={"weight": 1.0, "hidden_0.bias": 1.0, "output.bias": np.inf}),
+        **brief,
+    )
+
+
 # Starts.
 
 

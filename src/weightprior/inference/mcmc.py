@@ -138,7 +138,8 @@ def fit_mcmc(
     -----
     UserWarning
         Once: where the chains cannot be relied on yet, with what to do (the verdict of
-        `diagnostics.convergence` on up to 20 of the rows), or where the run was interrupted.
+        `diagnostics.convergence` on up to 20 of the rows), or where the run was interrupted. Before
+        that, where the prior of a hidden layer is flat, so that there is no proper posterior.
 
     References
     ----------
@@ -177,6 +178,8 @@ def fit_mcmc(
         _checks.number("target_accept_prob", target_accept_prob, above=0, below=1),
     )
     num_chains = _checks.integer("num_chains", num_chains, 1)
+
+    _warn_improper(prior)
 
     fits = parts(prior, row_weights, len(inputs))
     asked = {"kernel": kernel, **plan._asdict(), "num_chains": num_chains}
@@ -272,6 +275,21 @@ def _check_starts(kernel: _chains.Kernel, chains: list[Any]) -> None:
         raise FloatingPointError(
             f"fit_mcmc: the density is not finite at the start of chain {bad[0]}. Standardise x "
             "and y, or give the prior smaller scales."
+        )
+
+
+def _warn_improper(prior: Prior) -> None:
+    """Of hidden layers without a prior, which no number of rows makes up for.
+
+    A unit whose bias runs off becomes a constant, and one whose weights do becomes a step: the
+    likelihood tends to a limit above zero, whose integral is infinite.
+    """
+    hidden = [name for name in prior.flat() if name.startswith("hidden_")]
+    if hidden:
+        _checks.warn(
+            f"fit_mcmc: The posterior is improper: the prior is flat on {_checks.several(hidden)}, "
+            "and as they run off a unit becomes constant or a step, which data do not rule out. "
+            "Give them a scale, such as 1 for biases."
         )
 
 
