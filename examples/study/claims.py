@@ -105,12 +105,25 @@ CLAIMS = (
         "Small weights keep relu units near their kink, where they are nonlinear",
         (
             Question(
-                "More units have their kink inside the data under a narrow prior.",
+                "Before any data, more units have their kink inside them under a narrow prior than "
+                "under a wide one.",
+                "kinked", _NARROW, _WIDE, ("prior",), units=("relu",),
+            ),
+            Question(
+                "So they do after the data.",
                 "kinked", _NARROW, _WIDE, units=("relu",),
             ),
             Question(
-                "The function is less linear under a narrow prior.",
+                "And at gain 1, against a wide prior.",
+                "kinked", _RIGHT, _WIDE, units=("relu",),
+            ),
+            Question(
+                "The function is less linear under a narrow prior than under a wide one.",
                 "nonlinear", _NARROW, _WIDE, units=("relu",),
+            ),
+            Question(
+                "It is less linear at gain 1 than under a wide prior.",
+                "nonlinear", _RIGHT, _WIDE, units=("relu",),
             ),
         ),
         "nonlinear", "share of the output's variance that is not linear",

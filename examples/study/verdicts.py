@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-# Of a difference over splits, in standard errors; and the share of networks that settles a claim.
-CLEAR, MOST = 2.0, 0.75
+# The level of a difference's interval over splits; the share of networks that settles a claim.
+LEVEL, MOST = 0.95, 0.75
 # Of what a width changes: what a centre may change and still be called the same.
 NEGLIGIBLE = 0.1
 # Beside a number: it bears the claim out, contradicts it, or does neither.
@@ -32,8 +33,8 @@ class Question(NamedTuple):
     against : str, optional
         The fit that the second number is of, where it is another one.
     span : tuple of two (str, float), optional
-        Where the claim is that the two numbers are the same: they are if they differ, two standard
-        errors included, by no more than a tenth of the difference between these.
+        Where the claim is that the two numbers are the same: they are if they differ, the whole
+        interval, by no more than a tenth of the difference between these.
     """
 
     says: str
@@ -57,12 +58,13 @@ def differences(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
     rows = []
     for fit in asked.fits:
         paired = _paired(chosen, fit, asked.more, asked.against or fit, asked.less)
-        found = pd.DataFrame({"mean": paired.mean(), "error": paired.sem()})
+        found = pd.DataFrame({"mean": paired.mean(), "error": paired.sem(), "n": paired.count()})
         if asked.span is not None:
             found["span"] = _paired(chosen, fit, asked.span[0], fit, asked.span[1]).mean().abs()
         rows.append(found.assign(fit=fit).set_index("fit", append=True))
     cells = pd.concat(rows)
-    low, high = (cells["mean"] + sign * CLEAR * cells["error"] for sign in (-1, 1))
+    half = stats.t.isf((1 - LEVEL) / 2, cells.pop("n") - 1) * cells["error"]
+    low, high = cells["mean"] - half, cells["mean"] + half
     if asked.span is None:
         return cells.assign(says=np.where(low > 0, 1, np.where(high < 0, -1, 0)))
     most = NEGLIGIBLE * cells["span"]
@@ -94,7 +96,7 @@ def sentence(cells: pd.DataFrame, asked: Question) -> str:
     counts = [int((cells["says"] == sign).sum()) for sign in (1, -1, 0)]
     words = ("bear it out", "contradict it", "do neither")
     told = ", ".join(f"{n} {word}" for n, word in zip(counts, words, strict=True))
-    said = f"Of {len(cells)} networks, at two standard errors over splits, {told}."
+    said = f"Of {len(cells)} networks, by {LEVEL:.0%} intervals over splits, {told}."
     if verdict(cells) != "depends":
         return said
     for level in ("fit", "units", "data"):
