@@ -63,7 +63,7 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
         ladder = {"num_temperatures": 4, "num_samples": 20, "num_chains": 4}
         chains = {"num_chains": 2, "num_warmup": 50, "num_samples": 50}
     print(f"weightprior: is the posterior worth it? {num_splits} splits", flush=True)
-    found, paths, table = {}, {}, pd.DataFrame()
+    found, paths, texts, table = {}, {}, [], pd.DataFrame()
     for name in names:
         for rows in counts:
             for split in range(num_splits):
@@ -71,9 +71,13 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
                 found |= {(name, rows, way, split): row for way, row in told.items()}
                 paths |= {(name, rows, *key, split): value for key, value in path.items()}
             table = summarise(frame(found, ["data", "rows", "way", "split"]))
-            show(name, rows, table.loc[name, rows])
+            texts.append(markdown(name, rows, table.loc[name, rows]))
+            print("\n" + texts[-1], end="", flush=True)
     path = frame(paths, ["data", "rows", "fit", "gain", "split"])["elpd"]
-    print("\n" + "\n".join(textwrap.fill(text, 96) for text in conclude(table)), flush=True)
+    sentences = conclude(table)
+    print("\n" + "\n".join(textwrap.fill(text, 96) for text in sentences), flush=True)
+    texts.append("\n".join(f"- {text}" for text in sentences) + "\n")
+    (folder / "posterior_worth.md").write_text("\n".join(texts))
     table.to_csv(folder / "posterior_worth.csv")
     path.to_csv(folder / "posterior_worth_path.csv")
     draw(path, num_splits, folder / "posterior_worth.png")
@@ -204,14 +208,14 @@ def summarise(measured: pd.DataFrame) -> pd.DataFrame:
     return mean.join(error.add_suffix("_se")).assign(**extra)
 
 
-def show(name: str, rows: int, part: pd.DataFrame) -> None:
-    """Print the table of one case as soon as there is one; it can be pasted into a page."""
+def markdown(name: str, rows: int, part: pd.DataFrame) -> str:
+    """The table of one case, as a page can have it."""
     measure = "wrong" if np.isnan(part["coverage"]).all() else "RMSE"
     titles = (
         *(f"{name}, {rows} rows", "scale", "log density", "difference", measure),
         *("calibration error", "in 90 %", "s"),
     )
-    print("\n| " + " | ".join(titles) + " |\n" + "| --- " * len(titles) + "|")
+    lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for way, row in part.iterrows():
         cells = (
             str(way),
@@ -223,7 +227,8 @@ def show(name: str, rows: int, part: pd.DataFrame) -> None:
             "" if np.isnan(row["coverage"]) else f"{row['coverage']:.2f}",
             "" if np.isnan(row["seconds"]) else f"{row['seconds']:.1f}",
         )
-        print("| " + " | ".join(cells) + " |", flush=True)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def conclude(table: pd.DataFrame) -> list[str]:

@@ -164,9 +164,9 @@ def _score_part(
     """Everything about one prior, from its fits to the folds."""
     rowwise: dict[str, np.ndarray] = {}
     of_fold: dict[str, list] = {}
-    for weights, row_weights, log_likelihood, stats in fits:
+    for model, weights, row_weights, log_likelihood, stats in fits:
         held = row_weights == 0
-        for name, values in score_rows(bnn, weights, x[held], y[held]).items():
+        for name, values in score_rows(model, weights, x[held], y[held]).items():
             whole = rowwise.setdefault(name, np.empty((len(y), *values.shape[1:])))
             whole[held] = values
         found = {

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weightprior.draws import SAMPLE_DIMS, draws_of, log_likelihood_of
+from weightprior.draws import SAMPLE_DIMS, draws_of, log_likelihood_of, models_of
 from weightprior.model import BNN
 from weightprior.priors import NormalPrior, stack_priors
 
@@ -23,6 +23,8 @@ class Refit(NamedTuple):
 
     Attributes
     ----------
+    model : BNN
+        What the weights are of: the model, or its linearisation at the MAP.
     weights : dict of str to array
         Every site's draws, (chain, draw, ...).
     row_weights : array of shape (rows,)
@@ -33,6 +35,7 @@ class Refit(NamedTuple):
         Where the method reports them `converged` and `divergences`.
     """
 
+    model: BNN
     weights: dict[str, np.ndarray]
     row_weights: np.ndarray
     log_likelihood: np.ndarray
@@ -121,7 +124,8 @@ def _fits_of(bnn: BNN, tree: xr.DataTree, row_weights: np.ndarray) -> list[Refit
         trouble["converged"] = stats["converged"].all(SAMPLE_DIMS).to_numpy()
     if "diverging" in stats:
         trouble["divergences"] = stats["diverging"].sum(SAMPLE_DIMS).to_numpy()
+    parts = zip(models_of(bnn, tree), draws_of(bnn, tree), strict=True)
     return [
-        Refit(weights, row_weights[i], terms[i], {name: v[i] for name, v in trouble.items()})
-        for i, weights in enumerate(draws_of(bnn, tree))
+        Refit(model, weights, row_weights[i], terms[i], {n: v[i] for n, v in trouble.items()})
+        for i, (model, weights) in enumerate(parts)
     ]
