@@ -12,7 +12,8 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.extlinks",
 ]
-exclude_patterns = ["_build"]
+# What scripts have written, for pages to include.
+exclude_patterns = ["_build", "posterior/*.md", "study/*.md"]
 templates_path = ["_templates"]
 nitpicky = False  # without other projects' inventories their types cannot be resolved
 
