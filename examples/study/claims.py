@@ -110,11 +110,12 @@ CLAIMS = (
                 "kinked", _NARROW, _WIDE, ("prior",), units=("relu",),
             ),
             Question(
-                "So they do after the data.",
+                "After the data, more units have it there under a narrow prior than under a wide "
+                "one.",
                 "kinked", _NARROW, _WIDE, units=("relu",),
             ),
             Question(
-                "And at gain 1, against a wide prior.",
+                "After the data, more units have it there at gain 1 than under a wide prior.",
                 "kinked", _RIGHT, _WIDE, units=("relu",),
             ),
             Question(

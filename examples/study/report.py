@@ -98,7 +98,8 @@ def draw(path: Path, claim: Claim, measured: pd.DataFrame) -> None:
     names = kept.index.unique("data")
     figure, axes = plt.subplots(
         len(names), 2 * len(fits), figsize=(3.6 * len(fits), 1.6 + 1.1 * len(names)),
-        sharex="col", sharey="row", squeeze=False, layout="constrained", width_ratios=[3, 2] * len(fits),
+        sharex="col", sharey="row", squeeze=False, layout="constrained",
+        width_ratios=[3, 2] * len(fits),
     )  # fmt: skip
     for name, row in zip(names, axes, strict=True):
         row[0].set_ylabel(name)

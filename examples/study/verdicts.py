@@ -111,7 +111,7 @@ def sentence(cells: pd.DataFrame, asked: Question) -> str:
 def table(cells: pd.DataFrame) -> str:
     """Differences as a Markdown table: a row per data set, a column per kind of units and fit."""
     numbers = zip(cells["mean"], cells["error"], cells["says"], strict=True)
-    texts = [f"{_number(m)} ± {_number(e)}{_MARKS[says]}" for m, e, says in numbers]
+    texts = [_estimate(m, e) + _MARKS[says] for m, e, says in numbers]
     wide = pd.Series(texts, cells.index).unstack(["units", "fit"]).fillna("")
     wide.columns = [f"{units}, {fit}" for units, fit in wide.columns]
     order = cells.index.get_level_values("data").unique()
@@ -120,5 +120,7 @@ def table(cells: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+def _estimate(mean: float, error: float) -> str:
+    """A mean and its error, to two digits of the latter and three decimals at most."""
+    decimals = 3 if error == 0 else int(np.clip(1 - np.floor(np.log10(error)), 0, 3))
+    return f"{mean:.{decimals}f} ± {error:.{decimals}f}"
