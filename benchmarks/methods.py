@@ -11,9 +11,8 @@ their sd in percent (median over inputs, and the range of its middle four fifths
 that were held out the log predictive density per row, as a difference from the long run with its
 standard error over rows. The evidence is compared with `fit_tempered`'s. Medians over warm runs.
 
-    python benchmarks/methods.py                              # half an hour on two cores
+    python benchmarks/methods.py                              # a quarter of an hour on two cores
     python benchmarks/methods.py 10-8-1 --repeats 3
-    python benchmarks/methods.py --growth                     # seconds as rows and weights grow
 """
 
 import argparse
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-PROBLEMS = ("1-10-1", "10-8-1", "30-8-1")
+PROBLEMS = ("10-8-1", "30-8-1")
 NUM_INPUTS = 50
 LONG = {"num_chains": 8, "num_warmup": 1000, "num_samples": 5000, "thinning": 2}
 # Every method, by the name of its fit function and its options.
@@ -46,8 +45,6 @@ METHODS = {
     "ensemble, anchored, 100": ("fit_ensemble", {"num_members": 100}),
     "ensemble, deep": ("fit_ensemble", {"anchored": False}),
 }
-# Whose seconds are measured as a problem grows: rows times 8, hidden units times 8.
-GROWTH = ("8-16-1 of 200", "8-16-1 of 1600", "8-128-1 of 200")
 
 
 # What is fitted.
@@ -55,40 +52,22 @@ GROWTH = ("8-16-1 of 200", "8-16-1 of 1600", "8-128-1 of 200")
 
 def problem(name):
     """A model, its prior, rows to fit and rows that are held out."""
+    from sklearn.datasets import load_breast_cancer, load_diabetes
+
     import weightprior as wp
 
-    (x, y), count, noise = data_of(name)
-    if noise:
-        likelihood = wp.Gaussian(noise)
-        y = y if name == "1-10-1" else standardised(y)
+    if name == "10-8-1":
+        (x, y), count, likelihood = load_diabetes(return_X_y=True), 200, wp.Gaussian(noise=0.7)
+        y = standardised(y)
     else:
-        likelihood = wp.Bernoulli()
-    x = x if name == "1-10-1" else standardised(x)
+        (x, y), count, likelihood = load_breast_cancer(return_X_y=True), 100, wp.Bernoulli()
+    x = standardised(x)
     rows = np.random.default_rng(0).permutation(len(y))
     fitted, held = rows[:count], rows[count:]
-    num_features, *hidden, num_outputs = map(int, name.split(" ")[0].split("-"))
+    num_features, *hidden, num_outputs = map(int, name.split("-"))
     bnn = wp.BNN(wp.mlp(num_features, hidden, num_outputs), likelihood)
-    prior = wp.normal_prior(bnn, scale=wp.fan_in_scale(bnn, 2.0 if name == "1-10-1" else 1.0))
+    prior = wp.normal_prior(bnn, scale=wp.fan_in_scale(bnn))
     return bnn, prior, (x[fitted], y[fitted]), (x[held], y[held])
-
-
-def data_of(name):
-    """Inputs and targets, how many rows are fitted, and the noise (0 for classes)."""
-    from sklearn.datasets import load_breast_cancer, load_diabetes, make_friedman1
-
-    if name == "1-10-1":
-        # Nothing was measured between -0.5 and 1, where modes differ; held-out rows lie there too.
-        rng = np.random.default_rng(0)
-        seen = np.concatenate([rng.uniform(-2, -0.5, 20), rng.uniform(1, 2, 20)])
-        x = np.concatenate([seen, rng.uniform(-2, 2, 400)])
-        y = np.sin(2 * x) + 0.3 * x + 0.1 * rng.normal(size=len(x))
-        return (x[:, None], y), 40, 0.1
-    if name == "10-8-1":
-        return load_diabetes(return_X_y=True), 200, 0.7
-    if name == "30-8-1":
-        return load_breast_cancer(return_X_y=True), 100, 0.0
-    count = int(name.rpartition(" ")[2])
-    return make_friedman1(count + 10, n_features=8, noise=1.0, random_state=0), count, 0.2
 
 
 def standardised(values):
@@ -110,7 +89,7 @@ def prepare():
     wp.fit_map(bnn, np.zeros((2, 1)), np.zeros(2), prior=wp.normal_prior(bnn))
 
 
-def measure(name, fit_name, options, seed, only_seconds=False) -> dict[str, Any]:
+def measure(name, fit_name, options, seed) -> dict[str, Any]:
     """Fit once: seconds, outputs at held-out inputs, scores and evidence."""
     import weightprior as wp
 
@@ -122,8 +101,6 @@ def measure(name, fit_name, options, seed, only_seconds=False) -> dict[str, Any]
     except ValueError as error:
         return {"refused": str(error)}
     row: dict[str, Any] = {"seconds": time.process_time() - began}
-    if only_seconds:
-        return row
     mean = wp.predict(bnn, fit, x_held[:NUM_INPUTS])["mean"]
     outputs = mean.stack(sample=("chain", "draw")).transpose("sample", ...).to_numpy()
     if isinstance(bnn.likelihood, wp.Bernoulli):
@@ -145,12 +122,12 @@ def process():
     return ProcessPoolExecutor(1, mp_context=context, initializer=prepare)
 
 
-def of_method(name, method, repeats, only_seconds=False):
+def of_method(name, method, repeats):
     """Rows of a method: the cold run, then warm ones. One process at a time: each takes a GB."""
     fit_name, options = METHODS[method]
     with process() as pool:
         seeds = range(repeats + 1)
-        tasks = [pool.submit(measure, name, fit_name, options, s, only_seconds) for s in seeds]
+        tasks = [pool.submit(measure, name, fit_name, options, s) for s in seeds]
         return [task.result() for task in tasks]
 
 
@@ -227,32 +204,14 @@ def evidence(method, warm, truth):
     return f"{np.median(apart):+.1f} ({apart.min():+.1f} to {apart.max():+.1f})"
 
 
-def growth(methods, repeats):
-    """What the smallest problem takes, warm, and how many times as much the larger ones do."""
-    told = {}
-    for method in methods:
-        for name in GROWTH:
-            warm = values(of_method(name, method, repeats, only_seconds=True)[1:], "seconds")
-            told[method, name] = np.median(warm) if len(warm) else np.nan
-    print(f"\nwarm seconds of {GROWTH[0]} rows, and how many times as many others take")
-    print(f"\n| | seconds | 8 times the rows | 8 times the units |\n{'| --- ' * 4}|")
-    for method in methods:
-        first, *larger = (told[method, name] for name in GROWTH)
-        print(f"| {method} | {first:.2f} | " + " | ".join(f"{s / first:.2g}" for s in larger), "|")
-
-
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("problems", nargs="*", default=[], metavar="problem")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--repeats", type=int, default=5, help="warm runs")
-    parser.add_argument("--growth", action="store_true", help="seconds of larger problems instead")
     options = parser.parse_args()
     if unknown := set(options.problems) - set(PROBLEMS):
         parser.error(f"problems are {', '.join(PROBLEMS)}; got {', '.join(unknown)}")
-    if options.growth:
-        growth(options.methods, options.repeats)
-        return
     for name in options.problems or PROBLEMS:
         compare(name, options.methods, options.repeats)
 
