@@ -39,12 +39,14 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
     if quick:
         names, units, options, num_splits = ("penguins", "teacher"), ("tanh", "relu"), QUICK, 2
     print("weightprior: the study", flush=True)
-    tables = {}
     for name, kind in product(names, units):
-        for split in range(num_splits * (TEACHERS if name == "teacher" else 1)):
-            tables[name, kind, split] = of_split(name, kind, seed + split, *options)
-        # After each, so that an interrupt loses none of those before.
-        measured = pd.concat(tables, names=INDEX[:3])
+        count = num_splits * (TEACHERS if name == "teacher" else 1)
+        measured = read(folder)
+        for split in range(seed, seed + count):
+            if (name, kind, split) not in measured.index.droplevel(INDEX[3:]):
+                found = {(name, kind, split): of_split(name, kind, split, *options)}
+                measured = pd.concat([measured, pd.concat(found, names=INDEX[:3])])
+        # After each, so that an interrupt loses none of those before: the same call goes on.
         measured.to_csv(folder / "measured.csv")
         print(f"  {name}, {kind} after {time.perf_counter() - began:.0f} s", flush=True)
     return judge(folder)
@@ -59,8 +61,11 @@ def judge(folder: Path, again: Path | None = None) -> pd.DataFrame:
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """What a run has measured."""
-    return pd.read_csv(folder / "measured.csv").set_index(INDEX)
+    """What a run has measured so far; `split` is the seed of each."""
+    path = folder / "measured.csv"
+    if path.exists():
+        return pd.read_csv(path).set_index(INDEX)
+    return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * len(INDEX), names=INDEX))
 
 
 if __name__ == "__main__":
