@@ -86,10 +86,22 @@ def test_what_a_claim_depends_on_is_named(verdicts):
     assert "By units: tanh rather than relu" in verdicts.sentence(cells, asked)
 
 
+def test_the_table_shows_what_there_is(verdicts):
+    index = pd.MultiIndex.from_product(
+        [["a", "b"], ["tanh"], ["MAP"]], names=["data", "units", "fit"]
+    )
+    cells = pd.DataFrame({"mean": [1.2345, 2.0], "error": [0.034, np.nan], "says": [1, 0]}, index)
+    assert verdicts.table(cells).splitlines()[2:] == ["| a | 1.234 ± 0.034 ✓ |", "| b | 2.000 |"]
+
+
 @pytest.mark.slow
 def test_it_runs(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(STUDY))
-    found = importlib.import_module("run").main(tmp_path, 2, seed=0, quick=True)
+    run = importlib.import_module("run")
+    found = run.main(tmp_path, 2, seed=0, quick=True)
     assert found["verdict"].isin(["confirmed", "refuted", "not confirmed", "depends"]).all()
     assert found["verdict"][0] == "confirmed"  # the claim that is exact
     assert len(list(tmp_path.glob("*.png"))) == len(sys.modules["claims"].CLAIMS)
+    # The same call again has nothing left to measure.
+    monkeypatch.setattr(run, "of_split", None)
+    pd.testing.assert_frame_equal(run.main(tmp_path, 2, seed=0, quick=True), found)

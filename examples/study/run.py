@@ -44,7 +44,7 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
         measured = read(folder)
         for split in range(seed, seed + count):
             if (name, kind, split) not in measured.index.droplevel(INDEX[3:]):
-                found = {(name, kind, split): of_split(name, kind, split, *options)}
+                found: dict = {(name, kind, split): of_split(name, kind, split, *options)}
                 measured = pd.concat([measured, pd.concat(found, names=INDEX[:3])])
         # After each, so that an interrupt loses none of those before: the same call goes on.
         measured.to_csv(folder / "measured.csv")

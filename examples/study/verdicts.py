@@ -122,5 +122,7 @@ def table(cells: pd.DataFrame) -> str:
 
 def _estimate(mean: float, error: float) -> str:
     """A mean and its error, to two digits of the latter and three decimals at most."""
+    if np.isnan(error):  # a single split has the number
+        return f"{mean:.3f}"
     decimals = 3 if error == 0 else int(np.clip(1 - np.floor(np.log10(error)), 0, 3))
     return f"{mean:.{decimals}f} ± {error:.{decimals}f}"

@@ -50,10 +50,7 @@ def test_the_expected_log_likelihood_is_that_of_fbm(name):
 def test_particles_and_longer_chains_give_the_same_evidence(case):
     """Particles are blackjax's sequential Monte Carlo, which shares only the density with ours."""
     problem, prior = CASES[case]()
-    found, longer = (
-        wp.log_evidence(tempered(case, **options))
-        for options in ({}, LONG)
-    )
+    found, longer = (wp.log_evidence(tempered(case, **options)) for options in ({}, LONG))
     runs = [particles.log_evidence(*problem, prior, seed) for seed in range(NUM_PARTICLE_RUNS)]
     spread = np.std(runs, ddof=1) / np.sqrt(NUM_PARTICLE_RUNS)
     assert found["reliable"], found["reason"].item()
