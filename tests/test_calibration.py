@@ -97,7 +97,11 @@ class TestVerdict:
 
 
 class TestRanks:
-    @pytest.mark.parametrize("name", LIKELIHOODS)
+    @pytest.mark.parametrize(
+        "name",
+        # All compile.
+        [pytest.param(n, marks=[pytest.mark.slow] * (n != "gaussian")) for n in LIKELIHOODS],
+    )
     def test_are_of_every_quantity_of_every_likelihood(self, name):
         bnn, x = LIKELIHOODS[name], case(name).x
         prior, seen = wp.normal_prior(bnn, scale=0.5), []
@@ -188,6 +192,7 @@ def test_a_data_frame_reaches_the_fit_as_it_is():
         wp.calibrate(bnn, frame[["dose", "age"]], prior=wp.normal_prior(bnn), fit=fit)
 
 
+@pytest.mark.slow
 def test_chains_compile_once():
     names, counts = [], []
 

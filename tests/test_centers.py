@@ -100,6 +100,7 @@ class TestReferences:
         for name in NETWORK:
             np.testing.assert_array_equal(found[name], (expected or WEIGHTS)[name])
 
+    @pytest.mark.slow
     def test_a_fit_stands_for_its_posterior_mean(self):
         fit = wp.fit_map(
             BNN, self.x, _rng.normal(size=30), prior=wp.normal_prior(BNN), num_restarts=1

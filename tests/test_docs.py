@@ -15,8 +15,8 @@ PAGES = [
 ]
 # Pages that take longest.
 LONG = {
-    *("centers.md", "coming_from.md", "evidence.md", "methods.md", "posterior.md", "start.md"),
-    *("strength.md", "when_it_goes_wrong.md"),
+    *("arviz.md", "centers.md", "coming_from.md", "evidence.md", "l2.md", "methods.md"),
+    *("posterior.md", "start.md", "strength.md", "when_it_goes_wrong.md"),
 }
 BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")

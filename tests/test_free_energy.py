@@ -53,6 +53,7 @@ def test_normalisers_meet_their_closed_form():
     assert (found.overlap > 0.2).all()
 
 
+@pytest.mark.slow
 def test_errors_cover_as_often_as_they_say():
     rng, expected = np.random.default_rng(2), log_normaliser(1.0)
     ladder = LADDER[::3]

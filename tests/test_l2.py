@@ -417,7 +417,7 @@ def test_logistic_regression_is_the_map(num_classes):
     ("name", "activation"),
     [
         ("gaussian", "tanh"),
-        ("categorical", "sigmoid"),
+        pytest.param("categorical", "sigmoid", marks=pytest.mark.slow),
         pytest.param("bernoulli", "tanh", marks=pytest.mark.slow),
         pytest.param("gaussian", "identity", marks=pytest.mark.slow),
         pytest.param("poisson", "sigmoid", marks=pytest.mark.slow),

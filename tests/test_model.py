@@ -234,6 +234,7 @@ class TestNumPyro:
         graph = numpyro.render_model(bnn.model, data_for(bnn), {"prior": wp.normal_prior(bnn)})
         assert all(name in graph.source for name in (*bnn.sites, "y"))
 
+    @pytest.mark.slow
     def test_its_nuts_samples_the_closed_form_with_a_flat_bias_as_well(self):
         rng = np.random.default_rng(0)
         x = rng.normal(size=(12, 2))

@@ -61,6 +61,7 @@ def test_another_order_and_other_blocks_have_the_same_length():
     assert_estimate(found["bits"], -exact(prior).log_evidence / np.log(2), found["bits_error"])
 
 
+@pytest.mark.slow
 def test_chains_find_the_evidence_of_blocks_that_are_given():
     """Rows of a block need not follow each other."""
     prior = LINEAR.prior(**LINEAR_PRIORS["around 0"])

@@ -105,6 +105,7 @@ class TestTheNumber:
             conflict(LINE, fit, X[:9], y[:9])
 
 
+@pytest.mark.slow
 def test_of_data_from_the_prior_every_p_value_is_as_likely():
     prior = wp.normal_prior(NET, 0.7, 0.5, log_noise=(-1.0, 0.3))
     drawn = wp.prior_predictive(NET, ROWS, prior=prior, num_samples=200, rng_key=1)

@@ -269,6 +269,7 @@ def test_many_units_are_removed_in_blocks(monkeypatch):
         np.testing.assert_allclose(in_twos[name], together[name], **ROUNDING)
 
 
+@pytest.mark.slow
 def test_of_a_linearised_network_the_unit_is_removed_before_it_is_linearised():
     bnn = MODELS["two hidden layers"]
     weights, x, y = units.random(bnn, lead=(1, 1))

@@ -94,6 +94,7 @@ def kill_at(monkeypatch, number, *, before):
 # Killed.
 
 
+@pytest.mark.slow
 @each_kernel
 @pytest.mark.usefixtures("small_chunks")
 def test_a_run_that_dies_at_any_file_it_writes_loses_nothing(kernel, tmp_path, monkeypatch):
@@ -159,6 +160,7 @@ def num_chunks(folder):
     return len(list(folder.glob("chunk-*.npz")))
 
 
+@pytest.mark.slow
 @each_kernel
 def test_a_run_whose_process_is_killed_goes_on_in_another(kernel, tmp_path):
     child = process(KILLED, str(tmp_path), kernel, "stacked", "float32", folder=tmp_path)

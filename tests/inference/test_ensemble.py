@@ -72,6 +72,7 @@ def test_rows_that_count_differently_are_exact_too():
     assert_moments(oracle.from_sites(found["posterior"])[:, 0], mean, covariance)
 
 
+@pytest.mark.slow
 def test_without_data_members_are_their_anchors():
     prior = VAGUE.prior(loc={"weight": -3.0, "bias": 5.0}, scale={"weight": 2.0, "bias": 0.01})
     found = fit(VAGUE, prior, num_members=500)

@@ -146,6 +146,7 @@ def test_without_data_the_answer_is_the_prior(method):
                 assert_sd(draws, prior.scale[name], **about)
 
 
+@pytest.mark.slow
 def test_tasks_side_by_side_give_what_tasks_in_threads_give(method, monkeypatch):
     """What an accelerator would run, on the CPU."""
     with jax.enable_x64(True):

@@ -99,6 +99,7 @@ def test_without_data_the_answer_is_the_prior(kernel, name):
             )
 
 
+@pytest.mark.slow
 def test_data_say_where_the_prior_should_sit():
     """Thirty-two weights around two say so; the prior's own centre is at nought."""
     bnn = wp.BNN(wp.mlp(31, hidden=()), wp.Gaussian(noise=0.1))
@@ -173,6 +174,7 @@ def test_a_run_goes_on_to_the_last_bit(tmp_path):
         fit("hmc", NET, LEARNED["Laplace and Student"], checkpoint=tmp_path, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:fit_mcmc")  # of two draws nothing can be said
 def test_it_starts_where_it_is_told():
     weights = {name: np.full(site.shape, 0.5) for name, site in NET.bnn.sites.items()}

@@ -61,7 +61,7 @@ REFERENCES = [
     for name in references.NAMES
     for kernel in (*KERNELS, "mclmc")  # whose bias is to stay below what can be told
 ] + [pytest.param("sk_diab1d", "hmc", 1000, id="sk_diab1d")]
-REFERENCES += [pytest.param("sk_iris", "hmc", 2000, id="sk_iris")]
+REFERENCES += [pytest.param("sk_iris", "hmc", 2000, id="sk_iris", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("name", "kernel", "num_samples"), REFERENCES)

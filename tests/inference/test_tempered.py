@@ -94,6 +94,7 @@ def test_a_learned_centre_meets_its_closed_form():
     assert "center.all" in found["posterior"]
 
 
+@pytest.mark.slow
 def test_without_data_the_evidence_is_that_of_the_noise():
     prior = VAGUE.prior(loc={"weight": -3.0, "bias": 5.0}, scale={"weight": 2.0, "bias": 0.01})
     found = fit(VAGUE, prior, **BRIEF)

@@ -98,6 +98,7 @@ def test_without_data_it_is_the_prior(guide):
             assert_sd(part["posterior"][name].to_numpy(), scale, **about)
 
 
+@pytest.mark.slow
 def test_without_data_a_learned_prior_is_near_itself():
     """Laplace's tails are not normal, but for them the bound would be tight."""
     found = fit(VAGUE, LEARNED["by layer"], guide="full")
