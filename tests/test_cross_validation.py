@@ -12,7 +12,7 @@ import weightprior as wp
 from assertions import threshold
 from fits import LIKELIHOODS, random_targets, random_weights
 from oracle import LinearGaussian, from_sites
-from problems import LINEAR, LINEAR_PRIORS, NET
+from problems import LINEAR, LINEAR_PRIORS, NET, Problem
 
 NARROW, MOVED = NET.prior(scale=0.3), NET.prior(loc=0.4, scale=0.8)
 STACK = wp.stack_priors({"narrow": NARROW, "moved": MOVED})
@@ -119,6 +119,24 @@ def test_the_choice_is_made_from_paired_differences():
     assert found["best"].item() == scales[best]
     within = [s for s, d, e in zip(scales, diff.sum(1), error, strict=True) if d >= -e]
     assert found["one_se"].item() == min(within)
+    assert found["prob_best"].sum().item() == pytest.approx(1)
+    again = validated(NET, wp.stack_priors({s: NET.prior(scale=s) for s in scales}), num_folds=5)
+    xr.testing.assert_identical(found["prob_best"], again["prob_best"])
+
+
+def test_the_probability_of_being_best_is_that_of_a_normal_difference():
+    """Of two priors and many rows, up to the bootstrap's own error and the terms' skewness."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 2))
+    problem = Problem(NET.bnn, x, np.sin(2 * x[:, 0]) + 0.5 * rng.normal(size=400))
+    path = wp.stack_priors({s: problem.prior(scale=s) for s in (0.5, 0.7)})
+    found = validated(problem, path, num_folds=3)
+    worse = found.sel(prior=found["prior"] != found["best"]).squeeze()
+    expected = stats.norm.cdf(worse["elpd_diff"] / worse["elpd_diff_se"])
+    terms = found["elpd_i"].diff("prior").to_numpy()
+    edgeworth = abs(stats.skew(terms, axis=None)) / np.sqrt(400)
+    error = 4 * np.sqrt(expected * (1 - expected) / 1000) + edgeworth
+    assert abs(worse["prob_best"].item() - expected) < error
 
 
 def test_strength_is_judged_where_priors_are_not_flat():

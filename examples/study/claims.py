@@ -10,7 +10,7 @@ __all__ = ["CLAIMS", "Claim"]
 _NARROW, _RIGHT, _WIDE = ("zero", 0.1), ("zero", GAIN), ("zero", 10.0)
 _BOUNDED = ("tanh", "sigmoid")
 # Half a decade to each side of gain 1: what a width changes, beside which a centre's part is small.
-_WIDTHS = ("zero", 3.0), ("zero", 0.3)
+_WIDTHS = ("zero", 0.3), _RIGHT, ("zero", 3.0)
 
 
 class Claim(NamedTuple):
@@ -33,7 +33,7 @@ CLAIMS = (
                 "Lipschitz", _WIDE, _RIGHT, ("prior",),
             ),
             Question(
-                "After the data the functions are steeper still under the wide prior.",
+                "After the data they are still steeper under the wide prior.",
                 "Lipschitz", _WIDE, _RIGHT,
             ),
             Question(
@@ -60,7 +60,7 @@ CLAIMS = (
                 "gap", _WIDE, _RIGHT,
             ),
             Question(
-                "At gain 1 the network predicts better than a linear model with the same prior.",
+                "At gain 1 it predicts better than the MAP of a linear model with the same prior.",
                 "test", _RIGHT, _RIGHT, against="linear MAP",
             ),
         ),
@@ -105,17 +105,18 @@ CLAIMS = (
         "Small weights keep relu units near their kink, where they are nonlinear",
         (
             Question(
-                "Before any data, more units have their kink inside them under a narrow prior than "
+                "Before any data, more units have a kink among the rows under a narrow prior than "
                 "under a wide one.",
                 "kinked", _NARROW, _WIDE, ("prior",), units=("relu",),
             ),
             Question(
-                "After the data, more units have it there under a narrow prior than under a wide "
-                "one.",
+                "After the data, more units have a kink among the rows under a narrow prior than "
+                "under a wide one.",
                 "kinked", _NARROW, _WIDE, units=("relu",),
             ),
             Question(
-                "After the data, more units have it there at gain 1 than under a wide prior.",
+                "After the data, more units have a kink among the rows at gain 1 than under a wide "
+                "prior.",
                 "kinked", _RIGHT, _WIDE, units=("relu",),
             ),
             Question(
@@ -123,7 +124,7 @@ CLAIMS = (
                 "nonlinear", _NARROW, _WIDE, units=("relu",),
             ),
             Question(
-                "It is less linear at gain 1 than under a wide prior.",
+                "The function is less linear at gain 1 than under a wide prior.",
                 "nonlinear", _RIGHT, _WIDE, units=("relu",),
             ),
         ),

@@ -9,8 +9,12 @@ from claims import CLAIMS, Claim
 from measure import CENTERS, GAINS
 from verdicts import differences, sentence, table, verdict
 
-# Of kinds of units: Okabe and Ito's colours, and a marker.
-STYLES = {"tanh": ("#0072B2", "o"), "sigmoid": ("#E69F00", "s"), "relu": ("#009E73", "^")}
+# Of kinds of units: Okabe and Ito's colours, a marker, a line.
+STYLES = {
+    "tanh": ("#0072B2", "o", "-"),
+    "sigmoid": ("#D55E00", "s", "--"),
+    "relu": ("#009E73", "^", ":"),
+}
 # Weights that two programs share to so many digits are the same.
 SAME = 1e-5
 
@@ -97,9 +101,8 @@ def draw(path: Path, claim: Claim, measured: pd.DataFrame) -> None:
     fits = [fit for fit in ("MAP", "posterior") if fit in kept.index.unique("fit")]
     names = kept.index.unique("data")
     figure, axes = plt.subplots(
-        len(names), 2 * len(fits), figsize=(3.6 * len(fits), 1.6 + 1.1 * len(names)),
-        sharex="col", sharey="row", squeeze=False, layout="constrained",
-        width_ratios=[3, 2] * len(fits),
+        len(names), 2 * len(fits), figsize=(4.4 * len(fits), 1.6 + 1.3 * len(names)),
+        sharex="col", squeeze=False, layout="constrained", width_ratios=[3, 2] * len(fits),
     )  # fmt: skip
     for name, row in zip(names, axes, strict=True):
         row[0].set_ylabel(name)
@@ -111,7 +114,10 @@ def draw(path: Path, claim: Claim, measured: pd.DataFrame) -> None:
         axes[0, 2 * i].set_title(fit, loc="left", fontsize="medium")
         axes[-1, 2 * i].set_xlabel("gain, around zero")
         axes[-1, 2 * i + 1].set_xlabel("centre, gain 1")
-    figure.suptitle(f"{claim.label}: mean over splits, ± 2 s.e.", fontsize="medium")
+    missing = kept.unstack("units").isna().any(axis=None)
+    note = "\nno point: the output never varies" if missing else ""
+    title = f"{claim.label}\nmean over splits, or teachers, ± 2 s.e.; every panel has its own scale"
+    figure.suptitle(title + note, fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=110)
@@ -120,10 +126,10 @@ def draw(path: Path, claim: Claim, measured: pd.DataFrame) -> None:
 
 def draw_widths(axis, part: pd.Series) -> None:
     around_zero = part.xs("zero", level="center")
-    for units, values in around_zero.groupby(level="units", sort=False):
+    for i, (units, values) in enumerate(around_zero.groupby(level="units", sort=False)):
         by_gain = values.groupby(level="gain")
-        mean, error = by_gain.mean(), by_gain.sem()
-        bars(axis, mean.index, mean, error, str(units), "-")
+        mean, error = by_gain.mean().reindex(GAINS), by_gain.sem().reindex(GAINS)
+        bars(axis, np.array(GAINS) * 1.1 ** (i - 1), mean, error, str(units))
     axis.set_xscale("log")
     axis.set_xticks(GAINS, [f"{gain:g}" for gain in GAINS], fontsize="small")
     axis.minorticks_off()
@@ -135,13 +141,15 @@ def draw_centers(axis, part: pd.Series) -> None:
     for i, (units, values) in enumerate(at_one.groupby(level="units", sort=False)):
         by_center = values.groupby(level="center")
         mean, error = by_center.mean().reindex(shown), by_center.sem().reindex(shown)
-        bars(axis, np.arange(len(shown)) + 0.2 * (i - 1), mean, error, str(units), "none")
+        bars(axis, np.arange(len(shown)) + 0.2 * (i - 1), mean, error, str(units), joined=False)
     axis.set_xticks(range(len(shown)), shown, fontsize="small", rotation=60, ha="right")
 
 
-def bars(axis, at, mean, error, units: str, line: str) -> None:
-    color, marker = STYLES[units]
+def bars(axis, at, mean, error, units: str, joined: bool = True) -> None:
+    color, marker, line = STYLES[units]
     axis.errorbar(
-        at, mean, 2 * error, color=color, marker=marker, ms=3, lw=1, ls=line, capsize=2, label=units
-    )
+        at, mean, 2 * error, label=units, color=color, marker=marker, ms=4.5, lw=1.2, capsize=2,
+        ls=line if joined else "none",
+    )  # fmt: skip
     axis.grid(axis="y", alpha=0.3)
+    axis.tick_params(axis="y", labelsize="small")

@@ -11,7 +11,7 @@ LEVEL, MOST = 0.95, 0.75
 # Of what a width changes: what a centre may change and still be called the same.
 NEGLIGIBLE = 0.1
 # Beside a number: it bears the claim out, contradicts it, or does neither.
-_MARKS = {1: " ✓", -1: " ✗", 0: ""}
+_MARKS = {1: "\N{NO-BREAK SPACE}✓", -1: "\N{NO-BREAK SPACE}✗", 0: ""}
 
 
 class Question(NamedTuple):
@@ -32,9 +32,9 @@ class Question(NamedTuple):
         Of which networks; all by default.
     against : str, optional
         The fit that the second number is of, where it is another one.
-    span : tuple of two (str, float), optional
+    span : tuple of (str, float), optional
         Where the claim is that the two numbers are the same: they are if they differ, the whole
-        interval, by no more than a tenth of the difference between these.
+        interval, by no more than a tenth of what the means at these span.
     """
 
     says: str
@@ -45,7 +45,7 @@ class Question(NamedTuple):
     units: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     against: str = ""
-    span: tuple[tuple[str, float], tuple[str, float]] | None = None
+    span: tuple[tuple[str, float], ...] | None = None
 
 
 def differences(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def differences(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
         paired = _paired(chosen, fit, asked.more, asked.against or fit, asked.less)
         found = pd.DataFrame({"mean": paired.mean(), "error": paired.sem(), "n": paired.count()})
         if asked.span is not None:
-            found["span"] = _paired(chosen, fit, asked.span[0], fit, asked.span[1]).mean().abs()
+            found["span"] = _span(chosen, fit, asked.span)
         rows.append(found.assign(fit=fit).set_index("fit", append=True))
     cells = pd.concat(rows)
     half = stats.t.isf((1 - LEVEL) / 2, cells.pop("n") - 1) * cells["error"]
@@ -81,6 +81,12 @@ def _paired(chosen: pd.Series, fit: str, more: Any, other_fit: str, less: Any) -
     return found.dropna().groupby(level=["data", "units"], sort=False)
 
 
+def _span(chosen: pd.Series, fit: str, among: tuple[Any, ...]) -> pd.Series:
+    """How far apart the means over splits are, by network."""
+    means = [_paired(chosen, fit, one, fit, None).mean() for one in among]
+    return pd.concat(means, axis="columns").agg(np.ptp, axis="columns")
+
+
 def verdict(cells: pd.DataFrame) -> str:
     """One word for a claim, by how many networks bear it out and how many contradict it."""
     borne_out, contradicted = (cells["says"] == 1).mean(), (cells["says"] == -1).mean()
@@ -96,28 +102,41 @@ def sentence(cells: pd.DataFrame, asked: Question) -> str:
     counts = [int((cells["says"] == sign).sum()) for sign in (1, -1, 0)]
     words = ("bear it out", "contradict it", "do neither")
     told = ", ".join(f"{n} {word}" for n, word in zip(counts, words, strict=True))
-    said = f"Of {len(cells)} networks, by {LEVEL:.0%} intervals over splits, {told}."
+    said = f"Of {len(cells)} networks, by {100 * LEVEL:.0f} % intervals over splits, {told}."
     if verdict(cells) != "depends":
         return said
-    for level in ("fit", "units", "data"):
-        groups = cells["says"].groupby(level=level, sort=False).mean()
-        if len(groups) > 1 and np.ptp(groups) > 0.5:
-            high = [str(name) for name in groups.index[groups > groups.mean()]]
-            low = [str(name) for name in groups.index[groups <= groups.mean()]]
-            return f"{said} By {level}: {', '.join(high)} rather than {', '.join(low)}."
-    return said
+    level = max(cells.index.names, key=lambda name: np.ptp(_means(cells, name)))
+    if np.ptp(_means(cells, level)) <= MOST - 0.5:
+        return said
+    groups = cells["says"].groupby(level=level, sort=False)
+    by = ", ".join(
+        f"{name} {(said_by == 1).sum()} and {(said_by == -1).sum()}" for name, said_by in groups
+    )
+    return f"{said} By {level}, for and against: {by}."
+
+
+def _means(cells: pd.DataFrame, level: str) -> pd.Series:
+    """How far each group bears a claim out: from minus one to one."""
+    return cells["says"].groupby(level=level, sort=False).mean()
 
 
 def table(cells: pd.DataFrame) -> str:
-    """Differences as a Markdown table: a row per data set, a column per kind of units and fit."""
+    """Differences as a Markdown table: a row per fit and data set, a column per kind of units."""
     numbers = zip(cells["mean"], cells["error"], cells["says"], strict=True)
     texts = [_estimate(m, e) + _MARKS[says] for m, e, says in numbers]
-    wide = pd.Series(texts, cells.index).unstack(["units", "fit"]).fillna("")
-    wide.columns = [f"{units}, {fit}" for units, fit in wide.columns]
-    order = cells.index.get_level_values("data").unique()
-    lines = ["| | " + " | ".join(wide.columns) + " |", "| --- |" + " ---: |" * wide.shape[1]]
-    lines += [f"| {name} | " + " | ".join(wide.loc[name]) + " |" for name in order]
+    wide = pd.Series(texts, cells.index).unstack("units", sort=False).fillna("")
+    heads = ("fit", "data", *wide.columns)
+    lines = [_line(heads), _line(["---"] * 2 + ["---:"] * wide.shape[1])]
+    order = wide.reset_index().groupby(["fit", "data"], sort=False)
+    told = ""
+    for (fit, data), row in order:
+        lines.append(_line(["" if fit == told else fit, data, *row[wide.columns].iloc[0]]))
+        told = fit
     return "\n".join(lines)
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _estimate(mean: float, error: float) -> str:
@@ -125,4 +144,4 @@ def _estimate(mean: float, error: float) -> str:
     if np.isnan(error):  # a single split has the number
         return f"{mean:.3f}"
     decimals = 3 if error == 0 else int(np.clip(1 - np.floor(np.log10(error)), 0, 3))
-    return f"{mean:.{decimals}f} ± {error:.{decimals}f}"
+    return f"{mean:.{decimals}f} ± {error:.{decimals}f}".replace(" ", "\N{NO-BREAK SPACE}")

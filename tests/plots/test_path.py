@@ -27,8 +27,7 @@ def test_lines_are_what_was_found(found):
     for axis, label, expected in (
         (scores, "fitted rows", found["train"]),
         (scores, "held-out rows", found["elpd"] / 15),
-        (norms, "from the prior's centre", found["distance"]),
-        (norms, "from zero, flat too", found["norm"]),
+        (norms, "from zero", found["norm"]),
     ):
         x, y = line(axis, label)
         np.testing.assert_array_equal(x, SCALES)
@@ -41,6 +40,15 @@ def test_lines_are_what_was_found(found):
         assert line(scores, "best")[0] == [best] * 2
         assert line(scores, "strongest within 1 s.e.")[0] == [one_se] * 2
     assert numbers.get_xscale() == "log"
+
+
+def test_lengths_from_zero_and_from_a_centre_are_two_lines_where_they_differ(found):
+    assert plots.plot_path(found)[1].get_legend() is None
+    moved = validated({scale: NET.prior(loc=0.5, scale=scale) for scale in SCALES})
+    axis = plots.plot_path(moved)[1]
+    y = line(axis, "from the centre, but flat ones")[1]
+    np.testing.assert_array_equal(y, moved["distance"])
+    assert axis.get_legend() is not None
 
 
 def test_lines_run_in_the_order_of_the_labels(found):

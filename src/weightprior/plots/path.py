@@ -20,6 +20,8 @@ from weightprior.plots._priors import (
 __all__ = ["plot_path"]
 
 _TRAIN, _HELD_OUT, _PLAIN = ORANGE, BLUE, PLAIN
+# The lines that mark a choice cross all of a panel, and pass behind.
+_LEGEND = {"framealpha": 1, "edgecolor": "none", "fontsize": "small"}
 
 
 def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarray:
@@ -27,8 +29,8 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
 
     Three panels over the priors, on a log axis where their labels are positive numbers (their
     scales, say): log predictive density per row, of rows that were fitted and of rows that were
-    held out with one standard error to each side; the norm of weights and biases, from the prior's
-    centre and from zero; the effective number of parameters. Lines mark the best prior and the
+    held out with one standard error to each side; the norm of weights and biases, from zero and,
+    where that differs, of those with a prior from its centre; the effective number of parameters. Lines mark the best prior and the
     strongest one within a standard error of it.
 
     Parameters
@@ -67,10 +69,7 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
         3, 1, sharex=True, figsize=(5, 6.5), height_ratios=(2, 1, 1), layout="constrained"
     )
     _plot_scores(axes[0], at, found, test)
-    axes[1].plot(at, found["distance"], ".-", color=_PLAIN, label="from the prior's centre")
-    axes[1].plot(at, found["norm"], ".--", color=_PLAIN, alpha=0.5, label="from zero, flat too")
-    axes[1].legend(frameon=False, fontsize="small")
-    axes[1].set(ylabel="norm of weights\nand biases", ylim=(0, None))
+    _plot_lengths(axes[1], at, found)
     axes[2].plot(at, found["effective_parameters"], ".-", color=_PLAIN)
     axes[2].set(ylabel="effective\nparameters", xlabel="prior", ylim=(0, None))
     label_priors(axes[2:], found)
@@ -104,6 +103,15 @@ def _plot_scores(axis: Any, at: np.ndarray, found: xr.Dataset, test: xr.Dataset 
     axis.set_ylabel("log density per row (nats)")
 
 
+def _plot_lengths(axis: Any, at: np.ndarray, found: xr.Dataset) -> None:
+    axis.plot(at, found["norm"], ".-", color=_PLAIN, label="from zero")
+    # The same around zero, where no prior is flat.
+    if not np.allclose(found["distance"], found["norm"], rtol=1e-3):
+        axis.plot(at, found["distance"], ".--", color=BLUE, label="from the centre, but flat ones")
+        axis.legend(**_LEGEND)
+    axis.set(ylabel="norm of weights\nand biases", ylim=(0, None))
+
+
 def _mark_choice(axes: Any, at: np.ndarray, found: xr.Dataset) -> None:
     labels = found["prior"].to_numpy().tolist()
     best, one_se = found["best"].item(), found["one_se"].item()
@@ -114,4 +122,4 @@ def _mark_choice(axes: Any, at: np.ndarray, found: xr.Dataset) -> None:
         for axis in axes:
             chosen = at[labels.index(label)]
             axis.axvline(chosen, color=_PLAIN, lw=1, ls=style, alpha=0.6, label=text)
-    axes[0].legend(frameon=False, fontsize="small")
+    axes[0].legend(**_LEGEND)
