@@ -202,7 +202,11 @@ def changed(part, name, value):
     [
         (None, TypeError, "prior: expected a NormalPrior, as weightprior.normal_prior(bnn) makes"),
         (1.0, TypeError, "prior: expected a NormalPrior"),
-        ({"loc": 0.0, "scale": 1.0}, TypeError, "prior: expected a NormalPrior"),
+        (
+            {"loc": 0.0, "scale": 1.0},
+            TypeError,
+            "prior: expected a NormalPrior...got dict of 2. Of several, stack_priors",
+        ),
         (OTHER, ValueError, "prior.loc: expected the sites and shapes...another model?"),
         (KNOWN_NOISE, ValueError, "prior.loc: expected the sites and shapes...'log_noise'"),
         (wp.NormalPrior({}, {}), ValueError, "prior.loc: expected the sites and shapes...got {}"),
@@ -332,7 +336,11 @@ WRONG_SHAPES = [np.zeros(2), np.zeros((4, 1)), np.zeros((4, 3)), np.zeros((2, 4)
     [
         *((x, ValueError, f"x: expected shape (rows, 2)...got {x.shape}") for x in WRONG_SHAPES),
         (np.zeros((0, 2)), ValueError, "x: expected at least one row; got none"),
-        (np.full((4, 2), np.nan), ValueError, "x: expected finite numbers; got 8 NaN"),
+        (
+            np.full((4, 2), np.nan),
+            ValueError,
+            "x: expected finite numbers; got 8 NaN...2 columns have no finite number",
+        ),
         (np.full((4, 2), -np.inf), ValueError, "x: expected finite numbers"),
         ([["a", "b"]] * 4, TypeError, "x: expected numbers; got list (text such as 'a'"),
         (None, TypeError, "x: expected numbers; got NoneType"),

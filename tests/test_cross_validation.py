@@ -71,7 +71,11 @@ def _relative_error(problem, prior, found):
     return np.array(errors)
 
 
-@pytest.mark.parametrize("fit", [wp.fit_map, MCMC, wp.fit_laplace], ids=["map", "hmc", "laplace"])
+@pytest.mark.parametrize(
+    "fit",
+    [wp.fit_map, pytest.param(MCMC, marks=pytest.mark.slow), wp.fit_laplace],
+    ids=["map", "hmc", "laplace"],
+)
 def test_it_is_the_loop_over_refits(fit):
     found = validated(NET, STACK, fit=fit, num_folds=3, rng_key=1)
     fold_of_row = found["fold_of_row"].to_numpy()

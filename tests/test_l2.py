@@ -182,7 +182,7 @@ def assert_proportional(theirs, ours):
 
 
 BATCHES = [
-    (*case, batch)
+    pytest.param(*case, batch, marks=[pytest.mark.slow] * (batch < ROWS and case[2] != "gaussian"))
     for case, batch in product(CASES, [ROWS, 4])
     if batch == ROWS or case[0] in ("sklearn_mlp", "torch", "keras")
 ]

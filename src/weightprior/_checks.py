@@ -125,9 +125,21 @@ def finite(argument: str, values: Any) -> np.ndarray:
     if len(bad):
         raise ValueError(
             f"{argument}: expected finite numbers; got {len(bad)} NaN or infinite of {array.size}, "
-            f"the first at index {tuple(int(i) for i in bad[0])}. Drop or impute them first."
+            f"the first at index {tuple(int(i) for i in bad[0])}. {_way_out(array)}"
         )
     return array
+
+
+def _way_out(array: np.ndarray) -> str:
+    """What to do about numbers that are not finite: the usual reason for a column is its scale."""
+    empty = np.flatnonzero(~np.isfinite(array).any(0)) if array.ndim == 2 and len(array) > 1 else ()
+    if len(empty):
+        which = f"Column {empty[0]} has" if len(empty) == 1 else f"{len(empty)} columns have"
+        return (
+            f"{which} no finite number: a constant one cannot be divided by its standard "
+            "deviation. Drop such columns."
+        )
+    return "Drop or impute them first."
 
 
 def column_names(x: Any) -> tuple[str, ...] | None:

@@ -346,9 +346,11 @@ class BNN:
                 "this is not defined. Fit it with weightprior.fit_mcmc."
             )
         if not isinstance(prior, NormalPrior):
+            several = isinstance(prior, list | tuple | dict)
+            got = f"{type(prior).__name__} of {len(prior)}" if several else repr(prior)
             raise TypeError(
                 "prior: expected a NormalPrior, as weightprior.normal_prior(bnn) makes; "
-                f"got {prior!r}."
+                f"got {got}.{' Of several, stack_priors makes one.' if several else ''}"
             )
         if prior.labels is not None and not stacked:
             raise ValueError(

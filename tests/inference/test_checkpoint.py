@@ -263,6 +263,7 @@ def test_another_precision_is_refused(complete):
         run(checkpoint=complete)
 
 
+@pytest.mark.slow
 def test_functions_of_one_name_are_told_apart(tmp_path):
     def bnn(function):
         return wp.BNN(wp.mlp(2, hidden=(3,), activation=function), NET.bnn.likelihood)
@@ -354,7 +355,7 @@ def interrupt_after(monkeypatch, *, draws):
     monkeypatch.setattr(_chains, "_batch", SimpleNamespace(run=interrupted, prepare=_batch.prepare))
 
 
-@both_kernels
+@each_kernel
 @pytest.mark.parametrize("prior", ["single", "stacked"])
 def test_an_interrupt_gives_the_draws_so_far_which_can_be_extended(kernel, prior, monkeypatch):
     expected = whole(kernel, prior)
@@ -413,6 +414,7 @@ fit.to_netcdf("fit.nc")
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c(tmp_path):
     child = process(INTERRUPTED, folder=tmp_path)
     wait_for(lambda: num_chunks(tmp_path / "kept") >= 1, child)
@@ -449,7 +451,7 @@ def test_the_bar_counts_what_was_done_before(tmp_path, monkeypatch):
 # Extended.
 
 
-@both_kernels
+@each_kernel
 @pytest.mark.parametrize("prior", ["single", "stacked"])
 @pytest.mark.parametrize("saved", [False, True], ids=["at hand", "from disk"])
 def test_more_samples_of_a_fit_are_those_of_a_longer_run(kernel, prior, saved, precision, tmp_path):

@@ -45,8 +45,12 @@ PRIORS = {
     "wide": NET.prior(loc={"weight": -0.2, "bias": 0.0}),
 }
 
+# Kernels share what surrounds them: the others of `fit_mcmc` at leisure.
+_AT_LEISURE = ("nuts", "mclmc")
+METHODS = [pytest.param(name, marks=[pytest.mark.slow] * (name in _AT_LEISURE)) for name in FITTERS]
+
 pytestmark = [
-    pytest.mark.parametrize("method", FITTERS),
+    pytest.mark.parametrize("method", METHODS),
     pytest.mark.filterwarnings("ignore:fit_vi. far from the posterior"),  # after so few steps
 ]
 

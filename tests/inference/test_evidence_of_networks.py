@@ -87,6 +87,4 @@ def test_error_bars_cover_the_value_of_a_long_run(case):
     )
     half = stats.t.isf(0.025, 15) * errors
     covered = np.abs(values - longer["log_evidence"].item()) <= half
-    scatter, stated = values.std(ddof=1), np.sqrt(np.mean(errors**2))
-    print(f"{case}: {longer.to_array().values}, {covered.sum()} covered, {scatter:.4f}/{stated:.4f}")
     assert covered.sum() >= 90

@@ -46,7 +46,7 @@ def test_lengths_from_zero_and_from_a_centre_are_two_lines_where_they_differ(fou
     assert plots.plot_path(found)[1].get_legend() is None
     moved = validated({scale: NET.prior(loc=0.5, scale=scale) for scale in SCALES})
     axis = plots.plot_path(moved)[1]
-    y = line(axis, "from the centre, but flat ones")[1]
+    y = line(axis, "from the centre, flat ones left out")[1]
     np.testing.assert_array_equal(y, moved["distance"])
     assert axis.get_legend() is not None
 

@@ -30,8 +30,8 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
     Three panels over the priors, on a log axis where their labels are positive numbers (their
     scales, say): log predictive density per row, of rows that were fitted and of rows that were
     held out with one standard error to each side; the norm of weights and biases, from zero and,
-    where that differs, of those with a prior from its centre; the effective number of parameters. Lines mark the best prior and the
-    strongest one within a standard error of it.
+    where that differs, from the prior's centre, flat ones left out; the effective number of
+    parameters. Lines mark the best prior and the strongest one within a standard error of it.
 
     Parameters
     ----------
@@ -107,7 +107,9 @@ def _plot_lengths(axis: Any, at: np.ndarray, found: xr.Dataset) -> None:
     axis.plot(at, found["norm"], ".-", color=_PLAIN, label="from zero")
     # The same around zero, where no prior is flat.
     if not np.allclose(found["distance"], found["norm"], rtol=1e-3):
-        axis.plot(at, found["distance"], ".--", color=BLUE, label="from the centre, but flat ones")
+        axis.plot(
+            at, found["distance"], ".--", color=BLUE, label="from the centre, flat ones left out"
+        )
         axis.legend(**_LEGEND)
     axis.set(ylabel="norm of weights\nand biases", ylim=(0, None))
 
