@@ -1,3 +1,4 @@
+import re
 from importlib.metadata import version as installed_version
 
 project = "weightprior"
@@ -38,4 +39,17 @@ html_sidebars = {
     )
 }
 html_title = project
-html_theme_options = {"show_toc_level": 2}
+# In a bar of one line, the first steps and the questions most asked; the rest behind "More".
+html_theme_options = {"show_toc_level": 2, "header_links_before_dropdown": 2}
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+
+
+def setup(app):
+    # After numpydoc, whose sections it is to find done.
+    app.connect("autodoc-process-docstring", keep_initials, priority=900)
+
+
+def keep_initials(app, what, name, obj, options, lines):
+    """Leave an author's initial at the beginning of a line as text: it does not begin a list."""
+    lines[:] = [re.sub(r"^(\s*)([A-Z])\. ", r"\1\\\2. ", line) for line in lines]

@@ -36,6 +36,7 @@ def write(
         draw(folder / f"{claim.name}.png", claim, measured)
     verdicts = pd.DataFrame(rows, columns=["claim", "question", "verdict", "again"])
     write_verdicts(folder / "verdicts.md", verdicts)
+    write_fits(folder / "fits.md", measured)
     return verdicts.dropna(axis="columns", how="all")
 
 
@@ -47,7 +48,8 @@ def write_verdicts(path: Path, verdicts: pd.DataFrame) -> None:
         heads, rules = heads + " other splits |", rules + " --- |"
     lines, told = [heads, rules], ""
     for claim, question, word, other in verdicts.itertuples(index=False):
-        line = f"| {claim if claim != told else ''} | {question} | **{word}** |"
+        named = f"[{claim}](#{anchor(claim)})" if claim != told else ""
+        line = f"| {named} | {question} | **{word}** |"
         lines.append(line + (f" {other} |".replace("None", "") if len(known) else ""))
         told = claim
     if len(known):
@@ -60,6 +62,11 @@ def write_verdicts(path: Path, verdicts: pd.DataFrame) -> None:
             f"{'some' if opposite else 'none'} turned from confirmed to refuted or back.",
         ]
     path.write_text("\n".join(lines) + "\n")
+
+
+def anchor(claim: str) -> str:
+    """Of the page's section, whose heading is the claim."""
+    return "".join(c for c in claim.lower().replace(" ", "-") if c.isalnum() or c == "-")
 
 
 def write_identity(folder: Path, found: pd.DataFrame) -> tuple[str, str, str, None]:
@@ -75,7 +82,28 @@ def write_identity(folder: Path, found: pd.DataFrame) -> tuple[str, str, str, No
     share = f"the largest difference is {largest:.0e} of the largest weight"
     text = f"**{asked}** {word.capitalize()}: {share}."
     (folder / "identity.md").write_text(text + "\n\n" + "\n".join(lines) + "\n")
-    return "L2 is a prior that puts the weights near 0", asked, word, None
+    return "L2 is a prior that puts the weights near zero", asked, word, None
+
+
+def write_fits(path: Path, measured: pd.DataFrame) -> None:
+    """How far the fits themselves can be relied on."""
+    rhat, reliable = measured["rhat"].dropna(), measured["reliable"].dropna()
+    reached = measured["converged"].dropna().groupby(level=["units", "gain"], sort=False).mean()
+    path.write_text(
+        f"Of {len(rhat)} posteriors the largest R-hat of a mean output is {rhat.max():.3f}, and "
+        f"nine in ten are below {rhat.quantile(0.9):.3f}; {100 * reliable.mean():.1f} % of the "
+        "evidences are reliable by their own account. The share of optima whose gradient "
+        "vanishes:\n\n" + shares(reached.unstack("gain"))
+    )
+
+
+def shares(found: pd.DataFrame) -> str:
+    """Shares as a Markdown table."""
+    heads = " | ".join(f"gain {gain:g}" for gain in found.columns)
+    lines = [f"| | {heads} |", "| --- |" + " ---: |" * found.shape[1]]
+    for name, row in zip(found.index, found.to_numpy(), strict=True):
+        lines.append(f"| {name} | " + " | ".join(f"{100 * value:.0f} %" for value in row) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def write_claim(
