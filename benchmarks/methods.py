@@ -173,14 +173,14 @@ def compare(name, methods, repeats):
             ratio = f"{np.median(seconds) / np.median(of_hmc):.2g}"
         errors = [against(row, long) for row in warm]
         of = {key: np.median([one[key] for one in errors]) for key in errors[0]}
-        sd = f"{of['sd']:+.0f} ({of['least']:+.0f} to {of['most']:+.0f})"
+        sd = f"{of['sd']:+.0f} ({of['least']:+.0f} to {of['most']:+.0f})".replace("-0 ", "+0 ")
         cells = (
             method,
             f"{first['seconds']:.1f}",
-            f"{np.median(seconds):.2f} ({seconds.min():.2f} to {seconds.max():.2f})",
+            spread(seconds, ".2f"),
             ratio,
             f"{of['mean']:.2f}",
-            sd if of["sd"] > -100 else "no sd",
+            sd if of["sd"] > -99.5 else "no sd",
             f"{of['elpd']:+.4f} ± {of['elpd_se']:.4f}",
             evidence(method, warm, truth),
         )
@@ -197,11 +197,17 @@ def evidence(method, warm, truth):
         return ""
     if method == "tempered":
         error, reliable = values(warm, "error"), values(warm, "reliable")
-        return f"{np.median(found):.2f} ± {np.median(error):.2f}, reliable {reliable.mean():.0%}"
+        doubt = "" if reliable.all() else f", reliable {reliable.mean():.0%}"
+        return f"{np.median(found):.2f} ± {np.median(error):.2f}{doubt}"
     if not len(truth):
         return ""
-    apart = found - np.median(truth)
-    return f"{np.median(apart):+.1f} ({apart.min():+.1f} to {apart.max():+.1f})"
+    return spread(found - np.median(truth), "+.1f")
+
+
+def spread(found, form):
+    """The median, and the range where it is one."""
+    middle, least, most = (f"{f(found):{form}}" for f in (np.median, np.min, np.max))
+    return middle if least == most else f"{middle} ({least} to {most})"
 
 
 def main():

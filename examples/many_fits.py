@@ -95,8 +95,9 @@ def mean_and_error(values: pd.DataFrame | pd.Series):
 
 
 def cell(mean: float, error: float, *, sign: bool = True) -> str:
-    """A number and its standard error as text."""
-    return f"{mean:+.3f} ± {error:.3f}" if sign else f"{mean:.3f} ± {error:.3f}"
+    """A number and its standard error as text, which no table is to break."""
+    text = f"{mean:+.3f} ± {error:.3f}" if sign else f"{mean:.3f} ± {error:.3f}"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def verdict(gain: float, error: float) -> str:

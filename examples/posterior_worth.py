@@ -36,7 +36,7 @@ import weightprior as wp
 HIDDEN = (8,)
 DATA = {"diabetes": diabetes, "penguins": penguins, "cancer": cancer, "wine": wine}
 ROWS = (30, 120)
-# Scales of the weights, in units of one over the root of the fan-in: of the biases, as they are.
+# A gain of one gives weights the scale of one over the root of the fan-in, and biases one of 1.
 # Wide priors suit classes, which are nearly apart; under them numbers take long.
 GAINS = {"numbers": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "classes": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)}
 LADDER = {"num_temperatures": 16, "num_samples": 100, "num_chains": 8}
@@ -210,12 +210,11 @@ def summarise(measured: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(name: str, rows: int, part: pd.DataFrame) -> str:
     """The table of one case, as a page can have it."""
-    measure = "wrong" if np.isnan(part["coverage"]).all() else "RMSE"
-    titles = (
-        *(f"{name}, {rows} rows", "scale", "log density", "difference", measure),
-        *("calibration error", "in 90 %", "s"),
-    )
-    lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
+    classes = np.isnan(part["coverage"]).all()
+    titles = [f"{name}, {rows} rows", "gain", "log density", "difference"]
+    titles += ["wrong"] if classes else ["RMSE", "in 90 %"]
+    titles += ["calibration error", "s"]
+    lines = ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
     for way, row in part.iterrows():
         cells = (
             str(way),
@@ -223,8 +222,8 @@ def markdown(name: str, rows: int, part: pd.DataFrame) -> str:
             f"{row['elpd']:.3f}",
             "" if way == WAYS[0] else cell(row["elpd_gain"], row["elpd_gain_se"]),
             f"{row['error']:.3f}",
+            *([] if classes else [f"{row['coverage']:.2f}"]),
             f"{row['calibration_error']:.3f}",
-            "" if np.isnan(row["coverage"]) else f"{row['coverage']:.2f}",
             "" if np.isnan(row["seconds"]) else f"{row['seconds']:.1f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
@@ -277,7 +276,7 @@ def draw(path: pd.Series, num_splits: int, target: Path) -> None:
             axis.set_title(f"{name}, {rows} rows", loc="left", fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    figure.supxlabel("scale of the prior, times one over the root of the fan-in", fontsize="medium")
+    figure.supxlabel("gain of the prior around zero", fontsize="medium")
     figure.supylabel("held-out log density (nats per row)", fontsize="medium")
     figure.suptitle(f"{num_splits} splits, ± 1 standard error", fontsize="medium")
     figure.savefig(target, dpi=150)
