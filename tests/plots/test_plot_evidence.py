@@ -71,10 +71,20 @@ def test_the_best_of_each_criterion_is_marked_in_all_panels():
         assert styles == ["-" if i == own else ":" for i in range(3)]
 
 
+def test_where_criteria_agree_there_is_one_mark():
+    found = made()
+    for axis in plots.plot_evidence(found.assign(best=found["best"].copy(data=[SCALES[0]] * 3))):
+        assert [
+            line.get_linestyle() for line in axis.lines if list(line.get_ydata()) == [0, 1]
+        ] == ["-"]
+        assert "best by another" not in {text.get_text() for text in axis.figure.legends[0].texts}
+
+
 @pytest.mark.parametrize(("steep", "scale"), [(1.0, "linear"), (30.0, "symlog")])
 def test_large_differences_leave_room_for_small_ones(steep, scale):
-    for axis in plots.plot_evidence(made(steep=steep)):
-        assert axis.get_yscale() == scale
+    axes = plots.plot_evidence(made(steep=steep))
+    assert {axis.get_yscale() for axis in axes} == {scale}
+    assert ("logarithmic" in axes[0].figure.get_supylabel()) == (scale == "symlog")
 
 
 def test_two_criteria_take_two_panels():

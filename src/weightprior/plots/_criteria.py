@@ -7,7 +7,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from weightprior.plots._priors import BLUE, GREEN, ORANGE
 
-__all__ = ["COLORS", "TITLES", "nats_axis", "nats_norm"]
+__all__ = ["COLORS", "TITLES", "compressed", "nats_axis", "nats_norm"]
 
 COLORS = {"evidence": BLUE, "loo": ORANGE, "cv": GREEN}
 TITLES = {"evidence": "evidence", "loo": "PSIS-LOO", "cv": "cross-validation"}
@@ -21,13 +21,18 @@ _TICKS, _FEW_TICKS = (0, -5, -10, -30, -100, -300), (0, *(-(10.0**power) for pow
 def nats_axis(axis: Any, lowest: float) -> None:
     """Scale an axis of differences from the best, of which `lowest` is the largest."""
     axis.margins(y=0.1)
-    if lowest < -3 * _NEAR:
+    if compressed(lowest):
         axis.set_yscale("symlog", linthresh=_NEAR)
         axis.yaxis.set_major_locator(
             FixedLocator(_TICKS if lowest > 2 * _TICKS[-1] else _FEW_TICKS)
         )
         axis.yaxis.set_minor_locator(NullLocator())
         axis.yaxis.set_major_formatter(ScalarFormatter())
+
+
+def compressed(lowest: float) -> str:
+    """What an axis of nats has to say of its scale; nothing where it is a plain one."""
+    return f"\nlogarithmic below -{_NEAR:g}" if lowest < -3 * _NEAR else ""
 
 
 def nats_norm(lowest: float) -> SymLogNorm:

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 
 from weightprior import _checks
-from weightprior.plots._criteria import COLORS, TITLES, nats_axis
+from weightprior.plots._criteria import COLORS, TITLES, compressed, nats_axis
 from weightprior.plots._panels import FONT_SIZE, MM, STYLE
 from weightprior.plots._priors import PLAIN, check_stacked, label_priors, places
 
@@ -79,7 +79,9 @@ def plot_evidence(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
         label_priors(axes, found)
         for axis in axes if wide else axes[-1:]:
             axis.set_xlabel("prior")
-        axes[0].figure.supylabel(f"nats from the best, ± {_NUM_ERRORS} s.e.", size=FONT_SIZE)
+        scale = compressed(lowest.min().item())
+        text = f"nats from the best, ± {_NUM_ERRORS} s.e.{scale}"
+        axes[0].figure.supylabel(text, size=FONT_SIZE)
         _add_legend(axes[0].figure, found, wide)
     return axes
 
@@ -116,10 +118,14 @@ def _kinds(one: xr.Dataset) -> dict[str, np.ndarray]:
 
 def _mark_best(axis: Any, found: xr.Dataset, own: str) -> None:
     at, labels = places(found), found["prior"].to_numpy().tolist()
-    for criterion in found["criterion"].to_numpy():
-        chosen = at[labels.index(found["best"].sel(criterion=criterion).item())]
-        style = "-" if criterion == own else ":"
-        axis.axvline(chosen, color=COLORS[criterion], ls=style, lw=1, alpha=0.7, zorder=1)
+    chosen = {
+        criterion: at[labels.index(found["best"].sel(criterion=criterion).item())]
+        for criterion in found["criterion"].to_numpy().tolist()
+    }
+    for criterion, place in chosen.items():
+        if criterion == own or place != chosen[own]:
+            style = "-" if criterion == own else ":"
+            axis.axvline(place, color=COLORS[criterion], ls=style, lw=1, alpha=0.7, zorder=1)
 
 
 def _add_legend(figure: Any, found: xr.Dataset, wide: bool) -> None:
@@ -131,4 +137,6 @@ def _add_legend(figure: Any, found: xr.Dataset, wide: bool) -> None:
         if any(kinds[name].any() for kinds in drawn)
     ]
     columns = len(handles) if wide else 2
+    if len(np.unique(found["best"])) > 1:
+        handles.append(Line2D([], [], color=PLAIN, ls=":", lw=1, label="best by another"))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
