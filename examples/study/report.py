@@ -143,8 +143,8 @@ def draw(path: Path, claim: Claim, measured: pd.DataFrame) -> None:
         axes[-1, 2 * i].set_xlabel("gain, around zero")
         axes[-1, 2 * i + 1].set_xlabel("centre, gain 1")
     missing = kept.unstack("units").isna().any(axis=None)
-    note = "\nno point: the output never varies" if missing else ""
-    title = f"{claim.label}\nmean over splits, or teachers, ± 2 s.e.; every panel has its own scale"
+    note = "; no point: the output never varies" if missing else ""
+    title = f"{claim.label}\nmean over splits, or teachers, ± 2 s.e.\nevery panel has its own scale"
     figure.suptitle(title + note, fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
