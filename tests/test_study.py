@@ -113,3 +113,9 @@ def test_it_runs(monkeypatch, tmp_path):
     # The same call again has nothing left to measure.
     monkeypatch.setattr(run, "of_split", None)
     pd.testing.assert_frame_equal(run.main(tmp_path, 2, seed=0, quick=True), found)
+    # Beside itself, all is the same.
+    beside = run.judge(tmp_path, again=tmp_path).dropna()
+    assert (beside["verdict"] == beside["again"]).all()
+    told = (tmp_path / "verdicts.md").read_text()
+    assert f"Of {len(beside)} verdicts, {len(beside)} came out the same" in told
+    assert "none turned" in told

@@ -35,33 +35,42 @@ def write(
         rows += write_claim(folder, claim, measured, again)
         draw(folder / f"{claim.name}.png", claim, measured)
     verdicts = pd.DataFrame(rows, columns=["claim", "question", "verdict", "again"])
-    write_verdicts(folder / "verdicts.md", verdicts)
+    told = "" if again is None else compare(verdicts, measured, again)
+    write_verdicts(folder / "verdicts.md", verdicts, told)
     write_fits(folder / "fits.md", measured)
     return verdicts.dropna(axis="columns", how="all")
 
 
-def write_verdicts(path: Path, verdicts: pd.DataFrame) -> None:
-    """All questions and what they came to; a claim is named once."""
-    known = verdicts[verdicts["again"].notna()]
+def write_verdicts(path: Path, verdicts: pd.DataFrame, told: str = "") -> None:
+    """All questions and what they came to, a claim named once; `told` of other splits."""
     heads, rules = "| claim | in numbers | verdict |", "| --- | --- | --- |"
-    if len(known):
+    if told:
         heads, rules = heads + " other splits |", rules + " --- |"
-    lines, told = [heads, rules], ""
+    lines, before = [heads, rules], ""
     for claim, question, word, other in verdicts.itertuples(index=False):
-        named = f"[{claim}](#{anchor(claim)})" if claim != told else ""
+        named = f"[{claim}](#{anchor(claim)})" if claim != before else ""
         line = f"| {named} | {question} | **{word}** |"
-        lines.append(line + (f" {other} |".replace("None", "") if len(known) else ""))
-        told = claim
-    if len(known):
-        same = (known["verdict"] == known["again"]).sum()
-        turned = {frozenset(pair) for pair in zip(known["verdict"], known["again"], strict=True)}
-        opposite = frozenset(("confirmed", "refuted")) in turned
-        lines += [
-            "",
-            f"Of {len(known)} verdicts, {same} came out the same on other splits; "
-            f"{'some' if opposite else 'none'} turned from confirmed to refuted or back.",
-        ]
-    path.write_text("\n".join(lines) + "\n")
+        lines.append(line + (f" {other or ''} |" if told else ""))
+        before = claim
+    path.write_text("\n".join([*lines, "", told] if told else lines) + "\n")
+
+
+def compare(verdicts: pd.DataFrame, measured: pd.DataFrame, again: pd.DataFrame) -> str:
+    """What came out the same on other splits: of verdicts, and of the networks behind them."""
+    known = verdicts.dropna()
+    same = (known["verdict"] == known["again"]).sum()
+    asked = [question for claim in CLAIMS for question in claim.questions]
+    answers = [
+        pd.concat([differences(m, q)["says"] for m in (measured, again)], axis=1, join="inner")
+        for q in asked
+    ]
+    first, second = pd.concat(answers).to_numpy().T
+    turned = int((first * second < 0).sum())
+    return (
+        f"Of {len(known)} verdicts, {same} came out the same on other splits. Of {len(first)} "
+        f"answers of networks behind them, {int((first == second).sum())} did, and "
+        f"{turned or 'none'} turned from ✓ to ✗ or back; the others have a mark in one of the two."
+    )
 
 
 def anchor(claim: str) -> str:
