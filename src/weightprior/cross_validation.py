@@ -217,8 +217,10 @@ def _prob_best(terms: np.ndarray, key: jax.Array) -> np.ndarray:
     count, rows = terms.shape
     # Not the numbers that the folds are made of.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 1))))
-    equal = np.full(rows, 1 / rows)
-    won = [np.argmax(terms @ rng.multinomial(rows, equal)) for _ in range(NUM_BOOTSTRAP)]
+    won = []
+    for _ in range(NUM_BOOTSTRAP):
+        times_drawn = np.bincount(rng.integers(rows, size=rows), minlength=rows)
+        won.append(np.argmax(terms @ times_drawn))
     return np.bincount(won, minlength=count) / NUM_BOOTSTRAP
 
 

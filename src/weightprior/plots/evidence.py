@@ -136,7 +136,7 @@ def _add_legend(figure: Any, found: xr.Dataset, wide: bool) -> None:
         for name, style in _MARKS.items()
         if any(kinds[name].any() for kinds in drawn)
     ]
-    columns = len(handles) if wide else 2
     if len(np.unique(found["best"])) > 1:
         handles.append(Line2D([], [], color=PLAIN, ls=":", lw=1, label="best by another"))
+    columns = len(handles) if wide else 2
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
