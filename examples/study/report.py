@@ -50,7 +50,7 @@ def write_verdicts(path: Path, verdicts: pd.DataFrame, told: str = "") -> None:
     for claim, question, word, other in verdicts.itertuples(index=False):
         named = f"[{claim}](#{anchor(claim)})" if claim != before else ""
         line = f"| {named} | {question} | **{word}** |"
-        lines.append(line + (f" {other or ''} |" if told else ""))
+        lines.append(line + (f" {other if isinstance(other, str) else ''} |" if told else ""))
         before = claim
     path.write_text("\n".join([*lines, "", told] if told else lines) + "\n")
 
