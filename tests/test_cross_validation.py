@@ -177,7 +177,7 @@ def test_means_over_folds_are_of_the_fits_to_them():
     "name",
     # All compile.
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("gaussian", "categorical")))
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "categorical"))
         for name in LIKELIHOODS
     ],
 )

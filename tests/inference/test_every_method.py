@@ -45,8 +45,8 @@ PRIORS = {
     "wide": NET.prior(loc={"weight": -0.2, "bias": 0.0}),
 }
 
-# Kernels share what surrounds them: the others of `fit_mcmc` at leisure.
-_AT_LEISURE = ("nuts", "mclmc")
+# Kernels share what surrounds them, and ensembles what makes a MAP: these at leisure.
+_AT_LEISURE = ("nuts", "mclmc", "ensemble")
 METHODS = [pytest.param(name, marks=[pytest.mark.slow] * (name in _AT_LEISURE)) for name in FITTERS]
 
 pytestmark = [
