@@ -39,7 +39,7 @@ html_sidebars = {
     )
 }
 html_title = project
-# In a bar of one line, the first steps and the questions most asked; the rest behind "More".
+# In a bar of one line the first steps, and all the rest behind "More".
 html_theme_options = {"show_toc_level": 2, "header_links_before_dropdown": 2}
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
