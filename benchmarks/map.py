@@ -123,7 +123,7 @@ def fit_path(bnn, x, y, scales, options):
 
 def starts(bnn, scale, restarts):
     """The draws that `fit_map` begins at, as scikit-learn's coefficients and intercepts."""
-    unit = bnn.unit(prior_of(bnn, scale))
+    unit = prior_of(bnn, scale).length_scale(bnn.sites)
     names = sorted(bnn.sites)
     sizes = [int(np.prod(bnn.sites[name].shape)) for name in names]
     with jax.enable_x64(True):
@@ -232,7 +232,7 @@ def single_fits(bnn, x, y, scales, repeats: int) -> None:
 
 def optax_lbfgs(bnn, x, y, prior, start):
     """optax's own solver with its own line search, in double precision."""
-    scale = bnn.unit(prior)
+    scale = prior.length_scale(bnn.sites)
 
     def objective(z):
         weights = {name: z[name] * scale[name] for name in z}

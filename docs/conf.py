@@ -48,8 +48,15 @@ html_css_files = ["pages.css"]
 def setup(app):
     # After numpydoc, whose sections it is to find done.
     app.connect("autodoc-process-docstring", keep_initials, priority=900)
+    app.connect("autodoc-skip-member", skip_foreign)
 
 
 def keep_initials(app, what, name, obj, options, lines):
     """Leave an author's initial at the beginning of a line as text: it does not begin a list."""
     lines[:] = [re.sub(r"^(\s*)([A-Z])\. ", r"\1\\\2. ", line) for line in lines]
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out functions of other libraries that are defaults of fields: theirs is no text of ours."""
+    module = getattr(obj, "__module__", None) or "weightprior"
+    return True if not module.startswith("weightprior") else None

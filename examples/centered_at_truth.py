@@ -73,7 +73,7 @@ def of_teacher(bnn: wp.BNN, seed: int, width: float, calls, chains) -> pd.DataFr
     """Held-out log density per row of one teacher's posteriors, by rows."""
     world = wp.normal_prior(bnn, scale=wp.fan_in_scale(bnn, GAIN))
     x = np.random.default_rng(seed).normal(size=(max(calls[-1]) + NUM_TEST, NUM_FEATURES))
-    truth, y = wp.teacher(bnn, x, prior=world, rng_key=seed)
+    truth, y = wp.simulate(bnn, x, prior=world, rng_key=seed)
     drawn = wp.prior_predictive(
         bnn, x[:1], prior=world, num_samples=NUM_RANDOM, rng_key=10_000 + seed
     )["prior"]

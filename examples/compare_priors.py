@@ -23,8 +23,9 @@ NUM_TEST = 110
 HIDDEN = (16,)
 COLORS = {"zero": "#0072B2", "random": "#E69F00", "learned": "#009E73"}  # Okabe and Ito's
 CENTERS = {"zero": "zero", "random": "a random point", "learned": "the learned weights"}
-DELIVERS = ["center", "scale", "train", "test", "test_se", "gap", "rmse", "loo", "loo_se"]
-TRUST = ["worst_k", "rhat", "ess", "divergences", "norm", "distance", "seconds"]
+DELIVERS = ["loc", "scale", "lpd_train", "lpd_test", "lpd_test_se", "gap", "rmse"]
+DELIVERS += ["elpd_loo", "elpd_loo_se"]
+TRUST = ["converged", "max_pareto_k", "rhat", "ess", "divergences", "norm", "distance", "seconds"]
 
 
 def main(folder: Path, gain: float, seed: int) -> None:
@@ -118,9 +119,9 @@ def make_fits(bnn: wp.BNN, priors: wp.NormalPrior, second) -> dict:
         warnings.filterwarnings("ignore", message="fit_map: the best restart did not reach")
         fits = {"flat MAP": wp.fit_map(bnn, *second, prior=flat)}
     with Step("MAP under the three priors"):
-        maps = wp.split(wp.fit_map(bnn, *second, prior=priors))
+        maps = wp.unstack_fit(wp.fit_map(bnn, *second, prior=priors))
     with Step("posterior under the three priors"):
-        posteriors = wp.split(wp.fit_mcmc(bnn, *second, prior=priors))
+        posteriors = wp.unstack_fit(wp.fit_mcmc(bnn, *second, prior=priors))
     for label in priors.labels:
         fits |= {f"{label} MAP": maps[label], f"{label} posterior": posteriors[label]}
     return fits

@@ -59,6 +59,9 @@ def wine() -> Data:
     return Data(*datasets.load_wine(return_X_y=True, as_frame=True), num_classes=3)
 
 
+REAL = {"diabetes": diabetes, "penguins": penguins, "cancer": cancer, "wine": wine}
+
+
 def shuffled(data: Data, sizes: Sequence[int], seed: int) -> list[Data]:
     """Parts of so many rows, chosen by chance, and last a part of all other rows."""
     order = np.random.default_rng(seed).permutation(len(data.y))

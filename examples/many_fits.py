@@ -82,8 +82,12 @@ def held_out(bnn: wp.BNN, fit: xr.DataTree, x, y) -> np.ndarray:
 @jax.jit
 def _log_predictive(bnn, draws, x, y):
     def of_prior(weights):
-        terms = jax.vmap(lambda one: bnn.pointwise_log_likelihood(one, x, y))(weights)
+        terms = jax.vmap(of_draw)(weights)
         return (logsumexp(terms, axis=0) - jnp.log(len(terms))).mean()
+
+    def of_draw(weights):
+        of_row = jax.vmap(lambda x, y: bnn.log_likelihood(weights, x[None], y[None]))
+        return of_row(x, y)
 
     return jax.lax.map(of_prior, draws)
 

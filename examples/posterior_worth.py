@@ -28,14 +28,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from datasets import cancer, diabetes, likelihood, penguins, shuffled, standardised, wine
+from datasets import REAL, likelihood, shuffled, standardised
 from many_fits import cell, largest_rhat, mean_and_error, optima, short_chains, verdict
 from matplotlib.ticker import StrMethodFormatter
 
 import weightprior as wp
 
 HIDDEN = (8,)
-DATA = {"diabetes": diabetes, "penguins": penguins, "cancer": cancer, "wine": wine}
 ROWS = (30, 120)
 # A gain of one gives weights the scale of one over the root of the fan-in, and biases one of 1.
 # Wide priors suit classes, which are nearly apart; under them numbers take long.
@@ -58,7 +57,7 @@ def main(folder: Path, num_splits: int, seed: int, quick: bool = False) -> pd.Da
     """Fit every split in every way; print the table, draw it, and return it."""
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    names, counts, grids, ladder, chains = tuple(DATA), ROWS, GAINS, LADDER, CHAINS
+    names, counts, grids, ladder, chains = tuple(REAL), ROWS, GAINS, LADDER, CHAINS
     if quick:
         names, counts, grids, num_splits = ("penguins",), (20,), {"numbers": (0.5, 2.0)}, 2
         ladder = {"num_temperatures": 4, "num_samples": 20, "num_chains": 4}
@@ -95,7 +94,7 @@ def frame(found: dict, levels: list[str]) -> pd.DataFrame:
 
 def of_split(name: str, rows: int, grids, ladder, chains, seed: int):
     """Scores of every way to fit one split, and those of MAP and posterior along the path."""
-    fitted, test = standardised(*shuffled(DATA[name](), [rows], seed))
+    fitted, test = standardised(*shuffled(REAL[name](), [rows], seed))
     outputs = fitted.num_classes if fitted.num_classes > 2 else 1
     gains = grids["classes" if fitted.num_classes else "numbers"]
     network = wp.mlp(fitted.x.columns, hidden=HIDDEN, num_outputs=outputs)
@@ -124,7 +123,7 @@ def of_split(name: str, rows: int, grids, ladder, chains, seed: int):
     )
     evidence = wp.log_evidence(climbed)
     chosen = evidence["log_evidence"].idxmax().item()
-    optimum, posterior = wp.split(found), wp.split(climbed)
+    optimum, posterior = wp.unstack_fit(found), wp.unstack_fit(climbed)
     fits = {
         "MAP, cv": (best, optimum[best]),
         "ensemble, cv": (

@@ -24,14 +24,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from datasets import Data, cancer, diabetes, likelihood, penguins, shuffled, standardised, wine
+from datasets import REAL, Data, likelihood, shuffled, standardised
 from many_fits import cell, held_out, largest_rhat, mean_and_error, optima, short_chains, verdict
 
 import weightprior as wp
 
 HIDDEN = (8,)
 NUM_FITTED, TEACHER_NOISE = 40, 0.5
-REAL = {"diabetes": diabetes, "penguins": penguins, "cancer": cancer, "wine": wine}
 CENTERS = ("zero", "reference", "random", "permuted", "mirrored")
 BETWEEN = (0.5, 1.5)
 # The line from minus the reference through zero and beyond, by the labels of its priors.
@@ -119,7 +118,7 @@ def of_teacher(activation: str, gain: float, seed: int):
     _, fitted, test = split_of("penguins", seed)
     bnn = wp.BNN(network_for(fitted, activation), wp.Gaussian(noise=TEACHER_NOISE))
     prior = wp.normal_prior(bnn, scale=wp.fan_in_scale(bnn, gain))
-    truth, y = wp.teacher(bnn, pd.concat([fitted.x, test.x]), prior=prior, rng_key=seed)
+    truth, y = wp.simulate(bnn, pd.concat([fitted.x, test.x]), prior=prior, rng_key=seed)
     return (
         bnn,
         truth,

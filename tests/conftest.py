@@ -18,7 +18,7 @@ def _room_for_programs():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > _MANY_MAPS:
         jax.clear_caches()
-        _batch._compile_once.cache_clear()
+        _batch.clear_programs()
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import strategies as st
 
 import weightprior as wp
-from weightprior.networks import ACTIVATIONS
+from weightprior import _checks
+from weightprior.model import density
+from weightprior.model.activations import ACTIVATIONS
 
 BNN = wp.BNN(wp.mlp(["age", "dose"], hidden=(3,)), wp.Gaussian())
 PRIOR = wp.normal_prior(BNN)
@@ -73,7 +75,7 @@ def test_network(options, error, message):
     ("make", "name"),
     [
         (wp.Gaussian, "noise"),
-        (lambda v: wp.StudentT(4.0, v), "scale"),
+        (lambda v: wp.StudentT(4.0, v), "noise"),
         (wp.StudentT, "df"),
         (lambda v: wp.fan_in_scale(BNN, gain=v), "gain"),
     ],
@@ -96,7 +98,12 @@ def test_too_few_classes(classes):
 @pytest.mark.parametrize(
     ("network", "likelihood", "error", "message"),
     [
-        (None, wp.Gaussian(), TypeError, "network: expected a network from mlp(...); got None"),
+        (
+            None,
+            wp.Gaussian(),
+            TypeError,
+            "network: expected a network, as weightprior.mlp(...) makes, or an object with ...None",
+        ),
         (2, wp.Gaussian(), TypeError, "network: expected a network"),
         (wp.mlp(2), None, TypeError, "likelihood: expected an instance"),
         (wp.mlp(2), wp.Gaussian, TypeError, "likelihood: expected an instance"),
@@ -166,11 +173,41 @@ def test_model(network, likelihood, error, message):
             ValueError,
             "scale['hidden_0.bias']: expected positive numbers (inf for a flat prior); got 0",
         ),
-        ({"log_noise": 1.0}, ValueError, "log_noise: expected (centre, scale); got 1.0"),
-        ({"log_noise": None}, ValueError, "log_noise: expected (centre, scale); got None"),
-        ({"log_noise": (0.0, 1.0, 2.0)}, ValueError, "log_noise: expected (centre, scale)"),
-        ({"log_noise": (0.0, -1.0)}, ValueError, "scale['log_noise']: expected positive"),
-        ({"log_noise": (np.inf, 1.0)}, ValueError, "loc['log_noise']: expected finite"),
+        (
+            {"latents": {"log_noise": 1.0}},
+            ValueError,
+            "latents['log_noise']: expected (centre, scale); got 1.0",
+        ),
+        (
+            {"latents": {"log_noise": None}},
+            ValueError,
+            "latents['log_noise']: expected (centre, scale); got None",
+        ),
+        (
+            {"latents": {"log_noise": (0.0, 1.0, 2.0)}},
+            ValueError,
+            "latents['log_noise']: expected (centre, scale)",
+        ),
+        (
+            {"latents": {"log_noise": (0.0, -1.0)}},
+            ValueError,
+            "scale['log_noise']: expected positive",
+        ),
+        (
+            {"latents": {"log_noise": (np.inf, 1.0)}},
+            ValueError,
+            "loc['log_noise']: expected finite",
+        ),
+        (
+            {"latents": (0.0, 1.0)},
+            TypeError,
+            "latents: expected a dict of (centre, scale) by the name of a latent...got (0.0, 1.0)",
+        ),
+        (
+            {"latents": {"log_nois": (0.0, 1.0)}},
+            ValueError,
+            "latents: expected names among 'log_noise'; got 'log_nois'. Did you mean 'log_noise'?",
+        ),
     ],
 )
 def test_prior(options, error, message):
@@ -223,14 +260,13 @@ def changed(part, name, value):
 @pytest.mark.parametrize(
     "function",
     [
-        BNN.check_prior,
-        BNN.unit,
+        lambda prior: _checks.prior(BNN, prior),
         lambda prior: wp.prior_summary(BNN, prior),
         lambda prior: BNN.log_prior(WEIGHTS, prior),
         lambda prior: BNN.log_joint(WEIGHTS, X, Y, prior),
         lambda prior: BNN.model(X, Y, prior=prior),
     ],
-    ids=["check_prior", "unit", "prior_summary", "log_prior", "log_joint", "model"],
+    ids=["check", "prior_summary", "log_prior", "log_joint", "model"],
 )
 def test_prior_of_a_model(function, prior, error, message):
     with raises(message, error):
@@ -241,10 +277,9 @@ def test_prior_of_a_model(function, prior, error, message):
     "function",
     [
         lambda prior: BNN.log_prior(WEIGHTS, prior),
-        lambda prior: BNN.log_prior_by_site(WEIGHTS, prior),
         lambda prior: BNN.log_joint(WEIGHTS, X, Y, prior),
         lambda prior: BNN.model(X, Y, prior=prior),
-        lambda prior: BNN.check_prior(prior, stacked=False),
+        lambda prior: _checks.prior(BNN, prior, stacked=False),
     ],
 )
 def test_a_stacked_prior_where_one_is_needed(function):
@@ -290,12 +325,12 @@ def test_a_stacked_prior_where_one_is_needed(function):
     "function",
     [
         lambda weights: BNN.log_prior(weights, PRIOR),
-        lambda weights: BNN.log_prior_by_site(weights, PRIOR),
+        lambda weights: density.log_prior_by_site(BNN, weights, PRIOR),
         lambda weights: BNN.log_likelihood(weights, X, Y),
-        lambda weights: BNN.pointwise_log_likelihood(weights, X, Y),
+        lambda weights: density.pointwise_log_likelihood(BNN, weights, X, Y),
         lambda weights: BNN.log_joint(weights, X, Y, PRIOR),
-        lambda weights: BNN.mean(weights, X),
-        lambda weights: BNN.targets(weights, X),
+        lambda weights: density.mean(BNN, weights, X),
+        lambda weights: density.targets(BNN, weights, X),
     ],
 )
 def test_weights(function, weights, error, message):
@@ -324,7 +359,7 @@ def test_weights_of_a_network(function):
 )
 def test_weights_with_their_numbers(weights, error, message):
     with raises(message, error):
-        BNN.check_weights("init", weights)
+        _checks.weights("init", weights, BNN.sites)
 
 
 FRAME = pd.DataFrame(X, columns=["age", "dose"])
@@ -353,14 +388,14 @@ WRONG_SHAPES = [np.zeros(2), np.zeros((4, 1)), np.zeros((4, 3)), np.zeros((2, 4)
 )
 def test_inputs(x, error, message):
     with raises(message, error):
-        BNN.check_data(x, Y)
+        _checks.data(BNN, x, Y)
 
 
 def test_inputs_of_one_feature():
     one = wp.BNN(wp.mlp(1), wp.Gaussian())
     with raises("x: expected shape (rows, 1)...got (4,). Pass x[:, None]."):
-        one.check_data(Y, Y)
-    assert one.check_data([[0.0]], [0.0])[0].shape == (1, 1)
+        _checks.data(one, Y, Y)
+    assert _checks.data(one, [[0.0]], [0.0])[0].shape == (1, 1)
 
 
 TWO = wp.BNN(wp.mlp(2, hidden=(), num_outputs=2), wp.Gaussian(1.0))
@@ -380,7 +415,7 @@ def test_shapes_of_targets(bnn, y, message):
     weights = {name: np.zeros(site.shape, np.float32) for name, site in bnn.sites.items()}
     prior = wp.normal_prior(bnn)
     for function in (
-        lambda: bnn.check_data(X, y),
+        lambda: _checks.data(bnn, X, y),
         lambda: jax.eval_shape(bnn.log_likelihood, weights, X, y),
         lambda: jax.eval_shape(bnn.log_joint, weights, X, y, prior),
     ):
@@ -399,7 +434,7 @@ def test_shapes_of_inputs(x):
     for function in (
         lambda: BNN.network.apply(WEIGHTS, x),
         lambda: BNN.network.hidden_units(WEIGHTS, x),
-        lambda: BNN.mean(WEIGHTS, x),
+        lambda: density.mean(BNN, WEIGHTS, x),
         lambda: BNN.log_likelihood(WEIGHTS, x, Y),
     ):
         with raises(f"x: expected shape (rows, 2)...got {x.shape}"):
@@ -429,7 +464,7 @@ def test_shapes_of_inputs(x):
 def test_targets(likelihood, num_outputs, y, error, message):
     bnn = wp.BNN(wp.mlp(2, num_outputs=num_outputs), likelihood)
     with raises(message, error):
-        bnn.check_data(np.zeros((3, 2)), y)
+        _checks.data(bnn, np.zeros((3, 2)), y)
 
 
 LIKELIHOODS = {
@@ -465,7 +500,7 @@ def problems(draw, kind):
     return (
         bnn,
         weights,
-        *bnn.check_data(rng.normal(size=(num_rows, network.num_features)), y),
+        *_checks.data(bnn, rng.normal(size=(num_rows, network.num_features)), y),
         prior,
     )
 
@@ -480,8 +515,9 @@ def test_every_model_has_a_finite_density_that_is_the_sum_of_its_parts(kind, dat
     @jax.jit
     def densities(weights):
         joint, gradient = jax.value_and_grad(bnn.log_joint)(weights, x, y, prior)
-        by_site = bnn.log_prior_by_site(weights, prior).values()
-        return joint, gradient, jnp.stack([*by_site, *bnn.pointwise_log_likelihood(weights, x, y)])
+        by_site = density.log_prior_by_site(bnn, weights, prior).values()
+        rows = density.pointwise_log_likelihood(bnn, weights, x, y)
+        return joint, gradient, jnp.stack([*by_site, *rows])
 
     joint, gradient, terms = jax.tree.map(np.asarray, densities(weights))
     assert np.isfinite(joint)

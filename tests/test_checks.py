@@ -198,7 +198,10 @@ class TestRows:
 
 
 class TestSites:
-    SITES = {"bias": Site((2,), ("output",), 3, "bias"), "noise": Site((), (), None, "log_noise")}  # noqa: RUF012
+    SITES = {  # noqa: RUF012
+        "bias": Site((2,), ("output",), 3, "bias", "output"),
+        "noise": Site((), (), None, "latent", "noise"),
+    }
     GOOD = {"bias": np.zeros(2), "noise": jnp.zeros(())}  # noqa: RUF012
 
     def test_good_ones_pass_and_so_do_others_beside_them(self):

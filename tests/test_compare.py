@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-import fits
+import shared_fits as fits
 import weightprior as wp
 from assertions import assert_estimate
-from fits import (
+from shared_fits import (
     EXACT,
     EXACT_DRAWS,
     FRAME,
@@ -41,7 +41,7 @@ def table():
 def part(row):
     """The fit behind a row."""
     if row.startswith("sweep"):
-        return wp.split(fitted("hmc", "strings"))[row[6:-1]]
+        return wp.unstack_fit(fitted("hmc", "strings"))[row[6:-1]]
     return fitted(row)
 
 
@@ -55,8 +55,9 @@ def test_columns_and_rows():
     assert table().index.name == "fit"
     assert table().index.tolist() == ROWS
     assert table().columns.tolist() == [
-        *("method", "center", "scale", "train", "test", "test_se", "gap", "rmse"),
-        *("loo", "loo_se", "worst_k", "rhat", "ess", "divergences", "parameters"),
+        *("method", "loc", "scale", "lpd_train", "lpd_test", "lpd_test_se", "gap", "rmse"),
+        *("elpd_loo", "elpd_loo_se", "max_pareto_k", "loo_reliable", "converged"),
+        *("rhat", "ess", "divergences", "parameters"),
         *("norm", "distance", "seconds", "note"),
     ]
 
@@ -71,18 +72,18 @@ class TestEveryRow:
     def test_train_is_the_mean_log_predictive_density(self, row):
         density = np.exp(fits.log_density(REGRESSION, fits.sites(part(row)), FRAME, TARGET))
         expected = np.log(density.mean((0, 1))).mean()
-        np.testing.assert_allclose(table().loc[row, "train"], expected, **ROUNDING)
+        np.testing.assert_allclose(table().loc[row, "lpd_train"], expected, **ROUNDING)
 
     def test_held_out_columns_are_the_scores_per_row(self, row):
         scores, cells = wp.score(REGRESSION, part(row), *HELD_OUT), table().loc[row]
-        np.testing.assert_allclose(cells["test"], scores["elpd"] / 20, **ROUNDING)
-        np.testing.assert_allclose(cells["test_se"], scores["elpd_se"] / 20, **ROUNDING)
+        np.testing.assert_allclose(cells["lpd_test"], scores["elpd"] / 20, **ROUNDING)
+        np.testing.assert_allclose(cells["lpd_test_se"], scores["elpd_se"] / 20, **ROUNDING)
         np.testing.assert_allclose(cells["rmse"], scores["rmse"], **ROUNDING)
-        np.testing.assert_allclose(cells["gap"], cells["train"] - cells["test"], **ROUNDING)
+        np.testing.assert_allclose(cells["gap"], cells["lpd_train"] - cells["lpd_test"], **ROUNDING)
 
     def test_norm_and_distance_are_mean_lengths_of_all_weights(self, row):
         prior = fits.prior_of(REGRESSION, "strings" if row.startswith("sweep") else "single")
-        prior = prior["narrow"] if row == "sweep[narrow]" else prior.parts()[-1]
+        prior = prior["narrow"] if row == "sweep[narrow]" else prior.singles()[-1]
         draws, center = (
             np.concatenate([w[name].reshape(*lead, -1) for name in REGRESSION.network.sites], -1)
             for w, lead in (
@@ -100,9 +101,9 @@ class TestEveryRow:
 class TestSampled:
     def test_loo_is_arvizs_per_row(self, row):
         expected, cells = loo(part(row)), table().loc[row]
-        np.testing.assert_allclose(cells["loo"], expected.elpd / 20, **ROUNDING)
-        np.testing.assert_allclose(cells["loo_se"], expected.se / 20, **ROUNDING)
-        np.testing.assert_allclose(cells["worst_k"], expected.pareto_k.max(), **ROUNDING)
+        np.testing.assert_allclose(cells["elpd_loo"], expected.elpd / 20, **ROUNDING)
+        np.testing.assert_allclose(cells["elpd_loo_se"], expected.se / 20, **ROUNDING)
+        np.testing.assert_allclose(cells["max_pareto_k"], expected.pareto_k.max(), **ROUNDING)
 
     def test_rows_with_unreliable_loo_are_counted_by_arvizs_threshold(self, row):
         expected = loo(part(row))
@@ -130,7 +131,8 @@ class TestSampled:
 
 def test_what_a_map_cannot_have_is_blank_with_the_reason():
     cells = table().loc["map"]
-    blank = ["loo", "loo_se", "worst_k", "rhat", "ess", "divergences"]
+    blank = ["elpd_loo", "elpd_loo_se", "max_pareto_k", "loo_reliable"]
+    blank += ["rhat", "ess", "divergences"]
     assert cells.index[cells.isna()].tolist() == blank
     assert cells["note"] == "no LOO, R-hat or ESS: a MAP is one point, without draws"
 
@@ -142,7 +144,7 @@ def test_loo_of_the_linear_model_meets_the_closed_form():
     # their mean is the relative error, and the rows share their draws.
     weight = np.exp(-terms).reshape(-1, 20)
     error = stats.sem((weight / weight.mean(0)).sum(1)) / 20
-    assert_estimate(found["loo"], EXACT.loo.mean(), error)
+    assert_estimate(found["elpd_loo"], EXACT.loo.mean(), error)
     np.testing.assert_allclose(found["distance"], np.mean(distances()), **ROUNDING)
 
 
@@ -191,17 +193,17 @@ class TestPriorInWords:
     def test_it_says_where_and_how_wide(self, loc, scale, center, width):
         # The prior of the noise is not spoken of.
         bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Gaussian())
-        prior = wp.normal_prior(bnn, loc, scale, log_noise=(3.0, 7.0))
+        prior = wp.normal_prior(bnn, loc, scale, latents={"log_noise": (3.0, 7.0)})
         weights = fits.random_weights(bnn, np.random.default_rng(0), (2, 5))
         fit = fits.made_fit(bnn, FRAME, TARGET, weights, prior=prior)
         cells = wp.compare(bnn, {"fit": fit}).loc["fit"]
-        assert (cells["center"], cells["scale"]) == (center, width)
+        assert (cells["loc"], cells["scale"]) == (center, width)
         assert "no LOO: fewer than 100 draws" in cells["note"]
 
 
 def test_without_held_out_data_there_are_no_columns_for_it():
     found = wp.compare(REGRESSION, {"nuts": fitted("nuts")})
-    expected = table().drop(columns=["test", "test_se", "gap", "rmse"]).loc[["nuts"]]
+    expected = table().drop(columns=["lpd_test", "lpd_test_se", "gap", "rmse"]).loc[["nuts"]]
     pd.testing.assert_frame_equal(found, expected)
 
 
@@ -256,17 +258,18 @@ class TestNotes:
         without = fitted("hmc").copy()
         del without["log_likelihood"]
         cells = wp.compare(REGRESSION, {"without": without}, *HELD_OUT).loc["without"]
-        assert cells[["train", "gap", "loo", "loo_se", "worst_k"]].isna().all()
+        assert cells[["lpd_train", "gap", "elpd_loo", "elpd_loo_se", "max_pareto_k"]].isna().all()
         assert (
-            cells["test"] == wp.compare(REGRESSION, {"w": fitted("hmc")}, *HELD_OUT)["test"].item()
+            cells["lpd_test"]
+            == wp.compare(REGRESSION, {"w": fitted("hmc")}, *HELD_OUT)["lpd_test"].item()
         )
         assert "fitted with log_likelihood=False" in cells["note"]
 
     def test_one_held_out_row_has_no_standard_error(self):
         given = case("bernoulli")
         found = wp.compare(given.bnn, {"fit": given.fit}, given.x[:1], given.y[:1]).loc["fit"]
-        assert np.isnan(found["test_se"])
-        assert "no test_se: a single held-out row" in found["note"]
+        assert np.isnan(found["lpd_test_se"])
+        assert "no lpd_test_se: a single held-out row" in found["note"]
 
 
 class TestWrongInput:

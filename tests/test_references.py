@@ -28,7 +28,7 @@ def log_likelihood(reference, sites):
         case "Gaussian":
             return stats.norm.logpdf(y, f[:, 0], options["noise"]).sum()
         case "StudentT":
-            return stats.t.logpdf(y, options["df"], f[:, 0], options["scale"]).sum()
+            return stats.t.logpdf(y, options["df"], f[:, 0], options["noise"]).sum()
         case "Bernoulli":
             return special.log_expit(np.where(y == 1, f[:, 0], -f[:, 0])).sum()
         case "Categorical":

@@ -11,15 +11,15 @@ import pytest
 pytest.importorskip("matplotlib").use("Agg")
 pytest.importorskip("palmerpenguins")
 
-STUDY = Path(__file__).parent.parent / "examples" / "study"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NARROW, RIGHT, WIDE = ("zero", 0.1), ("zero", 1.0), ("zero", 10.0)
 
 
 @pytest.fixture
 def verdicts(monkeypatch):
-    monkeypatch.syspath_prepend(str(STUDY))
-    return importlib.import_module("verdicts")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module("study.verdicts")
 
 
 def measured(values):
@@ -104,12 +104,12 @@ def test_the_table_shows_what_there_is(verdicts):
 
 @pytest.mark.slow
 def test_it_runs(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(STUDY))
-    run = importlib.import_module("run")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    run = importlib.import_module("run_study")
     found = run.main(tmp_path, 2, seed=0, quick=True)
     assert found["verdict"].isin(["confirmed", "refuted", "not confirmed", "depends"]).all()
     assert found["verdict"][0] == "confirmed"  # the claim that is exact
-    assert len(list(tmp_path.glob("*.png"))) == len(sys.modules["claims"].CLAIMS)
+    assert len(list(tmp_path.glob("*.png"))) == len(sys.modules["study.claims"].CLAIMS)
     # The same call again has nothing left to measure.
     monkeypatch.setattr(run, "of_split", None)
     pd.testing.assert_frame_equal(run.main(tmp_path, 2, seed=0, quick=True), found)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-import fits
+import shared_fits as fits
 import weightprior as wp
 
 # What rounding leaves of float64 sums over some rows and units.
@@ -74,7 +74,7 @@ def assert_stacked_is_its_parts(bnn, diagnose):
     prior = wp.stack_priors({"a": wp.normal_prior(bnn), "b": wp.normal_prior(bnn, scale=2.0)})
     stacked = fits.made_fit(bnn, x, y, *draws, prior=prior)
     found = diagnose(stacked, x, y)
-    for label, part in wp.split(stacked).items():
+    for label, part in wp.unstack_fit(stacked).items():
         one = diagnose(part, x, y)
         assert set(one) == set(found)
         for name, values in one.data_vars.items():

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from measure import GAIN
-from verdicts import Question
+from study.measure import GAIN
+from study.verdicts import Question
 
 __all__ = ["CLAIMS", "Claim"]
 
@@ -107,17 +107,17 @@ CLAIMS = (
             Question(
                 "Before any data, more units have a kink among the rows under a narrow prior than "
                 "under a wide one.",
-                "kinked", _NARROW, _WIDE, ("prior",), units=("relu",),
+                "kink inside", _NARROW, _WIDE, ("prior",), units=("relu",),
             ),
             Question(
                 "After the data, more units have a kink among the rows under a narrow prior than "
                 "under a wide one.",
-                "kinked", _NARROW, _WIDE, units=("relu",),
+                "kink inside", _NARROW, _WIDE, units=("relu",),
             ),
             Question(
                 "After the data, more units have a kink among the rows at gain 1 than under a wide "
                 "prior.",
-                "kinked", _RIGHT, _WIDE, units=("relu",),
+                "kink inside", _RIGHT, _WIDE, units=("relu",),
             ),
             Question(
                 "The function is less linear under a narrow prior than under a wide one.",

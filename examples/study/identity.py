@@ -2,7 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from measure import REAL, optima, standardised
+from datasets import REAL, standardised
+from many_fits import optima
 from sklearn.linear_model import LogisticRegression, Ridge
 
 import weightprior as wp

@@ -5,32 +5,17 @@ of a teacher the reference is the truth. Priors are around zero in several width
 centres in one of them. Every mechanism is measured at the rows that were fitted.
 """
 
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-
-sys.path.append(str(Path(__file__).parent.parent))
-from datasets import standardised
 from many_fits import held_out, largest_rhat, optima, short_chains
-from same_width_other_center import REAL, of_real, of_teacher
+from same_width_other_center import of_real, of_teacher
 
 import weightprior as wp
 
-__all__ = [
-    "CENTERS",
-    "CHAINS",
-    "GAIN",
-    "GAINS",
-    "LADDER",
-    "REAL",
-    "of_split",
-    "optima",
-    "standardised",
-]
+__all__ = ["CENTERS", "CHAINS", "GAIN", "GAINS", "LADDER", "of_split"]
 
 # Widths, as gains: the scale of a weight is its gain over the root of the number of inputs.
 GAINS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -83,7 +68,7 @@ def of_fit(bnn: wp.BNN, fit: xr.DataTree, fitted, test) -> dict[str, np.ndarray]
     train, tested = (held_out(bnn, fit, rows.x, rows.y) for rows in (fitted, test))
     counted = wp.diagnostics.effective_parameters(bnn, fit, fitted.x, fitted.y)
     several = fit["posterior"].sizes["draw"] > 1
-    relied = wp.diagnostics.reliance(
+    relied = wp.diagnostics.unit_ablation(
         bnn, fit, fitted.x, fitted.y, num_draws=NUM_RELIED if several else None
     )
     found = {
@@ -92,7 +77,7 @@ def of_fit(bnn: wp.BNN, fit: xr.DataTree, fitted, test) -> dict[str, np.ndarray]
         "gap": train - tested,
         "parameters": counted["gamma"].to_numpy(),
         "effective units": mean(relied["effective_units_by_layer"]),
-        "largest cost": mean(relied["largest_cost_by_layer"]),
+        "largest ablation loss": mean(relied["largest_ablation_loss_by_layer"]),
         "rank correlation": mean(relied["rank_correlation_by_layer"].sel(measure="both")),
         **mechanisms(bnn, fit, fitted.x),
     }
@@ -107,8 +92,8 @@ def mechanisms(bnn: wp.BNN, fit: xr.DataTree, x) -> dict[str, np.ndarray]:
     bent = wp.diagnostics.nonlinearity(bnn, fit, x)
     return {
         "saturated": mean(flat["saturated_by_layer"]),
-        "near linear": mean(flat["near_linear_by_layer"]),
-        "kinked": mean(bent["kinked_by_layer"]),
+        "near linear": mean(flat["linear_regime_by_layer"]),
+        "kink inside": mean(bent["kink_inside_by_layer"]),
         "nonlinear": mean(bent["nonlinear"]),
         "Lipschitz": mean(bent["lipschitz"]),
     }

@@ -5,9 +5,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from claims import CLAIMS, Claim
-from measure import CENTERS, GAINS
-from verdicts import differences, sentence, table, verdict
+
+from study.claims import CLAIMS, Claim
+from study.measure import CENTERS, GAINS
+from study.verdicts import differences, sentence, table, verdict
 
 # Of kinds of units: Okabe and Ito's colours, a marker, a line.
 STYLES = {

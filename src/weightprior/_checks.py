@@ -18,6 +18,7 @@ __all__ = [
     "arrays",
     "close_name",
     "column_names",
+    "data",
     "finite",
     "input_shape",
     "integer",
@@ -26,6 +27,7 @@ __all__ = [
     "number",
     "numbers",
     "one_of",
+    "prior",
     "random_key",
     "row_weights",
     "row_weights_shape",
@@ -33,6 +35,7 @@ __all__ = [
     "several",
     "target_shape",
     "warn",
+    "weights",
 ]
 
 
@@ -93,10 +96,68 @@ def number(argument: str, value: Any, *, above: float, below: float = np.inf) ->
 def model(bnn: Any) -> None:
     """Raise where something else was passed as a model."""
     # By what it has: the class stands on a floor above.
-    if not (hasattr(bnn, "network") and hasattr(bnn, "check_prior")):
+    if isinstance(bnn, type) or not (hasattr(bnn, "network") and hasattr(bnn, "likelihood")):
         raise TypeError(
             f"bnn: expected a model, BNN(network, likelihood); got {type(bnn).__name__}."
         )
+
+
+def data(bnn: Any, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and targets as float64 arrays, or raise where they do not suit a model."""
+    x = rows(x, bnn.network.feature_names)
+    return x, bnn.likelihood.check_target(y, len(x), bnn.network.num_outputs)
+
+
+def prior(
+    bnn: Any,
+    prior: Any,
+    *,
+    stacked: bool = True,
+    learned: bool = False,
+    proper: str = "",
+    argument: str = "prior",
+) -> None:
+    """Raise where a prior is not one of this model's.
+
+    A stacked prior, and one whose centres and scales are learned, are taken where these are true.
+    Where it may be flat nowhere, `proper` says why.
+    """
+    # By what it has: the class stands on a floor above.
+    if isinstance(prior, type) or not hasattr(prior, "conditional"):
+        several_priors = isinstance(prior, list | tuple | dict)
+        got = f"{type(prior).__name__} of {len(prior)}" if several_priors else repr(prior)
+        raise TypeError(
+            f"{argument}: expected a NormalPrior, as weightprior.normal_prior(bnn) makes; "
+            f"got {got}.{' Of several, stack_priors makes one.' if several_priors else ''}"
+        )
+    if not (prior.fixed or learned):
+        raise TypeError(
+            f"{argument}: expected a NormalPrior; got one with learned centres and scales, for "
+            "which this is not defined. Fit it with weightprior.fit_mcmc."
+        )
+    if prior.labels is not None and not stacked:
+        raise ValueError(
+            f"{argument}: expected a single prior; got a stacked one. Choose one: prior[label], "
+            f"with a label among {several(prior.labels)}."
+        )
+    prior.check(bnn.sites)
+    if proper and (flat := prior.flat()):
+        raise ValueError(
+            f"{argument}: expected finite scales; got a flat prior, which is improper, on "
+            f"{several(flat)}: {proper}. Give it a scale."
+        )
+
+
+def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
+    """Raise where weights are not an array of numbers for every site."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{argument}: expected a dict of arrays by site; got {values!r}.")
+    expected = {name: site.shape for name, site in sites.items()}
+    shapes = {name: np.shape(array) for name, array in values.items()}
+    if shapes != expected:
+        raise ValueError(f"{argument}: expected the sites and shapes {expected}; got {shapes}.")
+    for name, array in values.items():
+        finite(f"{argument}[{name!r}]", array)
 
 
 def numbers(argument: str, values: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One table for several fits: what each claims, what it delivers, and whether to trust it."""
+"""One table for several fits: what each claims, what it delivers, and how far to trust it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,31 +8,24 @@ import pandas as pd
 import xarray as xr
 
 from weightprior.diagnostics.effective_parameters import gamma
-from weightprior.draws import (
-    check_cross_validation,
-    check_fit,
-    draws_of,
-    lengths,
-    priors_of,
-    row_weights_of,
-)
-from weightprior.evidence import log_evidence
-from weightprior.leave_one_out import leave_one_out
-from weightprior.mixing import judge, watched_inputs
-from weightprior.model import BNN
-from weightprior.results import split
-from weightprior.score import log_mean, score
+from weightprior.evaluation.score import log_mean, score_parts, weight_norms
+from weightprior.evidence.log_evidence import evidence_of
+from weightprior.fits.convergence import assess, watched_inputs
+from weightprior.fits.leave_one_out import leave_one_out
+from weightprior.fits.reading import Part, check_cross_validation, parts_of
+from weightprior.model.bnn import BNN
 
 __all__ = ["compare"]
 
 # Outputs are watched at this many inputs, spread over the training rows.
 _NUM_INPUTS = 50
 # Beyond so many weights their matrix would take longer than all else in the table.
-_MOST_WEIGHTS = 1000
+_MAX_WEIGHTS_COUNTED = 1000
 # In the order in which they are read.
 _COLUMNS = (
-    *("method", "center", "scale", "train", "test", "test_se", "gap", "rmse", "accuracy"),
-    *("loo", "loo_se", "worst_k", "cv", "cv_se", "rhat", "ess", "divergences"),
+    *("method", "loc", "scale", "lpd_train", "lpd_test", "lpd_test_se", "gap", "rmse", "accuracy"),
+    *("elpd_loo", "elpd_loo_se", "max_pareto_k", "loo_reliable", "elpd_cv", "elpd_cv_se"),
+    *("converged", "rhat", "ess", "divergences"),
     *("evidence", "evidence_se", "bits", "parameters"),
     *("norm", "distance", "seconds", "note"),
 )
@@ -60,15 +53,17 @@ def compare(
     pandas.DataFrame
         Log densities are in nats per row. Indexed by name, with the columns
 
-        - `method`; `center` and `scale` of the prior on weights and biases;
-        - `train`: log predictive density of the rows that were fitted; with held-out rows `test`,
-          `test_se` (standard error over rows), `gap` (train minus test), and `rmse` or `accuracy`
-          (for several outputs their mean);
-        - `loo`, `loo_se` by PSIS, and `worst_k`, the largest Pareto k (above 0.7, with less than
-          2,200 draws above 1 - 1 / log10(draws), the estimate is not to be trusted);
-        - where there is a cross-validation `cv` and `cv_se`, log predictive density of rows that
-          were held out in turn; its `train`, `norm` and `distance` are means over the folds, and
-          its `gap` and `rmse` or `accuracy` are those of the rows held out;
+        - `method`; `loc` and `scale` of the prior on weights and biases;
+        - `lpd_train`: log predictive density of the rows that were fitted; with held-out rows
+          `lpd_test`, `lpd_test_se` (standard error over rows), `gap` (train minus test), and `rmse`
+          or `accuracy` (for several outputs their mean);
+        - `elpd_loo`, `elpd_loo_se` by PSIS, and `max_pareto_k`, the largest Pareto k;
+          `loo_reliable` is False where that is above 0.7, with less than 2,200 draws above
+          1 - 1 / log10(draws);
+        - where there is a cross-validation `elpd_cv` and `elpd_cv_se`, log predictive density of
+          rows that were held out in turn; its `lpd_train`, `norm` and `distance` are means over the
+          folds, and its `gap` and `rmse` or `accuracy` are those of the rows held out;
+        - `converged`: False where chains or a search have not, so that no score is to be relied on;
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
         - where a fit estimates it, the log `evidence` of all rows in nats (not per row), with
@@ -117,14 +112,15 @@ def compare(
         if isinstance(fit, xr.Dataset):
             rows |= _rows_of_cross_validation(bnn, name, fit)
             continue
-        check_fit(bnn, fit)
-        for label, part in split(fit).items():
-            stacked = "prior" in fit["posterior"].dims
-            rows[f"{name}[{label}]" if stacked else name] = _row(bnn, part, x, y)
+        for part in parts_of(bnn, fit):
+            own = name if part.label is None else f"{name}[{part.label}]"
+            rows[own] = _row(bnn, part, x, y)
     table = pd.DataFrame.from_dict(rows, orient="index")
     table = table[[name for name in _COLUMNS if name in table]]
     table.index.name = "fit"
-    return table.astype({"divergences": "Int64"})  # whole numbers, of which some may be missing
+    # Whole numbers and truths, of which some may be missing.
+    truths = {name: "boolean" for name in ("converged", "loo_reliable") if name in table}
+    return table.astype({"divergences": "Int64", **truths})
 
 
 def _rows_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, dict]:
@@ -140,20 +136,22 @@ def _rows_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[An
 
 def _row_of_cross_validation(bnn: BNN, found: xr.Dataset) -> dict[str, Any]:
     num_rows, train = found.sizes["obs_id"], float(found["train"])
+    whole = bool(found["converged"].all()) if "converged" in found else True
     cv = float(found["elpd"]) / num_rows
     point = "rmse" if "rmse" in found else "accuracy"
     notes = [f"{found.attrs['num_folds']}-fold cross-validation"]
-    if "converged" in found and not found["converged"].all():
+    if not whole:
         late, folds = int((~found["converged"]).sum()), found.sizes["fold"]
         notes.append(f"{late} of {folds} fits not converged")
     row = {
         "method": found.attrs["fit"],
         **_prior_in_words(bnn, found),
-        "train": train,
+        "lpd_train": train,
         "gap": train - cv,
         point: float(found[point].mean()),
-        "cv": cv,
-        "cv_se": float(found["elpd_se"]) / num_rows,
+        "elpd_cv": cv,
+        "elpd_cv_se": float(found["elpd_se"]) / num_rows,
+        "converged": whole,
         "rhat": np.nan,
         "ess": np.nan,
         "divergences": int(found["divergences"].sum()) if "divergences" in found else pd.NA,
@@ -165,40 +163,40 @@ def _row_of_cross_validation(bnn: BNN, found: xr.Dataset) -> dict[str, Any]:
     return {**row, "note": "; ".join(notes)}
 
 
-def _row(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> dict[str, Any]:
+def _row(bnn: BNN, part: Part, x: Any, y: Any) -> dict[str, Any]:
     notes: list[str] = []
-    train = np.nan
+    fit, train = part.fit, np.nan
     if "log_likelihood" in fit.children:
         train = log_mean(fit["log_likelihood"]["y"].to_numpy()).mean()
     else:
         notes.append("no train, gap or LOO: fitted with log_likelihood=False")
     constants = fit["constant_data"].dataset
-    row = {"method": fit.attrs["method"], **_prior_in_words(bnn, constants), "train": train}
+    row = {"method": fit.attrs["method"], **_prior_in_words(bnn, constants), "lpd_train": train}
     if x is not None:
-        row |= _held_out(score(bnn, fit, x, y), train, notes)
-    [weights], [prior] = draws_of(bnn, fit), priors_of(bnn, fit)
-    row |= _loo(fit, notes) | _sampling(bnn, fit, notes) | _evidence(fit, notes)
-    if sum(w[0, 0].size for w in weights.values()) <= _MOST_WEIGHTS:
-        trained = constants["x"].to_numpy()
-        [counts] = row_weights_of(fit, len(trained))
-        row["parameters"] = float(gamma(bnn, weights, trained, prior, counts)["gamma"])
+        [scores], _ = score_parts(bnn, [part], x, y)
+        row |= _held_out(scores, train, notes)
+    row |= _loo(part, notes) | _sampling(part, notes) | _evidence(fit, notes)
+    if sum(w[0, 0].size for w in part.weights.values()) <= _MAX_WEIGHTS_COUNTED:
+        data = constants["x"].to_numpy(), fit["observed_data"]["y"].to_numpy()
+        found = gamma(part.model, part.weights, *data, part.prior, part.row_weights)
+        row["parameters"] = float(found["gamma"])
     else:
-        notes.append(f"parameters not counted: more than {_MOST_WEIGHTS:,} weights")
-    row |= lengths(bnn, weights, prior)
+        notes.append(f"parameters not counted: more than {_MAX_WEIGHTS_COUNTED:,} weights")
+    row |= weight_norms(bnn, part.weights, part.prior)
     return {**row, "seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
 
 
-def _held_out(scores: xr.Dataset, train: float, notes: list[str]) -> dict[str, float]:
-    num_rows = scores.sizes["obs_id"]
+def _held_out(scores: dict[str, Any], train: float, notes: list[str]) -> dict[str, float]:
+    num_rows = len(scores["elpd_i"])
     if num_rows == 1:
-        notes.append("no test_se: a single held-out row")
+        notes.append("no lpd_test_se: a single held-out row")
     test = float(scores["elpd"]) / num_rows
     point = "rmse" if "rmse" in scores else "accuracy"
     return {
-        "test": test,
-        "test_se": float(scores["elpd_se"]) / num_rows,
+        "lpd_test": test,
+        "lpd_test_se": float(scores["elpd_se"]) / num_rows,
         "gap": train - test,
-        point: float(scores[point].mean()),
+        point: float(np.mean(scores[point])),
     }
 
 
@@ -212,56 +210,70 @@ def _prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
     # A flat prior has no centre, whatever number stands there.
     loc, proper = loc[np.isfinite(scale)], scale[np.isfinite(scale)]
     if proper.size == 0:
-        return {"center": "none", "scale": "flat"}
+        return {"loc": "none", "scale": "flat"}
     center = f"{loc[0]:g}" if np.ptp(loc) == 0 else f"norm {np.linalg.norm(loc):.3g}"
     low, high = proper.min(), proper.max()
     width = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-    return {"center": center, "scale": width + (", part flat" if proper.size < scale.size else "")}
+    return {"loc": center, "scale": width + (", part flat" if proper.size < scale.size else "")}
 
 
-def _loo(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
+def _loo(part: Part, notes: list[str]) -> dict[str, Any]:
     """PSIS-LOO, where there are draws to reweight."""
-    loo, reason = leave_one_out(fit)
+    loo, reason = leave_one_out(part.fit)
     if loo is None:
         # That there is no log likelihood, and no R-hat of a MAP, is said once.
-        if fit.attrs["method"] == "map":
+        if _is_point(part):
             notes.append(f"no LOO, R-hat or ESS: {reason}")
-        elif "log_likelihood" in fit.children:
+        elif "log_likelihood" in part.fit.children:
             notes.append(f"no LOO: {reason}")
-        return {"loo": np.nan, "loo_se": np.nan, "worst_k": np.nan}
-    num_rows = fit["log_likelihood"].sizes["obs_id"]
+        blank = dict.fromkeys(("elpd_loo", "elpd_loo_se", "max_pareto_k"), np.nan)
+        return blank | {"loo_reliable": pd.NA}
+    num_rows = len(part.row_weights)
     worst, limit = float(np.max(loo.pareto_k)), loo.good_k
-    if worst > limit:
-        bad = int(np.sum(np.asarray(loo.pareto_k) > limit))
+    reliable = worst <= limit
+    if not reliable:
+        bad = int(np.sum(~(np.asarray(loo.pareto_k) <= limit)))
         notes.append(f"LOO unreliable at {bad} of {num_rows} rows (k > {limit:.2g})")
-    return {"loo": loo.elpd / num_rows, "loo_se": loo.se / num_rows, "worst_k": worst}
+    return {
+        "elpd_loo": loo.elpd / num_rows,
+        "elpd_loo_se": loo.se / num_rows,
+        "max_pareto_k": worst,
+        "loo_reliable": reliable,
+    }
+
+
+def _is_point(part: Part) -> bool:
+    return part.weights.num_chains * part.weights.num_draws == 1
 
 
 def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
     """The evidence, where the method estimates it."""
-    if fit.attrs["method"] not in ("tempered", "laplace", "vi"):
+    if "evidence" not in fit.children:
         return {}
-    found = log_evidence(fit)
+    found = evidence_of(fit)
     if not found["reliable"]:
         notes.append(f"evidence unreliable: {found['reason'].item()}")
     value, error = float(found["log_evidence"]), float(found["error"])
     return {"evidence": value, "evidence_se": error, "bits": -value / np.log(2)}
 
 
-def _sampling(bnn: BNN, fit: xr.DataTree, notes: list[str]) -> dict[str, Any]:
+def _sampling(part: Part, notes: list[str]) -> dict[str, Any]:
     """Convergence of the outputs, and divergences; what is the matter goes to the notes."""
-    stats = fit["sample_stats"].dataset
+    stats, arrived = part.stats, True
     if "converged" in stats and not stats["converged"].all():
+        arrived = False
         late, members = int((~stats["converged"]).sum()), stats["converged"].size
         which = f"{late} of {members} members " if members > 1 else ""
         worst = float(stats["gradient_norm"].max())
         notes.append(f"{which}not converged (gradient {worst:.1g})")
-    if fit.attrs["method"] == "map":
-        return {"rhat": np.nan, "ess": np.nan, "divergences": pd.NA}
-    [judged] = judge(bnn, fit, watched_inputs(fit, _NUM_INPUTS))
+    if _is_point(part):
+        blank = {"rhat": np.nan, "ess": np.nan, "divergences": pd.NA}
+        return {"converged": arrived, **blank}
+    judged = assess(part, watched_inputs(part.fit, _NUM_INPUTS))
     notes.extend(judged.findings)
     divergences = judged.numbers.get("divergences")
     return {
+        "converged": arrived and not judged.doubtful,
         "rhat": float(judged.numbers["rhat"].max()),
         "ess": float(judged.numbers["ess_bulk"].min()),
         "divergences": pd.NA if divergences is None else int(divergences.sum()),

@@ -8,10 +8,10 @@ import pytest
 import xarray as xr
 from arviz_stats.base import array_stats
 
-import fits
+import shared_fits as fits
 import weightprior as wp
-from fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, fitted
-from weightprior import results
+from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, fitted
+from weightprior.fits.validate import validate
 
 X = np.random.default_rng(0).normal(size=(8, 2))
 NETWORKS = {
@@ -55,7 +55,7 @@ def labelled_by_chain(weights):
 
 def assert_same_but_weights(aligned, fit):
     """All that does not depend on labels stays, and the fit is as good as any."""
-    results.validate(aligned)
+    validate(aligned)
     assert aligned.attrs == fit.attrs
     assert set(aligned.children) == {*fit.children, "alignment"}
     for group in set(fit.children) - {"posterior"}:
@@ -79,7 +79,7 @@ def rhats(weights):
 def test_predictions_and_densities_do_not_change(name):
     bnn = MODELS[name]
     # The same prior for the units of a layer, but for none other.
-    prior = wp.normal_prior(bnn, scale=wp.fan_in_scale(bnn), log_noise=(-0.5, 0.7))
+    prior = wp.normal_prior(bnn, scale=wp.fan_in_scale(bnn), latents={"log_noise": (-0.5, 0.7)})
     weights = fits.random_weights(bnn, np.random.default_rng(3), (2, 100))
     fit = made(bnn, weights, prior=prior)
     aligned = wp.diagnostics.align(bnn, fit)
@@ -167,11 +167,11 @@ def test_every_prior_by_itself():
     assert_same_but_weights(aligned, stacked)
     assert aligned["alignment"]["hidden_0.bias"].dims == ("when", "prior", "hidden_0")
     assert aligned["alignment"]["classes.hidden_0"].dims == ("prior", "hidden_0")
-    parts = wp.split(stacked)
-    for label, part in wp.split(aligned).items():
+    parts = wp.unstack_fit(stacked)
+    for label, part in wp.unstack_fit(aligned).items():
         xr.testing.assert_identical(part, wp.diagnostics.align(TANH, parts[label]))
     xr.testing.assert_identical(
-        wp.split(aligned)["apart"]["posterior"].to_dataset(),
+        wp.unstack_fit(aligned)["apart"]["posterior"].to_dataset(),
         parts["apart"]["posterior"].to_dataset(),
     )
 

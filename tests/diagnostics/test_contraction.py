@@ -50,7 +50,7 @@ def test_of_a_stack_it_is_that_of_its_parts():
     stack = wp.stack_priors({"narrow": NET.prior(scale=0.5), "wide": NET.prior(loc=1.0)})
     whole = fit("hmc", NET, stack, num_samples=50)
     found = wp.diagnostics.contraction(NET.bnn, whole)
-    for label, part in wp.split(whole).items():
+    for label, part in wp.unstack_fit(whole).items():
         alone = wp.diagnostics.contraction(NET.bnn, part)
         xr.testing.assert_identical(found.sel(prior=label, drop=True), alone)
 

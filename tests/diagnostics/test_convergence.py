@@ -6,9 +6,9 @@ import pytest
 import xarray as xr
 from arviz_stats.base import array_stats
 
-import fits
+import shared_fits as fits
 import weightprior as wp
-from fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, case, fitted
+from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, case, fitted
 
 
 def arviz(draws):
@@ -106,7 +106,7 @@ def test_every_prior_by_itself():
     assert {*found["rhat"].dims} == {"prior", "obs_id", "output"}
     assert {*found["bfmi"].dims} == {"prior", "chain"}
     assert found["verdict"].dims == found["converged"].dims == ("prior",)
-    for label, part in wp.split(fit).items():
+    for label, part in wp.unstack_fit(fit).items():
         own = wp.diagnostics.convergence(REGRESSION, part, FRAME)
         xr.testing.assert_identical(found.sel(prior=label, drop=True), own)
 

@@ -3,10 +3,10 @@ import pytest
 
 import weightprior as wp
 from assertions import assert_estimate
-from fits import EXACT, FRAME, REGRESSION, TARGET, exact_fit, fitted, made_fit
-from fits import LINEAR as TWO_FEATURES
 from oracle import to_sites
 from problems import LINEAR, LINEAR_PRIORS, NET, exact
+from shared_fits import EXACT, FRAME, REGRESSION, TARGET, exact_fit, fitted, made_fit
+from shared_fits import LINEAR as TWO_FEATURES
 
 
 def gamma(problem, prior, **options):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import fits
+import shared_fits as fits
 import units
 import weightprior as wp
-from fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
+from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
 from units import MODELS, NETWORKS, ROUNDING, single
-from weightprior.diagnostics._activations import kinks
+from weightprior.model.activations import activation_function, kinks
 
 LINE = np.linspace(-1, 1, 21)[:, None]
 
@@ -86,9 +86,9 @@ def test_small_weights_make_a_tanh_linear():
 
 def test_kinks_of_relus_lie_where_they_were_put():
     cases = {
-        "kinked": [(1.0, 0.0), (-1.0, 0.0), (1.0, 0.9), (1e-9, 0.5e-9), (1e9, 0.0)],
+        "kink_inside": [(1.0, 0.0), (-1.0, 0.0), (1.0, 0.9), (1e-9, 0.5e-9), (1e9, 0.0)],
         "dead": [(1.0, -2.0), (1.0, -1.0), (0.0, -1.0), (0.0, 0.0), (-1.0, -1e9)],
-        "always_on": [(1.0, 2.0), (1.0, 1.0), (-1.0, 1.0), (0.0, 1.0)],
+        "always_active": [(1.0, 2.0), (1.0, 1.0), (-1.0, 1.0), (0.0, 1.0)],
     }
     weights, biases = np.array([unit for of in cases.values() for unit in of]).T
     found = of_units("relu", weights, biases)
@@ -99,8 +99,8 @@ def test_kinks_of_relus_lie_where_they_were_put():
     nonlinear = found["nonlinear.hidden_0"].to_numpy()
     still = (weights == 0) | (states == "dead")
     np.testing.assert_array_equal(np.isnan(nonlinear), still)
-    np.testing.assert_allclose(nonlinear[(states == "always_on") & ~still], 0.0, atol=1e-25)
-    assert np.all(nonlinear[states == "kinked"] > 1e-3)
+    np.testing.assert_allclose(nonlinear[(states == "always_active") & ~still], 0.0, atol=1e-25)
+    assert np.all(nonlinear[states == "kink_inside"] > 1e-3)
 
 
 def test_the_steepest_row_of_a_broken_line():
@@ -112,10 +112,10 @@ def test_the_steepest_row_of_a_broken_line():
 
 def test_other_activations_with_kinks():
     leaky = of_units(jax.nn.leaky_relu, [1.0, 1.0, 1.0], [0.0, -2.0, 2.0])
-    assert leaky["kinked.hidden_0"].to_numpy().tolist() == [1, 0, 0]
-    assert leaky["always_on.hidden_0"].to_numpy().tolist() == [0, 1, 1]
+    assert leaky["kink_inside.hidden_0"].to_numpy().tolist() == [1, 0, 0]
+    assert leaky["always_active.hidden_0"].to_numpy().tolist() == [0, 1, 1]
     hard = of_units(jax.nn.hard_tanh, [1.0, 1.0, 1.0, 3.0, 0.9], [3.0, -3.0, 1.0, 0.0, 0.0])
-    assert hard["kinked.hidden_0"].to_numpy().tolist() == [0, 0, 1, 1, 0]
+    assert hard["kink_inside.hidden_0"].to_numpy().tolist() == [0, 0, 1, 1, 0]
     assert hard["dead.hidden_0"].to_numpy().tolist() == [1, 1, 0, 0, 0]
 
 
@@ -133,12 +133,12 @@ def test_other_activations_with_kinks():
     ],
 )
 def test_where_kinks_are(activation, expected):
-    assert kinks(activation) == expected
+    assert kinks(activation_function(activation)) == expected
 
 
 def test_smooth_units_have_no_kink_to_look_for():
     found = of_units("tanh", [1.0], [0.0])
-    for state in ("kinked", "dead", "always_on"):
+    for state in ("kink_inside", "dead", "always_active"):
         assert np.isnan(found[f"{state}.hidden_0"]).all()
         assert np.isnan(found[f"{state}_by_layer"]).all()
 

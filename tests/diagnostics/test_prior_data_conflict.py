@@ -1,5 +1,6 @@
 """A prior checked by data: exact ranks, uniform p-values, and centres that are wrong on purpose."""
 
+import json
 from functools import cache
 
 import numpy as np
@@ -7,11 +8,11 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-import fits
+import shared_fits as fits
 import weightprior as wp
 from assertions import FALSE_ALARM, assert_estimate
-from fits import EXACT, FRAME, LIKELIHOODS, LINEAR, TARGET, case
 from oracle import design, to_sites
+from shared_fits import EXACT, FRAME, LIKELIHOODS, LINEAR, TARGET, case
 
 NET = wp.BNN(wp.mlp(1, hidden=(2,)), wp.Gaussian())
 ROWS = np.linspace(-1, 1, 6)[:, None]
@@ -72,7 +73,7 @@ class TestTheNumber:
         assert_estimate(found["p_value"], expected, error[0], reference_mcse=error[1])
 
     def test_at_zero_only_the_centre_of_the_weights_moves(self):
-        noise = {"log_noise": (0.5, 0.3)}
+        noise = {"latents": {"log_noise": (0.5, 0.3)}}
         moved = wp.normal_prior(NET, 1.5, 0.4, **noise)
         zero = wp.normal_prior(NET, 0.0, 0.4, **noise)
         y = np.sin(3 * ROWS[:, 0])
@@ -107,7 +108,7 @@ class TestTheNumber:
 
 @pytest.mark.slow
 def test_of_data_from_the_prior_every_p_value_is_as_likely():
-    prior = wp.normal_prior(NET, 0.7, 0.5, log_noise=(-1.0, 0.3))
+    prior = wp.normal_prior(NET, 0.7, 0.5, latents={"log_noise": (-1.0, 0.3)})
     drawn = wp.prior_predictive(NET, ROWS, prior=prior, num_samples=200, rng_key=1)
     targets = drawn["prior_predictive"]["y"].to_numpy()[0]
     # Without a fit of each: the p-value is one of the prior alone.
@@ -203,7 +204,7 @@ def test_a_stack_is_checked_part_by_part_with_common_random_numbers():
     found = conflict(LINE, fit, X, y)
     assert found["conflict"].to_numpy().tolist() == [True, False]
     assert found["z_score"].dims == ("prior", "layer")
-    for label, part in wp.split(fit).items():
+    for label, part in wp.unstack_fit(fit).items():
         alone = conflict(LINE, part, X, y)
         xr.testing.assert_identical(found.sel(prior=label, drop=True), alone)
 
@@ -230,7 +231,7 @@ class TestWrongInput:
 
     def test_a_prior_that_was_learned(self):
         fit = fits.exact_fit().copy()
-        fit.attrs["hierarchy"] = "{}"
+        fit.attrs["prior"] = json.dumps({"components": {}})
         with pytest.raises(ValueError, match="fit: expected one whose prior is a NormalPrior"):
             conflict(LINEAR, fit, FRAME, TARGET)
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import fits
+import shared_fits as fits
 import weightprior as wp
 from assertions import assert_estimate
-from fits import EXACT, EXACT_DRAWS, FRAME, LINEAR, REGRESSION, ROUNDING, TARGET, case
 from oracle import LinearGaussian, design, to_sites
+from shared_fits import EXACT, EXACT_DRAWS, FRAME, LINEAR, REGRESSION, ROUNDING, TARGET, case
 
 SENSITIVITIES = ("prior_sensitivity", "likelihood_sensitivity")
 # A squared distance is exact to some 1e-15, so that its root, over log2(1.01), is to some 1e-6.
@@ -207,7 +207,7 @@ def test_a_flat_prior_has_nothing_to_scale_also_within_a_stack():
     assert (flat["prior_sensitivity"] == 0).all()
     assert np.isnan(flat["prior_pareto_k"])
     assert (flat["diagnosis"] == "-").all()
-    for label, part in wp.split(fit).items():
+    for label, part in wp.unstack_fit(fit).items():
         alone = sensitivity(LINEAR, part, FRAME)
         xr.testing.assert_identical(found.sel(prior=label, drop=True), alone)
     assert found["prior_scaled_mean"].dims == ("prior", "alpha", "obs_id")
@@ -215,10 +215,7 @@ def test_a_flat_prior_has_nothing_to_scale_also_within_a_stack():
 
 def test_rows_count_as_they_were_fitted():
     def made(x, y, **options):
-        draws = fits.results.Draws([to_sites(EXACT_DRAWS)], [{}])
-        about = {"method": "made", "exact": True, "seconds": 1.0, "options": {}}
-        prior = wp.normal_prior(LINEAR)
-        return fits.results.build(LINEAR, x, y, prior, draws, **about, **options)
+        return fits.made_fit(LINEAR, x, y, to_sites(EXACT_DRAWS), stats=[{}], **options)
 
     counts = np.repeat([2, 0, 1, 1], 5)
     weighted = sensitivity(LINEAR, made(FRAME, TARGET, row_weights=counts), FRAME)
@@ -236,9 +233,7 @@ def test_of_a_learned_prior_its_own_prior_is_scaled():
     above[:] = np.random.default_rng(2).normal(size=above.shape)
     fit["log_prior"] = fit["log_prior"].assign({"log_scale.output": above})
     fit["sample_stats"] = fit["sample_stats"].assign(lp=fit["sample_stats"]["lp"] + above)
-    groups = {"output": ["output.weight", "output.bias"]}
-    told = {"groups": groups, "center": {}, "log_scale": {"output": [0.0, 1.0]}, "local": []}
-    fit.attrs["hierarchy"] = json.dumps(told)
+    fit.attrs["prior"] = json.dumps({"components": {"output": ["log_scale.output"]}})
     found = sensitivity(LINEAR, fit, FRAME)
     theirs = psense(LINEAR, fit, FRAME, group_var_names=["log_scale.output"])
     np.testing.assert_allclose(found["prior_sensitivity"], theirs, **ROOT)

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import fits
+import shared_fits as fits
 import units
 import weightprior as wp
-from fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
+from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
 from units import MODELS, NETWORKS, ROUNDING, single
-from weightprior.diagnostics._activations import largest_slope
+from weightprior.model.activations import activation_function, largest_slope
 
 # Slopes of a tanh, and inputs where it has them.
 SLOPES = np.array([1.0, 0.96, 0.5, 0.04, 0.01])
@@ -22,7 +22,7 @@ def unit(activation, weight=1.0, bias=0.0, x=X, **options):
     sites = {"hidden_0__weight": weight, "hidden_0__bias": bias}
     fit = single(bnn, x, output__weight=1.0, output__bias=0.0, **sites)
     found = wp.diagnostics.saturation(bnn, fit, x, **options)
-    names = ("saturated", "near_linear", "slope")
+    names = ("saturated", "linear_regime", "slope")
     return [float(found[f"{name}.hidden_0"].squeeze()) for name in names]
 
 
@@ -83,7 +83,7 @@ def test_slopes_without_a_largest_are_not_judged():
 )
 def test_the_largest_slope(activation, expected):
     # Between two of the signals it falls by half its curvature times a squared thousandth at most.
-    assert largest_slope(activation) == pytest.approx(expected, rel=2e-6)
+    assert largest_slope(activation_function(activation)) == pytest.approx(expected, rel=2e-6)
 
 
 def test_layers_have_the_mean_of_their_units():
@@ -97,7 +97,7 @@ def test_layers_have_the_mean_of_their_units():
     np.testing.assert_allclose(found["saturated.hidden_0"], (slope < 0.05).mean(2), **ROUNDING)
     upper = np.tanh(pre) @ weights["hidden_1.weight"] + weights["hidden_1.bias"][:, :, None]
     np.testing.assert_allclose(found["slope.hidden_1"], (upper > 0).mean(2), **ROUNDING)
-    for name in ("saturated", "near_linear", "slope"):
+    for name in ("saturated", "linear_regime", "slope"):
         for layer in ("hidden_0", "hidden_1"):
             np.testing.assert_allclose(
                 found[f"{name}_by_layer"].sel(layer=layer),

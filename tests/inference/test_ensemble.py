@@ -14,12 +14,15 @@ from scipy import stats
 import oracle
 import weightprior as wp
 from assertions import assert_estimate, threshold
-from fits import LIKELIHOODS, random_weights
 from problems import CENTRE, LINEAR, LINEAR_PRIORS, NET, VAGUE, exact
-from weightprior.curvature import gauss_newton
-from weightprior.inference._randomised import Member, Randomised, terms_of
-from weightprior.inference._standardised import Part
+from shared_fits import LIKELIHOODS, random_weights
+from weightprior.fits.problem import Problem
+from weightprior.fits.task import Task
+from weightprior.inference._coordinates.randomised import Member, Randomised
+from weightprior.inference._optima.optima import Search
 from weightprior.inference.ensemble import _warn_unconverged
+from weightprior.model import density
+from weightprior.model.curvature import gauss_newton
 
 MANY = 2000
 # Forty rows of noise 0.4 know as much of a weight as a prior of scale 0.06: an error in either
@@ -124,15 +127,17 @@ def test_what_is_added_to_a_row_scatters_as_its_information(name):
 
         def squares(y):
             def terms(vector):
-                found = terms_of(bnn.likelihood, bnn, unravel(vector), x, y)
+                moved = unravel(vector)
+                output = density.outputs(bnn, moved, x)
+                found = bnn.likelihood.random_terms(output, moved, y)
                 return jnp.concatenate([t.ravel() for t in found])
 
             jacobian = jax.jacfwd(terms)(flat)
             return jacobian.T @ jacobian
 
-        y = bnn.targets(weights, x).sample(jax.random.key(0), (4000,))
+        y = density.targets(bnn, weights, x).sample(jax.random.key(0), (4000,))
         found = np.asarray(jax.jit(jax.vmap(squares))(y.astype(float)))
-        expected = gauss_newton(bnn, unravel, flat, x, jnp.ones(1))
+        expected = gauss_newton(bnn, unravel, flat, x, y[0].astype(float), jnp.ones(1))
     # Those of most likelihoods are the same whatever the target is, and only rounded.
     error = np.hypot(found.std(0, ddof=1) / np.sqrt(4000), 1e-10)
     assert_estimate(found.mean(0), expected, error, num_comparisons=8 * expected.size)
@@ -142,8 +147,8 @@ def test_random_multiples_have_the_variance_that_rows_count():
     bnn, counts = LIKELIHOODS["gaussian, two outputs"], np.repeat([0.0, 0.3, 1.0, 2.0], 4000)
     x, y = np.zeros((16_000, 2)), np.zeros((16_000, 2))
     with jax.enable_x64(True):
-        part = Part(wp.normal_prior(bnn), counts)
-        multiples = Randomised(bnn, x, y, Member(part, jax.random.key(0)), np.float64).multiples
+        task = Task(wp.normal_prior(bnn), counts)
+        multiples = Randomised(bnn, x, y, Member(task, jax.random.key(0)), np.float64).multiples
     for found in multiples:
         by_count = np.asarray(found).reshape(4, -1)
         assert np.all(by_count[0] == 0)
@@ -207,11 +212,13 @@ def test_members_can_be_compared_and_saved(tmp_path):
     table = wp.compare(LINEAR.bnn, {"members": found}, LINEAR.x, LINEAR.y).loc["members"]
     assert np.isnan(table["rhat"])
     assert np.isnan(table["ess"])
-    reason = "members of an ensemble are separate optima, not chains"
+    reason = "draws from an approximation are independent, not chains"
     assert reason in table["note"]
     # Whose log densities vary by so much among draws, and of which 400 were drawn.
     spread = found["log_likelihood"]["y"].std("chain").mean().item()
-    assert table["loo"] == pytest.approx(known.loo.mean(), abs=threshold(1) * spread / 400**0.5)
+    assert table["elpd_loo"] == pytest.approx(
+        known.loo.mean(), abs=threshold(1) * spread / 400**0.5
+    )
     verdict = wp.diagnostics.convergence(LINEAR.bnn, found, LINEAR.x)["verdict"].item()
     assert verdict == f"Not judged: {reason}."
     assert az.summary(found, kind="stats").shape[0] == 4
@@ -222,7 +229,8 @@ def test_members_can_be_compared_and_saved(tmp_path):
 
 def test_a_deep_ensemble_has_no_loo():
     table = wp.compare(NET.bnn, {"deep": deep()}).loc["deep"]
-    assert np.isnan(table["loo"])
+    assert np.isnan(table["elpd_loo"])
+    assert "members of an ensemble are separate optima, not chains" in table["note"]
     assert "no LOO: members of a deep ensemble are modes, not draws" in table["note"]
 
 
@@ -258,10 +266,11 @@ def test_members_cut_short_are_counted():
 
 def test_kinks_are_given_as_a_reason():
     relu = wp.BNN(wp.mlp(2, hidden=(3,), activation="relu"), wp.Gaussian(noise=0.5))
+    problem = Problem.checked(relu, NET.x, NET.y, prior=wp.normal_prior(relu))
     members = {"converged": [True, False], "gradient_norm": [0, 1], "num_iterations": [5, 9]}
     arrays = {name: np.array(values) for name, values in members.items()}
     with pytest.warns(UserWarning, match=r"1 of 2 \(gradient norm up to 1.0e\+00\).*lie on kinks"):
-        _warn_unconverged(relu, wp.normal_prior(relu), [arrays], 5000, 1e-6)
+        _warn_unconverged(problem, Search("fit_ensemble", 5000, 1e-6, False), [arrays])
 
 
 def test_a_broken_member_is_named():

@@ -74,7 +74,7 @@ def short_fit(method, problem, prior, **options):
 
 
 def test_a_stacked_prior_equals_the_loop_over_its_priors(method):
-    parts = wp.split(short_fit(method, NET, wp.stack_priors(PRIORS), rng_key=3))
+    parts = wp.unstack_fit(short_fit(method, NET, wp.stack_priors(PRIORS), rng_key=3))
     assert list(parts) == list(PRIORS)
     for label, prior in PRIORS.items():
         alone = short_fit(method, NET, prior, rng_key=3)
@@ -135,7 +135,7 @@ def test_without_data_the_answer_is_the_prior(method):
         "two": VAGUE.prior(loc={"weight": -3.0, "bias": 5.0}, scale={"weight": 2.0, "bias": 0.01}),
     }
     many = {"ensemble": {"num_members": 1000}, "tempered": {"num_samples": 1000}}.get(method, {})
-    parts = wp.split(fit(method, VAGUE, wp.stack_priors(priors), **many))
+    parts = wp.unstack_fit(fit(method, VAGUE, wp.stack_priors(priors), **many))
     total = 2 * 2 * 13
     for label, prior in priors.items():
         for name in VAGUE.bnn.sites:
@@ -184,7 +184,7 @@ def test_row_weights_of_a_stack_go_with_its_parts(method, compiled):
     counts = np.stack([np.ones(15), np.repeat([0.0, 1.0, 2.0], 5), np.repeat([1.0, 0.5, 0.0], 5)])
     short_fit(method, NET, PRIORS["wide"])
     compiled.clear()
-    parts = wp.split(short_fit(method, NET, wp.stack_priors(PRIORS), row_weights=counts))
+    parts = wp.unstack_fit(short_fit(method, NET, wp.stack_priors(PRIORS), row_weights=counts))
     assert compiled == []
     for (label, prior), weights in zip(PRIORS.items(), counts, strict=True):
         alone = short_fit(method, NET, prior, row_weights=weights)

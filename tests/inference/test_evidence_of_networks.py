@@ -47,7 +47,7 @@ def long_run(case):
 @pytest.mark.parametrize("name", ["sk_diab1d", "sk_iris"])
 def test_the_expected_log_likelihood_is_that_of_fbm(name):
     theirs = references.load(name).functionals["log_likelihood"]
-    ours = tempered(name)["tempering"].isel(temperature=-1)
+    ours = tempered(name)["tempered"].isel(temperature=-1)
     error = np.hypot(ours["expected_log_likelihood_se"], theirs["mcse_mean"])
     assert_estimate(ours["expected_log_likelihood"], theirs["mean"], error, num_comparisons=1)
 

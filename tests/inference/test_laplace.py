@@ -37,7 +37,7 @@ def test_of_a_linear_model_it_is_exact(curvature):
     expected = [exact(prior).log_evidence for prior in PRIORS.values()]
     np.testing.assert_allclose(evidence["log_evidence"], expected, rtol=1e-10)
     assert evidence["reliable"].all()
-    for label, part in wp.split(found).items():
+    for label, part in wp.unstack_fit(found).items():
         draws, known = oracle.from_sites(part["posterior"]), exact(PRIORS[label])
         assert draws.shape == (1, 4000, 4)
         assert_mean(draws, known.mean, num_comparisons=32, label=label)
@@ -144,7 +144,7 @@ def test_predictions_are_those_of_the_tangent():
 def test_compare_has_a_row_for_it(linear):
     table = wp.compare(LINEAR.bnn, {"Laplace": linear}, LINEAR.x, LINEAR.y)
     assert table.index.tolist() == ["Laplace[around 0]", "Laplace[around a centre per weight]"]
-    assert np.isfinite(table["test"]).all()
+    assert np.isfinite(table["lpd_test"]).all()
 
 
 @pytest.mark.parametrize(

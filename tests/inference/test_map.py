@@ -8,10 +8,10 @@ import xarray as xr
 
 import oracle
 import weightprior as wp
-from fits import ROUNDING
 from problems import LINEAR, LINEAR_PRIORS, NET, exact, fit
 from references import FOLDERS
-from weightprior.inference._optima import best_first
+from shared_fits import ROUNDING
+from weightprior.inference._optima.optima import Search, _best_first
 
 TOLERANCE = 1e-8  # of `fit("map", ...)`
 PRIOR = NET.prior(loc=0.3, scale={"weight": 0.8, "bias": 1.5})
@@ -201,7 +201,7 @@ def restart(lp, gradient_norm=0.0):
 
 def test_broken_restarts_come_last():
     ended = [restart(np.nan), restart(1.0), restart(5.0, np.inf), restart(3.0), restart(2.0, 9.0)]
-    ordered = best_first(ended, 1.0, "fit_map")
+    ordered = _best_first(ended, Search("fit_map", 10, 1.0, False))
     np.testing.assert_array_equal(ordered["lp"], [3.0, 2.0, 1.0, np.nan, 5.0])
     np.testing.assert_array_equal(ordered["w"][:, 0], ordered["lp"])
     np.testing.assert_array_equal(ordered["converged"], [True, False, True, True, False])

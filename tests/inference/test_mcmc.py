@@ -12,7 +12,7 @@ import references
 import weightprior as wp
 from assertions import assert_estimate, assert_mean, assert_sd
 from problems import CENTRE, LINEAR, LINEAR_PRIORS, NET, exact, fit, linear_fit, of_reference
-from weightprior.inference import _chains
+from weightprior.inference._chains import chains as _chains
 from weightprior.inference._starts import starts_of_chains
 
 KERNELS = ("hmc", "nuts")

@@ -11,9 +11,10 @@ import oracle
 import weightprior as wp
 from assertions import assert_mean, assert_sd
 from problems import CENTRE, LEARNED, LINEAR, NET, SHARED, VAGUE, exact
+from weightprior.fits.problem import Problem
+from weightprior.fits.task import Task
 from weightprior.inference import vi
-from weightprior.inference._hierarchical import Hierarchical
-from weightprior.inference._standardised import Part, Standardised
+from weightprior.inference._coordinates.standardised import Standardised
 
 PRIOR = LINEAR.prior(loc=CENTRE, scale={"weight": 0.7, "bias": 2.0})
 # What the last steps of Adam leave of the divergence from the nearest: measured below by what it
@@ -27,18 +28,18 @@ def fit(problem, prior, **options):
 
 def assert_elbo(found, expected):
     """It is below what is the most by no more than the search leaves, but for Monte-Carlo error."""
-    elbo, error = (found["variational"][name].item() for name in ("elbo", "elbo_se"))
+    elbo, error = (found["vi"][name].item() for name in ("elbo", "elbo_se"))
     assert expected - LEFT - 5 * error < elbo < expected + 5 * error
 
 
 def test_a_full_guide_meets_the_closed_form_of_a_linear_model():
     found, known = fit(LINEAR, PRIOR, guide="full"), exact(PRIOR)
     assert_elbo(found, known.log_evidence)
-    assert found["variational"]["pareto_k"] < 0.7
+    assert found["vi"]["pareto_k"] < 0.7
     draws = oracle.from_sites(found["posterior"])
     assert draws.shape == (1, 1000, 4)
     # A divergence of d nats moves a mean by sqrt(2 d) sds at most, and an sd by as much.
-    allowed = np.sqrt(2 * max(known.log_evidence - found["variational"]["elbo"].item(), 0))
+    allowed = np.sqrt(2 * max(known.log_evidence - found["vi"]["elbo"].item(), 0))
     assert_mean(draws, known.mean, reference_mcse=allowed * known.sd / 4)
     assert_sd(draws, known.sd, reference_mcse=allowed * known.sd / 4)
 
@@ -67,13 +68,12 @@ def test_a_learned_centre_has_the_evidence_of_its_closed_form():
 @pytest.mark.parametrize("name", [*LEARNED, "normal"])
 def test_volumes_are_the_determinants_of_what_positions_stand_for(name):
     prior = LEARNED.get(name) or VAGUE.prior(loc=0.3, scale={"weight": 0.5, "bias": 2.0})
-    kind = Standardised if name == "normal" else Hierarchical
     with jax.enable_x64(True):
-        space = kind(VAGUE.bnn, VAGUE.x, VAGUE.y, Part(prior, np.ones(15)), np.float64)
+        space = Standardised(VAGUE.bnn, VAGUE.x, VAGUE.y, Task(prior, np.ones(15)), np.float64)
         position = 0.5 * jax.random.normal(jax.random.key(1), (space.size,), np.float64)
         jacobian = jax.jacfwd(lambda z: ravel_pytree(space.weights(z))[0])(position)
         _, expected = np.linalg.slogdet(jacobian)
-        np.testing.assert_allclose(space.log_volume(position), expected, rtol=1e-10)
+        np.testing.assert_allclose(space.log_abs_det_jacobian(position), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_without_data_it_is_the_prior(guide):
     }
     found = fit(VAGUE, wp.stack_priors(priors), guide=guide)
     nothing = stats.norm.logpdf(VAGUE.y, 0.0, 1e8).sum()
-    for label, part in wp.split(found).items():
+    for label, part in wp.unstack_fit(found).items():
         assert_elbo(part, nothing)
-        allowed = np.sqrt(2 * max(nothing - part["variational"]["elbo"].item(), 0))
+        allowed = np.sqrt(2 * max(nothing - part["vi"]["elbo"].item(), 0))
         for name in VAGUE.bnn.sites:
             loc, scale = priors[label].loc[name], priors[label].scale[name]
             about = {"num_comparisons": 52, "reference_mcse": allowed * scale / 4}
@@ -110,17 +110,18 @@ def test_without_data_a_learned_prior_is_near_itself():
 def test_a_stacked_prior_equals_the_loop_over_its_priors():
     priors = {"narrow": NET.prior(scale=0.3), "moved": NET.prior(loc=0.4)}
     brief = {"num_steps": 200, "num_samples": 30, "rng_key": 2}
-    parts = wp.split(fit(NET, wp.stack_priors(priors), **brief))
+    parts = wp.unstack_fit(fit(NET, wp.stack_priors(priors), **brief))
     alone = fit(NET, priors["moved"], **brief)
     xr.testing.assert_identical(parts["moved"]["posterior"].dataset, alone["posterior"].dataset)
 
 
 def test_an_approximation_that_is_far_off_is_warned_of():
     priors = wp.stack_priors({"near": NET.prior(), "far": NET.prior(scale=9.0)})
+    problem, alone = (Problem.checked(*NET, prior=prior) for prior in (priors, NET.prior()))
     with pytest.warns(UserWarning, match="Pareto k 0.91 under prior 'far', above 0.7"):
-        vi._warn_far(priors, [{"pareto_k": 0.3}, {"pareto_k": 0.91}])
+        vi._warn_far(problem, [{"pareto_k": 0.3}, {"pareto_k": 0.91}])
     with pytest.warns(UserWarning, match="Pareto k nan, above 0.7"):
-        vi._warn_far(NET.prior(), [{"pareto_k": np.nan}])
+        vi._warn_far(alone, [{"pareto_k": np.nan}])
 
 
 @pytest.mark.parametrize(

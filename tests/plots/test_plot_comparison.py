@@ -4,19 +4,21 @@ import pytest
 
 import weightprior as wp
 from figures import assert_legible
-from fits import case
+from shared_fits import case
 from weightprior import plots
 
 NAN = np.nan
 TABLE = pd.DataFrame(
     {
-        "train": [-0.5, -0.8, -0.6],
-        "test": [-1.0, -0.9, NAN],
-        "test_se": [0.2, NAN, NAN],
-        "loo": [-0.9, NAN, NAN],
-        "loo_se": [0.1, NAN, NAN],
-        "cv": [NAN, NAN, -1.1],
-        "cv_se": [NAN, NAN, 0.3],
+        "lpd_train": [-0.5, -0.8, -0.6],
+        "lpd_test": [-1.0, -0.9, NAN],
+        "lpd_test_se": [0.2, NAN, NAN],
+        "elpd_loo": [-0.9, NAN, NAN],
+        "elpd_loo_se": [0.1, NAN, NAN],
+        "loo_reliable": pd.array([True, pd.NA, pd.NA], dtype="boolean"),
+        "elpd_cv": [NAN, NAN, -1.1],
+        "elpd_cv_se": [NAN, NAN, 0.3],
+        "converged": pd.array([True, True, True], dtype="boolean"),
         "note": ["", "no LOO, R-hat or ESS: a MAP is one point", "5-fold cross-validation"],
     },
     index=["posterior", "map", "cv"],
@@ -39,10 +41,10 @@ def crossed(axis):
 
 
 def test_points_and_bars_are_the_table():
-    axis = plots.plot_comparison(TABLE)
+    [axis] = plots.plot_comparison(TABLE)
     assert [text.get_text() for text in axis.get_yticklabels()] == list(TABLE.index)
     assert axis.yaxis_inverted()
-    for name in ("train", "test", "loo", "cv"):
+    for name in ("lpd_train", "lpd_test", "elpd_loo", "elpd_cv"):
         x, y = points(axis, name)
         np.testing.assert_array_equal(x, TABLE[name])
         np.testing.assert_array_equal(np.round(y), [0, 1, 2])
@@ -55,41 +57,45 @@ def test_points_and_bars_are_the_table():
     assert crossed(axis) == {}
 
 
+EVERYTHING = {"lpd_train": [0], "lpd_test": [0], "elpd_loo": [0]}
+
+
 @pytest.mark.parametrize(
-    ("note", "expected"),
+    ("column", "said", "expected"),
     [
-        ("LOO unreliable at 1 of 15 rows (k > 0.67)", {"loo": [0]}),
-        ("no LOO: fewer than 100 draws; 32 effective draws where 200 are wanted (R-hat 1.06)", ...),
-        ("2 of 4 members not converged (gradient 0.1)", ...),
-        ("R-hat 1.030 where at most 1.01 is wanted", ...),
-        ("3 of 400 transitions diverged", ...),
-        ("chain 2 sits away from the others (3.1 sd)", ...),
-        ("chains 1, 2 and 4 never moved", ...),
-        ("chain 1 explored energies too slowly (BFMI 0.10)", ...),
-        (
-            "evidence unreliable: Laplace's approximation around one mode, of unknown error",
-            {},
-        ),
-        ("draws from an approximation are independent, not chains", {}),
-        ("no LOO: the log likelihood is not converged", {}),
+        ("loo_reliable", True, {}),
+        ("loo_reliable", False, {"elpd_loo": [0]}),
+        ("loo_reliable", pd.NA, {}),
+        ("converged", True, {}),
+        ("converged", False, EVERYTHING),
+        ("converged", pd.NA, {}),
     ],
 )
-def test_crosses_mark_what_the_notes_doubt(note, expected):
-    axis = plots.plot_comparison(TABLE.assign(note=[note, "", ""]))
-    everything = {"train": [0], "test": [0], "loo": [0]}
-    assert crossed(axis) == (everything if expected is ... else expected)
+def test_crosses_mark_what_the_table_says_is_not_reliable(column, said, expected):
+    table = TABLE.assign(note="not converged; LOO unreliable")  # Words are for readers.
+    table.loc["posterior", column] = said
+    [axis] = plots.plot_comparison(table)
+    assert crossed(axis) == expected
     [legend] = axis.figure.legends
     told = "not reliable" in [text.get_text() for text in legend.get_texts()]
     assert told == (expected != {})
 
 
+def test_every_fit_has_crosses_of_its_own():
+    table = TABLE.assign(converged=pd.array([True, False, False], dtype="boolean"))
+    table.loc["posterior", "loo_reliable"] = False
+    [axis] = plots.plot_comparison(table)
+    expected = {"lpd_train": [1, 2], "lpd_test": [1], "elpd_loo": [0], "elpd_cv": [2]}
+    assert crossed(axis) == expected
+
+
 def test_of_a_real_table():
     made = case("gaussian")
     table = wp.compare(made.bnn, {"made": made.fit}, made.x, made.y)
-    assert "LOO unreliable" in table["note"].item()  # Random weights are no posterior.
-    axis = plots.plot_comparison(table)
-    assert points(axis, "test")[0] == [table["test"].item()]
-    assert crossed(axis)["loo"] == [0]
+    assert not table["loo_reliable"].item()  # Random weights are no posterior.
+    [axis] = plots.plot_comparison(table)
+    assert points(axis, "lpd_test")[0] == [table["lpd_test"].item()]
+    assert crossed(axis)["elpd_loo"] == [0]
 
 
 @pytest.mark.parametrize("width", [85, 170])
@@ -103,8 +109,8 @@ def test_of_a_real_table():
 )
 def test_everything_is_legible(names, width):
     table = TABLE.iloc[np.arange(len(names)) % 3].set_axis(names)
-    table = table.assign(note="not converged (gradient 1)")
-    axis = plots.plot_comparison(table, width=width)
+    table = table.assign(converged=pd.array([False] * len(names), dtype="boolean"))
+    [axis] = plots.plot_comparison(table, width=width)
     np.testing.assert_allclose(axis.figure.get_size_inches()[0] * 25.4, width)
     assert_legible(axis.figure)
 
@@ -112,7 +118,11 @@ def test_everything_is_legible(names, width):
 def test_what_cannot_be_plotted_is_an_error():
     with pytest.raises(TypeError, match="table: expected what compare returns; got dict"):
         plots.plot_comparison({})
-    with pytest.raises(ValueError, match="table: expected numbers in one of 'train', 'test'"):
-        plots.plot_comparison(TABLE.assign(train=NAN, test=NAN, loo=NAN, cv=NAN))
+    for column in ("lpd_train", "converged"):
+        with pytest.raises(TypeError, match="table: expected what compare returns; got DataFrame"):
+            plots.plot_comparison(TABLE.drop(columns=column))
+    blank = dict.fromkeys(("lpd_train", "lpd_test", "elpd_loo", "elpd_cv"), NAN)
+    with pytest.raises(ValueError, match="table: expected numbers in one of 'lpd_train', "):
+        plots.plot_comparison(TABLE.assign(**blank))
     with pytest.raises(ValueError, match="width: expected a number above 0"):
         plots.plot_comparison(TABLE, width=0)

@@ -5,14 +5,14 @@ from scipy import stats
 
 import weightprior as wp
 from figures import assert_legible
-from fits import case
+from shared_fits import case
 from weightprior import plots
 
 LEVELS = np.array([0.2, 0.5, 0.9])
 
 
 def made(priors=None, outputs=0, rows=30):
-    """What `score` returns, of made-up shares."""
+    """Make what `score` returns, of made-up shares."""
     sizes = {"level": 3} | ({"prior": len(priors)} if priors else {})
     sizes |= {"output": outputs} if outputs else {}
     shares = np.random.default_rng(0).uniform(size=tuple(sizes.values()))
@@ -66,9 +66,9 @@ def test_everything_is_legible(priors, outputs, width):
 
 
 def test_what_cannot_be_plotted_is_an_error():
-    with pytest.raises(TypeError, match="scores: expected what score returns; got NoneType"):
+    with pytest.raises(TypeError, match="found: expected what score returns; got NoneType"):
         plots.plot_coverage(None)
-    with pytest.raises(ValueError, match=r"scores: .*got those of classes"):
+    with pytest.raises(ValueError, match=r"found: .*got those of classes"):
         plots.plot_coverage(made().drop_vars("coverage"))
     with pytest.raises(ValueError, match="width: expected a number above 0"):
         plots.plot_coverage(made(), width=0)

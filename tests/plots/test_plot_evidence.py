@@ -8,11 +8,11 @@ from weightprior import plots
 
 SCALES = [0.1, 0.3, 1.0, 3.0]
 CENTERS = ["zero", "reference"]
-GRID = [(center, scale) for center in CENTERS for scale in SCALES]
+GRID = [(loc, scale) for loc in CENTERS for scale in SCALES]
 
 
 def made(labels=SCALES, steep=1.0, criteria=("evidence", "loo", "cv")):
-    """What `evidence_path` returns, of which each criterion prefers another prior."""
+    """Make what `compare_priors` returns, of which each criterion prefers another prior."""
     places, best = np.arange(len(labels)), np.arange(len(criteria))
     difference = -3.0 * steep * np.abs(places - best[:, None])
     of_each = {
@@ -23,7 +23,7 @@ def made(labels=SCALES, steep=1.0, criteria=("evidence", "loo", "cv")):
     found = xr.Dataset(
         {name: (("criterion", "prior"), values) for name, values in of_each.items()},
         {"criterion": list(criteria), "prior": labels},
-        {"method": "evidence_path"},
+        {"function": "compare_priors"},
     )
     found["best"] = ("criterion", [labels[i] for i in best])
     doubted = np.array([3, 0, -1])[: len(criteria)]
@@ -100,7 +100,7 @@ def test_two_criteria_take_two_panels():
         [-1.0, 0.0, 1.0, 2.0],
         ["zero", "reference", "random", "permuted"],
         ["posterior of last year", "the same, wider", "pretrained", "zero"],
-        [f"{center}, {scale}" for center, scale in GRID],
+        [f"{loc}, {scale}" for loc, scale in GRID],
     ],
     ids=["scales", "centres", "words", "long words", "grid"],
 )
@@ -111,10 +111,10 @@ def test_everything_is_legible_at_the_width_of_a_column(labels, steep, width):
 
 
 def test_a_map_has_a_cell_for_every_prior():
-    labels = [f"{center}, {scale}" for center, scale in GRID]
+    labels = [f"{loc}, {scale}" for loc, scale in GRID]
     found = made(labels).sel(prior=labels[::-1])  # In any order.
-    center, scale = ([cell[i] for cell in GRID[::-1]] for i in (0, 1))
-    axis = plots.plot_evidence_map(found, center=center, scale=scale)
+    loc, scale = ([cell[i] for cell in GRID[::-1]] for i in (0, 1))
+    [axis] = plots.plot_evidence_map(found, loc=loc, scale=scale)
     written = {text.get_position(): text.get_text() for text in axis.texts}
     assert len(written) == len(axis.patches) == 8
     rows = [tick.get_text() for tick in axis.get_yticklabels()]
@@ -131,8 +131,8 @@ def test_a_map_has_a_cell_for_every_prior():
 
 def test_a_map_of_another_criterion_and_numbers():
     found = made()
-    center, scale = [0.5, 0.0, 0.5, 0.0], [1.0, 1.0, 0.1, 0.2]
-    axis = plots.plot_evidence_map(found, center=center, scale=scale, criterion="loo")
+    loc, scale = [0.5, 0.0, 0.5, 0.0], [1.0, 1.0, 0.1, 0.2]
+    [axis] = plots.plot_evidence_map(found, loc=loc, scale=scale, criterion="loo")
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["0", "0.5"]
     assert len(axis.patches) == 4  # Of six cells.
     written = {text.get_text(): text.get_position() for text in axis.texts}
@@ -141,10 +141,10 @@ def test_a_map_of_another_criterion_and_numbers():
 
 
 def test_colours_and_ink_differ_enough_to_read():
-    labels = [f"{center}, {scale}" for center, scale in GRID]
+    labels = [f"{loc}, {scale}" for loc, scale in GRID]
     found = made(labels, steep=20.0)
-    center, scale = zip(*GRID, strict=True)
-    axis = plots.plot_evidence_map(found, center=center, scale=scale)
+    loc, scale = zip(*GRID, strict=True)
+    [axis] = plots.plot_evidence_map(found, loc=loc, scale=scale)
     for patch, text in zip(axis.patches, axis.texts, strict=True):
         inks = [_luminance(color) for color in (patch.get_facecolor(), text.get_color())]
         # 4.5 is what the Web Content Accessibility Guidelines ask of small text.
@@ -162,11 +162,11 @@ def _luminance(color):
 
 @pytest.mark.parametrize(("width", "columns"), [(85, 4), (85, 7), (170, 12)])
 def test_a_map_is_legible_at_the_width_of_a_column(width, columns):
-    cells = [(center, scale) for center in CENTERS for scale in np.geomspace(0.05, 2, columns)]
+    cells = [(loc, scale) for loc in CENTERS for scale in np.geomspace(0.05, 2, columns)]
     found = made([str(i) for i in range(len(cells))], steep=20.0)
-    center, scale = zip(*cells, strict=True)
-    axis = plots.plot_evidence_map(
-        found, center=center, scale=[round(s, 2) for s in scale], width=width
+    loc, scale = zip(*cells, strict=True)
+    [axis] = plots.plot_evidence_map(
+        found, loc=loc, scale=[round(s, 2) for s in scale], width=width
     )
     assert_legible(axis.figure)
 
@@ -175,13 +175,13 @@ def test_a_map_is_legible_at_the_width_of_a_column(width, columns):
 @pytest.mark.parametrize(
     ("found", "error", "message"),
     [
-        (None, TypeError, "found: expected what evidence_path returns; got NoneType"),
-        (made().assign_attrs(method="other"), TypeError, "what evidence_path returns"),
+        (None, TypeError, "found: expected what compare_priors returns; got NoneType"),
+        (made().assign_attrs(function="other"), TypeError, "what compare_priors returns"),
         (made().isel(prior=0), ValueError, "for a stacked prior"),
     ],
 )
 def test_what_cannot_be_plotted_is_an_error(plot, found, error, message):
-    places = {} if plot is plots.plot_evidence else {"center": SCALES, "scale": SCALES}
+    places = {} if plot is plots.plot_evidence else {"loc": SCALES, "scale": SCALES}
     with pytest.raises(error, match=message):
         plot(found, **places)
 
@@ -189,14 +189,14 @@ def test_what_cannot_be_plotted_is_an_error(plot, found, error, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"center": [0.0]}, ValueError, "center: expected one for each of the 4 priors"),
+        ({"loc": [0.0]}, ValueError, "loc: expected one for each of the 4 priors"),
         ({"scale": [0.0, np.nan, 1.0, 2.0]}, ValueError, "scale: .*got NaN"),
-        ({"scale": [1.0, 1.0, 2.0, 3.0]}, ValueError, "got the same for 0.1, 0.3"),
+        ({"scale": [1.0, 1.0, 2.0, 3.0]}, ValueError, "loc and scale: .*got the same for 0.1, 0.3"),
         ({"criterion": "waic"}, ValueError, "criterion: expected one of 'evidence', 'loo', 'cv'"),
         ({"width": 0}, ValueError, "width: expected a number above 0"),
     ],
 )
 def test_an_option_that_cannot_be_is_named(options, error, message):
-    given = {"center": [0.0] * 4, "scale": SCALES} | options
+    given = {"loc": [0.0] * 4, "scale": SCALES} | options
     with pytest.raises(error, match=message):
         plots.plot_evidence_map(made(), **given)

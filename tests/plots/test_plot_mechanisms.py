@@ -4,17 +4,17 @@ import xarray as xr
 
 import weightprior as wp
 from figures import assert_legible
-from fits import made_fit
+from shared_fits import made_fit
 from units import MODELS, random
 from weightprior import plots
 
 DRAWS = {"chain": 2, "draw": 20}
 SCALES = [0.1, 0.3, 1.0, 3.0]
-KINDS = ("saturated", "near_linear", "dead", "effective_units")
+KINDS = ("saturated", "linear_regime", "dead", "effective_units")
 
 
 def made(labels=SCALES, layers=("hidden_0", "hidden_1"), draws=DRAWS, seed=0):
-    """What the three diagnostics return by layer and for the network, of made-up numbers."""
+    """Make what the three diagnostics return by layer and for the network."""
     rng = np.random.default_rng(seed)
     lead = {**draws, "prior": len(labels)}
     lengths = {**lead, "layer": len(layers), "measure": 2, "output": 1}
@@ -43,13 +43,13 @@ def test_points_are_medians_and_bars_reach_the_quantiles():
         "nonlinear share of the outputs",
         "steepest slope (Lipschitz)",
         "units that bear the load",
-        "rank correlation, size and cost",
+        "rank correlation, size and loss",
     ]
     lines = {
         "saturated, share of rows": [found["saturated_by_layer"].isel(layer=i) for i in (0, 1)],
         "nonlinear share of the outputs": [found["nonlinear"].isel(output=0)],
         "steepest slope (Lipschitz)": [found["lipschitz"]],
-        "rank correlation, size and cost": [
+        "rank correlation, size and loss": [
             found["rank_correlation_by_layer"].sel(measure="both").isel(layer=i) for i in (0, 1)
         ],
     }
@@ -105,7 +105,7 @@ def test_of_real_fits():
     found = (
         wp.diagnostics.saturation(bnn, fit, x),
         wp.diagnostics.nonlinearity(bnn, fit, x),
-        wp.diagnostics.reliance(bnn, fit, x, y),
+        wp.diagnostics.unit_ablation(bnn, fit, x, y),
     )
     assert len(plots.plot_mechanisms(*found)) == 7
     axis = plots.plot_mechanisms(found[0])[0]
@@ -131,7 +131,11 @@ def test_everything_is_legible(labels, draws, width):
     ("found", "error", "message"),
     [
         ((), ValueError, "found: expected what diagnostics.saturation returns"),
-        ((None,), TypeError, "found: .*saturation, nonlinearity or reliance return; got NoneType"),
+        (
+            (None,),
+            TypeError,
+            "found: .*saturation, nonlinearity or unit_ablation return; got NoneType",
+        ),
         ((xr.Dataset(),), TypeError, "found: expected what diagnostics"),
         ((made().isel(prior=0),), ValueError, "found: expected diagnostics of a stacked prior"),
         ((made(), made([1, 2])), ValueError, r"same priors, 0.1, 0.3, 1.0, 3.0; got 1, 2"),

@@ -12,7 +12,7 @@ ORDER = np.argsort(X)
 
 
 def made(kind="numbers", priors=None, outputs=0, draws=40, seed=0):
-    """What `predict` returns, of made-up draws."""
+    """Make what `predict` returns, of made-up draws."""
     rng = np.random.default_rng(seed)
     lead = {"chain": 2, "draw": draws // 2} if draws > 1 else {"chain": 1, "draw": 1}
     lead |= {"prior": len(priors)} if priors else {}
@@ -35,7 +35,7 @@ def made(kind="numbers", priors=None, outputs=0, draws=40, seed=0):
 
 
 def edges(band):
-    """Lower and upper edge of a filled band."""
+    """Return the lower and upper edge of a filled band."""
     x, y = band.get_paths()[0].vertices.T
     at = np.unique(x)
     return np.array([[f(y[x == place]) for place in at] for f in (np.min, np.max)])
@@ -128,18 +128,18 @@ def test_everything_is_legible(options, width):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"predicted": None}, TypeError, "predicted: expected what predict returns; got NoneType"),
-        ({"predicted": made()[["y"]]}, TypeError, "predicted: expected what predict returns"),
-        ({"predicted": xr.DataTree()}, TypeError, r"Pass predict\(bnn, fit, x\)"),
+        ({"found": None}, TypeError, "found: expected what predict returns; got NoneType"),
+        ({"found": made()[["y"]]}, TypeError, "found: expected what predict returns"),
+        ({"found": xr.DataTree()}, TypeError, r"Pass predict\(bnn, fit, x\)"),
         ({"x": np.zeros((4, 2))}, ValueError, r"x: expected one feature.*got shape \(4, 2\)"),
-        ({"x": X[:3]}, ValueError, "x: expected the 4 rows of predicted; got 3"),
+        ({"x": X[:3]}, ValueError, "x: expected the 4 rows of found; got 3"),
         ({"x": [0.0, 0.0, 1.0, 2.0]}, ValueError, "x: expected another number in every row"),
         ({"x": [0.0, np.nan, 1.0, 2.0]}, ValueError, "x: expected finite numbers"),
         ({"x_data": X}, ValueError, "y_data: expected data together with x_data"),
         ({"y_data": X}, ValueError, "x_data: expected data together with y_data"),
         ({"x_data": X, "y_data": X[:2]}, ValueError, r"y_data: expected shape \(4,\)"),
         (
-            {"predicted": made("classes", outputs=3), "x_data": X, "y_data": [0, 1, 2, 3]},
+            {"found": made("classes", outputs=3), "x_data": X, "y_data": [0, 1, 2, 3]},
             ValueError,
             "y_data: expected classes, numbered from 0 to 2",
         ),
@@ -148,4 +148,4 @@ def test_everything_is_legible(options, width):
 )
 def test_what_cannot_be_plotted_is_an_error(options, error, message):
     with pytest.raises(error, match=message):
-        plots.plot_predictive(**{"predicted": made(), "x": X} | options)
+        plots.plot_predictive(**{"found": made(), "x": X} | options)

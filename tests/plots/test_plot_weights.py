@@ -4,7 +4,7 @@ from scipy import stats
 
 import weightprior as wp
 from figures import assert_legible
-from fits import made_fit, random_weights
+from shared_fits import made_fit, random_weights
 from weightprior import plots
 
 BNN = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Gaussian())
@@ -15,7 +15,7 @@ PRIOR = wp.normal_prior(BNN, loc=0.3, scale=0.5)
 
 def made(prior=PRIOR, lead=(2, 50)):
     rng = np.random.default_rng(0)
-    weights = [random_weights(BNN, rng, lead) for _ in prior.parts()]
+    weights = [random_weights(BNN, rng, lead) for _ in prior.singles()]
     return made_fit(BNN, X, Y, *weights, prior=prior)
 
 
@@ -35,7 +35,7 @@ def titles(axes):
 @pytest.mark.parametrize("standardised", [True, False])
 def test_histograms_are_of_the_draws_and_curves_of_the_prior(standardised):
     fit = made()
-    axes = plots.plot_weights(fit, standardised=standardised)
+    axes = plots.plot_weights(BNN, fit, standardised=standardised)
     assert titles(axes) == SITES
     loc, scale = (0.0, 1.0) if standardised else (0.3, 0.5)
     for axis, site in zip(axes, SITES, strict=True):
@@ -55,7 +55,7 @@ def test_histograms_are_of_the_draws_and_curves_of_the_prior(standardised):
 def test_the_prior_in_own_units_is_the_mean_of_those_of_the_weights():
     scales = {"hidden_0.bias": np.array([0.1, 1.0, 2.0])}
     prior = wp.normal_prior(BNN, scale={"weight": 1.0, "bias": 1.0} | scales)
-    axis = plots.plot_weights(made(prior), standardised=False)[1]
+    axis = plots.plot_weights(BNN, made(prior), standardised=False)[1]
     at, density = axis.lines[0].get_data()
     expected = np.mean([stats.norm.pdf(at, 0, s) for s in scales["hidden_0.bias"]], axis=0)
     np.testing.assert_allclose(density, expected)
@@ -63,21 +63,21 @@ def test_the_prior_in_own_units_is_the_mean_of_those_of_the_weights():
 
 def test_flat_priors_have_no_panel():
     prior = wp.normal_prior(BNN, scale={"weight": 1.0, "bias": np.inf})
-    assert titles(plots.plot_weights(made(prior))) == [SITES[0], SITES[2]]
+    assert titles(plots.plot_weights(BNN, made(prior))) == [SITES[0], SITES[2]]
     with pytest.raises(ValueError, match="fit: expected a prior that is not flat"):
-        plots.plot_weights(made(wp.normal_prior(BNN, scale=np.inf)))
+        plots.plot_weights(BNN, made(wp.normal_prior(BNN, scale=np.inf)))
 
 
 def test_single_weights_with_a_flat_prior_are_left_out():
     scale = {"weight": 1.0, "hidden_0.bias": np.array([1.0, np.inf, 1.0]), "output.bias": 1.0}
     fit = made(wp.normal_prior(BNN, scale=scale), lead=(1, 1))
-    ticks = plots.plot_weights(fit)[1].lines[1].get_xdata()
+    ticks = plots.plot_weights(BNN, fit)[1].lines[1].get_xdata()
     np.testing.assert_array_equal(ticks, drawn(fit, SITES[1])[0, 0, [0, 2]])
 
 
 def test_stacked_priors_lie_on_one_another_in_colours_along_their_numbers():
     fit = made(stacked([1.0, 0.1, 0.3]))
-    axis = plots.plot_weights(fit)[0]
+    axis = plots.plot_weights(BNN, fit)[0]
     assert len(axis.patches) == 3
     colors = np.array([patch.get_edgecolor()[:3] for patch in axis.patches])
     darkness = -colors @ [0.2126, 0.7152, 0.0722]
@@ -92,7 +92,7 @@ def test_stacked_priors_lie_on_one_another_in_colours_along_their_numbers():
 
 def test_a_single_draw_has_a_tick_per_weight_and_a_row_per_prior():
     fit = made(stacked(["a", "b"]), lead=(1, 1))
-    axis = plots.plot_weights(fit)[0]
+    axis = plots.plot_weights(BNN, fit)[0]
     _, first, second = axis.lines
     scale = fit["constant_data"][f"prior_scale.{SITES[0]}"].to_numpy()
     for part, line in enumerate((first, second)):
@@ -109,7 +109,7 @@ def test_a_single_draw_has_a_tick_per_weight_and_a_row_per_prior():
 @pytest.mark.parametrize("lead", [(1, 1), (2, 20)], ids=["MAP", "draws"])
 @pytest.mark.parametrize("labels", [None, [0.1, 0.3, 1.0, 3.0], ["zero", "reference", "permuted"]])
 def test_everything_is_legible(labels, lead, width):
-    figure = plots.plot_weights(made(stacked(labels) if labels else PRIOR, lead), width=width)[
+    figure = plots.plot_weights(BNN, made(stacked(labels) if labels else PRIOR, lead), width=width)[
         0
     ].figure
     np.testing.assert_allclose(figure.get_size_inches()[0] * 25.4, width)
@@ -118,8 +118,11 @@ def test_everything_is_legible(labels, lead, width):
 
 def test_what_cannot_be_plotted_is_an_error():
     with pytest.raises(TypeError, match="fit: expected the DataTree"):
-        plots.plot_weights(None)
+        plots.plot_weights(BNN, None)
+    other = wp.BNN(wp.mlp(2, hidden=(4,)), wp.Gaussian())
+    with pytest.raises(ValueError, match="fit: expected the sites and shapes of this model"):
+        plots.plot_weights(other, made())
     with pytest.raises(ValueError, match="standardised: expected True for a fit of a stacked"):
-        plots.plot_weights(made(stacked(["a", "b"])), standardised=False)
+        plots.plot_weights(BNN, made(stacked(["a", "b"])), standardised=False)
     with pytest.raises(ValueError, match="width: expected a number above 0"):
-        plots.plot_weights(made(), width=0)
+        plots.plot_weights(BNN, made(), width=0)

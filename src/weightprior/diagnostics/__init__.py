@@ -1,4 +1,4 @@
-"""What a fit says about itself: convergence, judged on the network's outputs."""
+"""Diagnostics: they read a model and its fit, and never run one."""
 
 import lazy_loader
 

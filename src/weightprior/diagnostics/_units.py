@@ -1,4 +1,4 @@
-"""What diagnostics of hidden units share: which layers there are, and how results are named."""
+"""Hidden layers of a model, and the names of what is measured of their units."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,25 +6,34 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weightprior.draws import SAMPLE_DIMS, lay_out
-from weightprior.model import BNN
+from weightprior.fits.layout import SAMPLE_DIMS, lay_out
+from weightprior.model.bnn import BNN
+from weightprior.model.network import HiddenLayer, hidden_layers_of
 
-__all__ = ["by_layer", "check_hidden", "lay_out_units"]
+__all__ = ["by_layer", "checked_layers", "lay_out_units"]
 
 
-def check_hidden(bnn: BNN) -> None:
-    """Raise where a model has no hidden units to look at."""
-    if not bnn.network.hidden:
+def checked_layers(bnn: BNN) -> tuple[HiddenLayer, ...]:
+    """Return a network's hidden layers, or raise where it has none, or does not tell of them."""
+    layers = hidden_layers_of(bnn.network)
+    if layers is None:
+        raise ValueError(
+            "bnn: expected a network that tells its hidden units (`hidden_layers`, see "
+            f"weightprior.Network); got {type(bnn.network).__name__}, whose units are not known."
+        )
+    if not layers:
         raise ValueError(
             "bnn: expected a network with hidden layers; got a linear model, mlp(hidden=()), "
             "which has no units."
         )
+    return layers
 
 
-def by_layer(bnn: BNN, kind: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
+def by_layer(
+    layers: Sequence[HiddenLayer], kind: str, found: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Mean over the units of each hidden layer: shape (..., layers)."""
-    layers = bnn.network.layers[:-1]
-    return np.stack([found[f"{kind}.{layer}"].mean(axis=-1) for layer in layers], axis=-1)
+    return np.stack([found[f"{kind}.{layer.name}"].mean(axis=-1) for layer in layers], axis=-1)
 
 
 def lay_out_units(

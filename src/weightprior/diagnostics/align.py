@@ -1,13 +1,13 @@
 """One representative for all draws: hidden units relabelled as far as the prior allows."""
 
-import numpy as np
 import xarray as xr
 from arviz_stats.sampling_diagnostics import rhat
 
-from weightprior import symmetry
-from weightprior.draws import SAMPLE_DIMS, asymmetries, draws_of, lay_out, priors_of
-from weightprior.model import BNN
-from weightprior.results import validate
+from weightprior.fits.layout import SAMPLE_DIMS, lay_out
+from weightprior.fits.reading import Part, parts_of, prior_description
+from weightprior.fits.validate import validate
+from weightprior.model import symmetry
+from weightprior.model.bnn import BNN
 
 __all__ = ["align"]
 
@@ -83,23 +83,37 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     >>> aligned["alignment"]["mirrorable.hidden_0"].to_numpy().tolist()
     [True, True, True]
     """
-    parts = draws_of(bnn, fit)
+    parts = parts_of(bnn, fit)
     validate(fit)
-    free = [symmetry.freedoms(bnn, prior, **asymmetries(fit)) for prior in priors_of(bnn, fit)]
-    lp = fit["sample_stats"]["lp"].transpose(*SAMPLE_DIMS, ...).to_numpy()
-    densities = np.moveaxis(lp.reshape(*lp.shape[:2], -1), 2, 0)
-    pieces = [symmetry.align(*given) for given in zip(free, parts, densities, strict=True)]
-
+    allowed = [_symmetries(bnn, part) for part in parts]
+    pieces = [
+        symmetry.align(own, part.weights, part.stats["lp"].transpose(*SAMPLE_DIMS).to_numpy())
+        for own, part in zip(allowed, parts, strict=True)
+    ]
     coords = dict(fit["posterior"].coords)
     dims = {name: site.dims for name, site in bnn.sites.items()}
-    before, after = (lay_out(given, SAMPLE_DIMS, dims, coords) for given in (parts, pieces))
+    held = [part.weights for part in parts]
+    before, after = (lay_out(given, SAMPLE_DIMS, dims, coords) for given in (held, pieces))
     when = xr.Variable("when", ["before", "after"])
     found = rhat(xr.concat([before, after], when))
 
     aligned = fit.copy()
     aligned["posterior"] = xr.DataTree(_relabelled(fit["posterior"].to_dataset(), after))
-    aligned["alignment"] = xr.DataTree(found.assign(_allowed(free, coords).data_vars))
+    aligned["alignment"] = xr.DataTree(found.assign(_allowed(allowed, coords).data_vars))
     return aligned
+
+
+def _symmetries(bnn: BNN, part: Part) -> list[symmetry.LayerSymmetry]:
+    told = prior_description(part.fit)
+    names = ("learned_loc", "own_scale", "proper")
+    found = symmetry.symmetries(bnn, part.prior, **{name: told.get(name, ()) for name in names})
+    if found is None:
+        raise ValueError(
+            "bnn: expected a network that tells its hidden units (`hidden_layers`, see "
+            f"weightprior.Network); got {type(bnn.network).__name__}, whose symmetries are not "
+            "known, so that nothing can be aligned. Compare outputs instead of weights."
+        )
+    return found
 
 
 def _relabelled(posterior: xr.Dataset, weights: xr.Dataset) -> xr.Dataset:
@@ -112,10 +126,10 @@ def _relabelled(posterior: xr.Dataset, weights: xr.Dataset) -> xr.Dataset:
     return posterior.assign(changed)
 
 
-def _allowed(free: list[list[symmetry.Freedom]], coords: dict) -> xr.Dataset:
+def _allowed(free: list[list[symmetry.LayerSymmetry]], coords: dict) -> xr.Dataset:
     pieces = [
-        {f"classes.{freedom.layer}": freedom.classes for freedom in part}
-        | {f"mirrorable.{freedom.layer}": freedom.mirrorable for freedom in part}
+        {f"classes.{one.layer.name}": one.classes for one in part}
+        | {f"mirrorable.{one.layer.name}": one.mirrorable for one in part}
         for part in free
     ]
     return lay_out(pieces, (), {name: (name.split(".")[1],) for name in pieces[0]}, coords)

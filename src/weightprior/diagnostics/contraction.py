@@ -1,15 +1,17 @@
-"""What the data changed: how much narrower than the prior, and how far from its centre."""
+"""Contraction: how much narrower than the prior the posterior is, and how far from its centre."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from weightprior.draws import draws_of, lay_out, priors_of
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior.fits.layout import lay_out
+from weightprior.fits.reading import Draws, parts_of
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.normal import NormalPrior
 
-__all__ = ["contraction", "shrinkage"]
+__all__ = ["contraction", "layers_of", "of_layer", "shrinkage"]
 
 
 def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
@@ -64,44 +66,50 @@ def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
     >>> bool(found["contraction.output.weight"][0, 0] > 0.99)
     True
     """
-    given = zip(draws_of(bnn, fit), priors_of(bnn, fit), strict=True)
-    pieces = [_of_part(bnn, weights, prior) for weights, prior in given]
+    pieces = [_of_part(bnn, part.weights, part.prior) for part in parts_of(bnn, fit)]
     dims = {
         f"{kind}.{name}": site.dims
         for kind in ("contraction", "z_score")
         for name, site in bnn.sites.items()
     }
     dims |= {"contraction_by_layer": ("layer",), "distance_by_layer": ("layer",)}
-    coords = {**fit["posterior"].coords, "layer": list(bnn.network.layers)}
+    coords = {**fit["posterior"].coords, "layer": layers_of(bnn)}
     return lay_out(pieces, (), dims, coords)
 
 
-def _of_part(bnn: BNN, weights: dict[str, np.ndarray], prior: NormalPrior) -> dict[str, Any]:
+def _of_part(bnn: BNN, weights: Draws, prior: NormalPrior) -> dict[str, Any]:
     shrunk, moved = shrinkage(weights, prior), {}
     for name, values in weights.items():
         loc, scale = prior.loc[name], prior.scale[name]
         moved[name] = np.where(np.isinf(scale), np.nan, (values.mean(axis=(0, 1)) - loc) / scale)
-    layers = bnn.network.layers
+    layers = layers_of(bnn)
     return {
         **{f"contraction.{name}": values for name, values in shrunk.items()},
         **{f"z_score.{name}": values for name, values in moved.items()},
-        "contraction_by_layer": np.array([_of_layer(layer, shrunk).mean() for layer in layers]),
-        "distance_by_layer": np.array([_root_mean_square(_of_layer(n, moved)) for n in layers]),
+        "contraction_by_layer": np.array([of_layer(bnn, layer, shrunk).mean() for layer in layers]),
+        "distance_by_layer": np.array([_root_mean_square(of_layer(bnn, n, moved)) for n in layers]),
     }
 
 
-def shrinkage(weights: dict[str, np.ndarray], prior: NormalPrior) -> dict[str, np.ndarray]:
+def shrinkage(weights: Draws, prior: NormalPrior) -> dict[str, np.ndarray]:
     """1 minus the draws' variance over the prior's, by site; NaN for a single draw."""
-    shrunk = {}
-    for name, values in weights.items():
-        single = values.shape[0] * values.shape[1] == 1
-        variance = np.nan if single else values.var(axis=(0, 1), ddof=1)
-        shrunk[name] = 1.0 - variance / np.square(prior.scale[name])
-    return shrunk
+    single = weights.num_chains * weights.num_draws == 1
+    return {
+        name: 1.0
+        - (np.nan if single else values.var(axis=(0, 1), ddof=1)) / np.square(prior.scale[name])
+        for name, values in weights.items()
+    }
 
 
-def _of_layer(layer: str, by_site: dict[str, np.ndarray]) -> np.ndarray:
-    return np.concatenate([by_site[f"{layer}.{kind}"].ravel() for kind in ("weight", "bias")])
+def layers_of(bnn: BNN) -> list[str]:
+    """Names of a network's layers, in the order of its sites."""
+    return list(dict.fromkeys(site.layer for site in bnn.network.sites.values()))
+
+
+def of_layer(bnn: BNN, layer: str, by_site: Mapping[str, np.ndarray]) -> np.ndarray:
+    """All numbers of one layer's weights and biases, from those by site."""
+    sites = bnn.network.sites.items()
+    return np.concatenate([by_site[name].ravel() for name, site in sites if site.layer == layer])
 
 
 def _root_mean_square(values: np.ndarray) -> float:

@@ -1,13 +1,14 @@
-"""Whether chains agree: on the network's outputs, which relabelled units leave alone."""
+"""Convergence of chains on the network's outputs, which relabelled units leave alone."""
 
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from weightprior.draws import check_fit, lay_out, new_inputs
-from weightprior.mixing import judge
-from weightprior.model import BNN
+from weightprior.fits.convergence import assess
+from weightprior.fits.layout import lay_out, row_coords
+from weightprior.fits.reading import new_inputs, parts_of
+from weightprior.model.bnn import BNN
 
 __all__ = ["convergence"]
 
@@ -18,7 +19,7 @@ _DIMS: dict[str, tuple[str, ...]] = {
 
 
 def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
-    """Whether chains have converged, by the network's outputs, and what to do where they have not.
+    """Judge whether chains have converged, by the network's outputs, and say what to do if not.
 
     Units of a hidden layer can be exchanged without changing the function, so R-hat of single
     weights says nothing; that of the outputs, and of the log density, does.
@@ -81,10 +82,11 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     >>> found["verdict"].item()
     'Converged: R-hat at most 1.00..., at least ... effective draws.'
     """
-    check_fit(bnn, fit)
-    judged = judge(bnn, fit, new_inputs(bnn, fit, x))
+    parts = parts_of(bnn, fit)
+    inputs = new_inputs(bnn, fit, x)
+    judged = [assess(part, inputs) for part in parts]
     pieces = [
-        part.numbers | {"verdict": np.array(part.verdict), "converged": np.array(part.converged)}
-        for part in judged
+        one.numbers | {"verdict": np.array(one.verdict), "converged": np.array(one.converged)}
+        for one in judged
     ]
-    return lay_out(pieces, (), _DIMS, dict(fit["posterior"].coords))
+    return lay_out(pieces, (), _DIMS, {**fit["posterior"].coords, **row_coords(x)})

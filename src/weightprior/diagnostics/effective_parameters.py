@@ -1,17 +1,19 @@
-"""How many parameters the data determine: what a prior leaves of a network's capacity."""
+"""Effective number of parameters: what a prior leaves of a network's capacity."""
 
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from weightprior.curvature import well_determined
-from weightprior.diagnostics.contraction import shrinkage
-from weightprior.draws import draws_of, evaluate, lay_out, priors_of, row_weights_of
-from weightprior.leave_one_out import leave_one_out
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
-from weightprior.results import split
+from weightprior import _checks
+from weightprior.diagnostics.contraction import layers_of, of_layer, shrinkage
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import lay_out
+from weightprior.fits.leave_one_out import leave_one_out
+from weightprior.fits.reading import Draws, parts_of, same_rows
+from weightprior.model.bnn import BNN
+from weightprior.model.curvature import well_determined
+from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["effective_parameters", "gamma"]
 
@@ -78,38 +80,41 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
     >>> bool(found["gamma"][0] < found["gamma"][1] < found["gamma"][2] < 61)
     True
     """
-    parts = draws_of(bnn, fit)
-    inputs, _ = bnn.check_data(x, y)
-    given = zip(parts, priors_of(bnn, fit), row_weights_of(fit, len(inputs)), strict=True)
+    parts = parts_of(bnn, fit)
+    inputs, targets = _checks.data(bnn, x, y)
     pieces = [
-        gamma(bnn, weights, inputs, prior, counts)
-        | _contracted(bnn, weights, prior)
-        | {"p_loo": _p_loo(part)}
-        for (weights, prior, counts), part in zip(given, split(fit).values(), strict=True)
+        gamma(part.model, part.weights, inputs, targets, part.prior, same_rows(part, inputs))
+        | _contracted(bnn, part.weights, part.prior)
+        | {"p_loo": _p_loo(part.fit)}
+        for part in parts
     ]
     dims = {"gamma_by_layer": ("layer",), "contracted_by_layer": ("layer",)}
-    return lay_out(pieces, (), dims, {**fit["posterior"].coords, "layer": list(bnn.network.layers)})
+    return lay_out(pieces, (), dims, {**fit["posterior"].coords, "layer": layers_of(bnn)})
 
 
 def gamma(
-    bnn: BNN, weights: Any, x: np.ndarray, prior: NormalPrior, row_weights: np.ndarray
+    bnn: BNN,
+    weights: Draws,
+    x: np.ndarray,
+    y: np.ndarray,
+    prior: NormalPrior,
+    row_weights: np.ndarray,
 ) -> dict[str, Any]:
     """Effective numbers of parameters under one prior: `gamma` and `gamma_by_layer`."""
-    chains, draws = next(iter(weights.values())).shape[:2]
-    chosen = np.unique(np.linspace(0, draws - 1, -(-_NUM_DRAWS // chains)).round().astype(int))
-    thinned = {name: values[:, chosen] for name, values in weights.items()}
-    by_site = evaluate(_by_site, bnn, thinned, x, prior, row_weights, at_once=1)
-    by_layer = np.array(
-        [by_site[f"{layer}.weight"] + by_site[f"{layer}.bias"] for layer in bnn.network.layers]
-    ).mean(axis=(1, 2))
-    return {"gamma": by_layer.sum(), "gamma_by_layer": by_layer}
+    count = -(-_NUM_DRAWS // weights.num_chains)
+    chosen = np.unique(np.linspace(0, weights.num_draws - 1, count).round().astype(int))
+    thinned = weights.take(chosen)
+    by_site = evaluate(_by_site, bnn, thinned, x, y, prior, row_weights, at_once=1)
+    by_layer = {layer: [] for layer in layers_of(bnn)}
+    for name, site in bnn.network.sites.items():
+        by_layer[site.layer].append(by_site[name])
+    means = np.array([sum(sites) for sites in by_layer.values()]).mean(axis=(1, 2))
+    return {"gamma": means.sum(), "gamma_by_layer": means}
 
 
-def _contracted(bnn: BNN, weights: Any, prior: NormalPrior) -> dict[str, Any]:
+def _contracted(bnn: BNN, weights: Draws, prior: NormalPrior) -> dict[str, Any]:
     shrunk = shrinkage(weights, prior)
-    by_layer = np.array(
-        [shrunk[f"{n}.weight"].sum() + shrunk[f"{n}.bias"].sum() for n in bnn.network.layers]
-    )
+    by_layer = np.array([of_layer(bnn, layer, shrunk).sum() for layer in layers_of(bnn)])
     return {"contracted": by_layer.sum(), "contracted_by_layer": by_layer}
 
 
@@ -118,6 +123,6 @@ def _p_loo(fit: xr.DataTree) -> float:
     return np.nan if loo is None else float(loo.p)
 
 
-def _by_site(bnn: BNN, weights, x, prior, row_weights) -> dict[str, Any]:
-    found = well_determined(bnn, weights, x, prior, row_weights)
+def _by_site(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
+    found = well_determined(bnn, weights, x, y, prior, row_weights)
     return {name: share.sum() for name, share in found.items()}

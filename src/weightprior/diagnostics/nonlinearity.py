@@ -1,4 +1,4 @@
-"""How far a network, and each of its units, is from a linear function of the inputs."""
+"""Nonlinearity: the distance of a network, and of its units, from linear functions."""
 
 from typing import Any
 
@@ -7,14 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from weightprior.diagnostics._activations import kinks, slopes
 from weightprior.diagnostics._units import by_layer, lay_out_units
-from weightprior.draws import draws_of, evaluate, models_of, new_inputs
-from weightprior.model import BNN
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.reading import new_inputs, parts_of
+from weightprior.model import density
+from weightprior.model.activations import kinks, slopes
+from weightprior.model.bnn import BNN
+from weightprior.model.network import hidden_layers_of
 
 __all__ = ["nonlinearity"]
 
-_KINK_KINDS = ("kinked", "dead", "always_on")
+_KINK_KINDS = ("kink_inside", "dead", "always_active")
 # Rows whose Jacobians are held at once.
 _BLOCK = 512
 # What varies by no more than this share of its size does not vary: rounding explains it.
@@ -22,7 +25,7 @@ _ROUNDING = 1e-12
 
 
 def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
-    """How nonlinear a network is at its rows, how steep, and where the kinks of its units lie.
+    """Measure how nonlinear a network is at its rows, how steep, and where its kinks lie.
 
     Small weights leave tanh and sigmoid units nearly linear. A relu unit bends only at its kink:
     whether that is among the data depends on how large its bias is beside its weights.
@@ -56,10 +59,10 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
 
         - ``nonlinear``: as above, of what a unit puts out, also in x. By layer: of the variance
           of all its units together;
-        - ``kinked``, ``dead``, ``always_on``: 1 for what a unit is and 0 for what it is not;
-          together they are 1. Kinked: a kink of its activation lies inside the data, so that there
-          are rows on both of its sides; dead: none does and it is flat at all rows, as a relu that
-          is never above 0; always on: linear at all rows for a relu. NaN for an activation without
+        - ``kink_inside``, ``dead``, ``always_active``: 1 for what a unit is and 0 for what it is
+          not; together they are 1. Kink inside: a kink of its activation lies inside the data, with
+          rows on both of its sides; dead: none does and it is flat at all rows, as a relu that is
+          never above 0; always active: linear at all rows for a relu. NaN for an activation without
           a kink.
 
     Raises
@@ -99,16 +102,17 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     >>> bool(found["lipschitz"][0] < found["lipschitz"][1])
     True
     """
-    parts = draws_of(bnn, fit)
+    parts = parts_of(bnn, fit)
     inputs = new_inputs(bnn, fit, x)
     basis = _linear_basis(inputs)
     determined = len(inputs) > basis.shape[1] + 1
-    bends = tuple(np.array(kinks(activation)) for activation in bnn.network.activations)
+    layers = hidden_layers_of(bnn.network) or ()
+    bends = tuple(np.array(kinks(layer.activation)) for layer in layers)
     pieces = []
-    for model, weights in zip(models_of(bnn, fit), parts, strict=True):
-        found = evaluate(_of_draw, model, weights, inputs, basis, bends)
-        if bnn.network.hidden:
-            shares = {f"{kind}_by_layer": by_layer(bnn, kind, found) for kind in _KINK_KINDS}
+    for part in parts:
+        found = evaluate(_of_draw, part.model, part.weights, inputs, basis, bends)
+        if layers:
+            shares = {f"{kind}_by_layer": by_layer(layers, kind, found) for kind in _KINK_KINDS}
             found = {**found, **shares}
         if not determined:
             linear = [name for name in found if name.startswith("nonlinear")]
@@ -129,29 +133,33 @@ def _linear_basis(x: np.ndarray) -> np.ndarray:
     return left[:, values > least]
 
 
-def _of_draw(bnn: BNN, weights, x, basis, bends) -> dict[str, Any]:
+def _of_draw(bnn: Any, weights, x, basis, bends) -> dict[str, Any]:
     norms = jax.lax.map(lambda row: _jacobian_norm(bnn, weights, row), x, batch_size=_BLOCK)
     found = {
-        "nonlinear": _unexplained(bnn.outputs(weights, x), basis),
+        "nonlinear": _unexplained(density.outputs(bnn, weights, x), basis),
         "lipschitz": norms.max(),
         "mean_jacobian_norm": norms.mean(),
     }
-    units = bnn.hidden_units(weights, x)
-    if units:
-        together = [_unexplained(unit.post, basis, together=True) for unit in units.values()]
-        found["nonlinear_by_layer"] = jnp.stack(together)
-    for layer, activation, bend in zip(units, bnn.network.activations, bends, strict=True):
-        found[f"nonlinear.{layer}"] = _unexplained(units[layer].post, basis)
-        states = _states(activation, units[layer].pre, bend)
-        found |= {f"{kind}.{layer}": s for kind, s in zip(_KINK_KINDS, states, strict=True)}
+    layers = hidden_layers_of(bnn.network)
+    if not layers:
+        return found
+    units = bnn.network.hidden_units(weights, x)
+    together = [_unexplained(unit.post, basis, together=True) for unit in units.values()]
+    found["nonlinear_by_layer"] = jnp.stack(together)
+    for layer, bend in zip(layers, bends, strict=True):
+        pre, post = units[layer.name]
+        found[f"nonlinear.{layer.name}"] = _unexplained(post, basis)
+        states = _states(layer.activation, pre, bend)
+        named = zip(_KINK_KINDS, states, strict=True)
+        found |= {f"{kind}.{layer.name}": state for kind, state in named}
     return found
 
 
 def _jacobian_norm(bnn: BNN, weights, row: jax.Array) -> jax.Array:
     def outputs(row):
-        return bnn.outputs(weights, row[None, :])[0]
+        return density.outputs(bnn, weights, row[None, :])[0]
 
-    few_inputs = bnn.network.num_features < bnn.network.num_outputs
+    few_inputs = len(bnn.network.feature_names) < bnn.network.num_outputs
     jacobian = (jax.jacfwd if few_inputs else jax.jacrev)(outputs)(row)
     # A vector's norm needs no decomposition. Scaled, so that no square leaves the range.
     largest = jnp.abs(jacobian).max()
@@ -174,11 +182,11 @@ def _unexplained(signal: jax.Array, basis: jax.Array, *, together: bool = False)
 
 
 def _states(activation: Any, pre: jax.Array, bend: jax.Array) -> tuple[jax.Array, ...]:
-    """Whether each unit is kinked, dead or always on."""
+    """Tell of each unit if a kink lies inside the data, if it is dead, or always active."""
     if not bend.size:
         return (jnp.full(pre.shape[1], np.nan),) * 3
     low, high = pre.min(axis=0), pre.max(axis=0)
-    kinked = ((low[:, None] < bend) & (bend < high[:, None])).any(axis=1)
+    inside = ((low[:, None] < bend) & (bend < high[:, None])).any(axis=1)
     is_flat = (slopes(activation, pre) == 0).all(axis=0)
-    states = (kinked, ~kinked & is_flat, ~kinked & ~is_flat)
+    states = (inside, ~inside & is_flat, ~inside & ~is_flat)
     return tuple(state.astype(pre.dtype) for state in states)

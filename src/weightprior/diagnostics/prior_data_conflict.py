@@ -1,4 +1,4 @@
-"""Whether data contradict a prior: the price of an informative centre that is wrong."""
+"""Conflict between data and a prior: the price of an informative centre that is wrong."""
 
 from typing import Any
 
@@ -6,12 +6,17 @@ import jax
 import numpy as np
 import xarray as xr
 
+from weightprior import _checks
 from weightprior.diagnostics.align import align
 from weightprior.diagnostics.contraction import contraction
-from weightprior.draws import check_fit, evaluate, lay_out, new_inputs, priors_of, row_weights_of
-from weightprior.model import BNN
-from weightprior.prior_predictive import prior_predictive
-from weightprior.priors import NormalPrior
+from weightprior.elicitation.prior_predictive import prior_predictive
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import lay_out
+from weightprior.fits.reading import Part, new_inputs, parts_of, prior_description, same_rows
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.network import hidden_layers_of
+from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["prior_data_conflict"]
 
@@ -71,9 +76,10 @@ def prior_data_conflict(
         - `z_score` (dim `layer`): how far the posterior mean lies from the centre, root mean
           square over the layer's weights and biases in prior standard deviations; about 1 at most
           where the prior is right. Draws are aligned first, as far as the prior permits;
-        - `log_bayes_factor` and `log_bayes_factor_se`, in nats, of a fit by `fit_tempered` whose
-          stacked prior has a part of the same scales centred at zero: log evidence less that
-          part's. Above zero the data speak for the centre; NaN where there is no such part;
+        - `log_bayes_factor` and `log_bayes_factor_se`, in nats, of an exact fit with an evidence
+          (`fit_tempered`) whose stacked prior has a part of the same scales centred at zero: log
+          evidence less that part's. Above zero the data speak for the centre; NaN where there is
+          no such part;
         - `verdict`: a sentence that says what is the matter and what to do; `conflict`: whether
           the p-value is below 0.05.
 
@@ -117,43 +123,47 @@ def prior_data_conflict(
     >>> found["verdict"][1].item()
     "Conflict: 0.1 % of ... lie as far from its centre; move the centre to zero, or widen ..."
     """
-    check_fit(bnn, fit)
-    if "hierarchy" in fit.attrs:
+    parts = parts_of(bnn, fit)
+    if prior_description(fit):
         raise ValueError(
             "fit: expected one whose prior is a NormalPrior; got one whose centres and scales were "
             "learned: the posterior of these says what the data ask for."
         )
     new_inputs(bnn, fit, x)
-    inputs, targets = bnn.check_data(x, y)
-    given = zip(priors_of(bnn, fit), row_weights_of(fit, len(inputs)), strict=True)
+    inputs, targets = _checks.data(bnn, x, y)
     options = {"num_samples": num_samples, "rng_key": rng_key}
-    pieces = [_check(bnn, prior, inputs, targets, counts, options) for prior, counts in given]
+    pieces = [
+        _check(bnn, part.prior, inputs, targets, same_rows(part, inputs), options) for part in parts
+    ]
     coords = dict(fit["posterior"].coords)
     checked = lay_out(pieces, (), {}, coords)
-    checked["z_score"] = contraction(bnn, align(bnn, fit))["distance_by_layer"]
+    aligned = fit if hidden_layers_of(bnn.network) is None else align(bnn, fit)
+    checked["z_score"] = contraction(bnn, aligned)["distance_by_layer"]
     told = [
-        _judge(checked.isel(prior=i) if "prior" in coords else checked, _is_zero(bnn, prior))
-        for i, prior in enumerate(priors_of(bnn, fit))
+        _judge(checked.isel(prior=i) if "prior" in coords else checked, _is_zero(bnn, part.prior))
+        for i, part in enumerate(parts)
     ]
     checked = checked.merge(lay_out(told, (), {}, coords))
-    return checked.merge(_against_zero(bnn, fit)) if "tempering" in fit.children else checked
+    known = fit.attrs["exact"] and "evidence" in fit.children
+    return checked.merge(lay_out(_against_zero(bnn, parts), (), {}, coords)) if known else checked
 
 
-def _against_zero(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
+def _against_zero(bnn: BNN, parts: list[Part]) -> list[dict[str, Any]]:
     """Evidence of every part of a stacked prior over that of its like around zero."""
-    top = fit["tempering"].dataset.isel(temperature=-1)
-    priors, values = priors_of(bnn, fit), np.atleast_1d(top["log_evidence"].to_numpy())
-    errors = np.atleast_1d(top["log_evidence_se"].to_numpy())
+    known = [part.fit["evidence"].dataset for part in parts]
+    values, errors = ([float(one[name]) for one in known] for name in ("log_evidence", "error"))
     pieces = []
-    for number, prior in enumerate(priors):
+    for number, part in enumerate(parts):
         like = [
-            i for i, other in enumerate(priors) if _is_zero(bnn, other) and _alike(prior, other)
+            i
+            for i, other in enumerate(parts)
+            if _is_zero(bnn, other.prior) and _alike(part.prior, other.prior)
         ]
         factor = values[number] - values[like[0]] if like else np.nan
         own = like and like[0] == number
         error = (0.0 if own else np.hypot(errors[number], errors[like[0]])) if like else np.nan
         pieces.append({"log_bayes_factor": factor, "log_bayes_factor_se": error})
-    return lay_out(pieces, (), {}, fit["posterior"].coords)
+    return pieces
 
 
 def _alike(prior: NormalPrior, other: NormalPrior) -> bool:
@@ -202,7 +212,7 @@ def _discrepancies(
 
 
 def _discrepancy(bnn: BNN, y: Any, x: Any, center: Any, counts: Any) -> jax.Array:
-    return -bnn.log_likelihood(center, x, y, counts)
+    return -density.log_likelihood(bnn, center, x, y, counts)
 
 
 def _p_value(
@@ -216,16 +226,16 @@ def _p_value(
 
 
 def _calls_all_classes_equal(bnn: BNN, prior: NormalPrior, x: np.ndarray) -> bool:
-    if bnn.likelihood.kind not in ("binary", "class"):
+    if not bnn.likelihood.has_classes:
         return False
     center = {name: np.asarray(values)[None, None] for name, values in prior.loc.items()}
-    probability = evaluate(_mean, bnn, center, x)
-    share = 1 / 2 if bnn.likelihood.kind == "binary" else 1 / bnn.network.num_outputs
-    return bool(np.all(np.abs(probability - share) < _ROUNDING))
+    probabilities = bnn.likelihood.class_probabilities(evaluate(_mean, bnn, center, x))
+    share = 1 / probabilities.shape[-1]
+    return bool(np.all(np.abs(probabilities - share) < _ROUNDING))
 
 
 def _mean(bnn: BNN, weights: Any, x: Any) -> jax.Array:
-    return bnn.mean(weights, x)
+    return density.mean(bnn, weights, x)
 
 
 def _at_zero(bnn: BNN, prior: NormalPrior) -> NormalPrior:

@@ -1,7 +1,6 @@
-"""What a bit more or less of the prior would do to predictions, without another fit."""
+"""Sensitivity of predictions to a bit more or less of the prior, without another fit."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +9,12 @@ import xarray as xr
 from arviz_stats.base.array import array_stats
 
 from weightprior import _checks
-from weightprior.draws import SAMPLE_DIMS, check_fit, draws_of, evaluate, lay_out, new_inputs
-from weightprior.model import BNN
-from weightprior.results import split, validate
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import SAMPLE_DIMS, lay_out, row_coords
+from weightprior.fits.reading import Part, new_inputs, parts_of, prior_description
+from weightprior.fits.validate import validate
+from weightprior.model import density
+from weightprior.model.bnn import BNN
 
 __all__ = ["prior_sensitivity"]
 
@@ -21,14 +23,14 @@ _stats: Any = array_stats  # whose annotations are narrower than what it takes
 # Kallioinen et al. 2024: changes as large matter, per doubling of a component's power.
 _THRESHOLD = 0.05
 # A generalised Pareto distribution is fitted to a fifth of the draws: five at the least.
-_FEWEST = 25
+_MIN_DRAWS = 25
 _CONFLICT, _STRONG = "potential prior-data conflict", "strong prior or weak likelihood"
 
 
 def prior_sensitivity(
     bnn: BNN, fit: xr.DataTree, x: Any, *, alphas: tuple[float, float] = (0.99, 1.01)
 ) -> xr.Dataset:
-    """How predictions change with a bit more or less of the prior, and of the likelihood.
+    """Measure how predictions change with a bit more or less of the prior, and of the likelihood.
 
     The prior's density is raised to a power `alpha` near 1, which is what a Gaussian prior with
     its scales divided by the root of alpha does to the weights, and the fit's draws are reweighted
@@ -107,19 +109,21 @@ def prior_sensitivity(
     ['potential prior-data conflict', '-']
     """
     powers = _checked_alphas(alphas)
-    check_fit(bnn, fit)
+    parts = parts_of(bnn, fit)
     validate(fit)
     inputs = new_inputs(bnn, fit, x)
-    num_draws = fit["posterior"].sizes["chain"] * fit["posterior"].sizes["draw"]
-    if num_draws < _FEWEST:
+    num_draws = parts[0].weights.num_chains * parts[0].weights.num_draws
+    if num_draws < _MIN_DRAWS:
         raise ValueError(
-            f"fit: expected at least {_FEWEST} draws to reweight; got {num_draws}. A MAP is one "
+            f"fit: expected at least {_MIN_DRAWS} draws to reweight; got {num_draws}. A MAP is one "
             "point: fit with fit_mcmc."
         )
-    pieces = [_of_part(bnn, part, inputs, powers) for part in split(fit).values()]
+    components = _components(bnn, fit)
+    pieces = [_of_part(part, components, inputs, powers) for part in parts]
     coords = {
         **fit["posterior"].coords,
-        "layer": list(_scaled_together(bnn, fit)),
+        **row_coords(x),
+        "layer": list(components),
         "alpha": [powers[0], 1.0, powers[1]],
     }
     return lay_out(pieces, (), _dims(pieces[0]), coords)
@@ -150,34 +154,31 @@ def _checked_alphas(alphas: Any) -> tuple[float, float]:
     return lower, _checks.number("alphas[1]", alphas[1], above=1.0)
 
 
-def _scaled_together(bnn: BNN, fit: xr.DataTree) -> dict[str, list[str]]:
-    """Names of the prior's terms by layer or, where a prior was learned, by its group."""
-    told = json.loads(fit.attrs.get("hierarchy", "null")) or {"groups": {}, "local": ()}
-    below = set(told["local"])
-    for group, sites in told["groups"].items():
-        if group in told["center"] or group in told["log_scale"]:
-            below.update(sites)
+def _components(bnn: BNN, fit: xr.DataTree) -> dict[str, list[str]]:
+    """Names of the log prior's terms that are scaled together: by layer, or as the prior says."""
+    told = prior_description(fit).get("components")
+    if told is not None:
+        return told
     names: dict[str, list[str]] = {}
-    for name in (*bnn.sites, *(str(n) for n in fit["log_prior"].data_vars if n not in bnn.sites)):
-        first, _, rest = name.partition(".")
-        if name not in below:
-            names.setdefault(first if name in bnn.sites else rest, []).append(name)
+    for name, site in bnn.sites.items():
+        names.setdefault(site.layer, []).append(name)
     return names
 
 
 def _of_part(
-    bnn: BNN, fit: xr.DataTree, x: np.ndarray, alphas: tuple[float, float]
+    part: Part,
+    components: Mapping[str, Sequence[str]],
+    x: np.ndarray,
+    alphas: tuple[float, float],
 ) -> dict[str, Any]:
     """Everything about one prior."""
-    [weights] = draws_of(bnn, fit)
     # Draws last, and one after another.
-    predicted = evaluate(_predict_draw, bnn, weights, x)
+    predicted = evaluate(_predict_draw, part.model, part.weights, x)
     predicted = np.moveaxis(predicted.reshape(-1, *predicted.shape[2:]), 0, -1)
-    terms = {str(name): _flat(term) for name, term in fit["log_prior"].data_vars.items()}
+    terms = {str(name): _flat(term) for name, term in part.fit["log_prior"].data_vars.items()}
     # As it was fitted: with its row weights, and also where its terms were not stored.
-    log_likelihood = _flat(fit["sample_stats"].dataset["lp"]) - sum(terms.values())
-    together = _scaled_together(bnn, fit).values()
-    log_priors = [np.sum([terms[name] for name in names], axis=0) for names in together]
+    log_likelihood = _flat(part.stats["lp"]) - sum(terms.values())
+    log_priors = [np.sum([terms[name] for name in names], axis=0) for names in components.values()]
 
     whole = _scale(predicted, np.sum(log_priors, axis=0), alphas)
     likelihood = _scale(predicted, log_likelihood, alphas)
@@ -196,7 +197,7 @@ def _of_part(
 
 
 def _predict_draw(bnn: BNN, weights: Any, x: Any) -> jax.Array:
-    return bnn.mean(weights, x)
+    return density.mean(bnn, weights, x)
 
 
 def _flat(values: xr.DataArray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Whether units are saturated: on the flat part of their activation, where inputs change little."""
+"""Saturation of units: on the flat part of their activation inputs change little."""
 
 from typing import Any
 
@@ -6,20 +6,22 @@ import jax.numpy as jnp
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.diagnostics._activations import largest_slope, slopes
-from weightprior.diagnostics._units import by_layer, check_hidden, lay_out_units
-from weightprior.draws import draws_of, evaluate, models_of, new_inputs
-from weightprior.model import BNN
+from weightprior.diagnostics._units import by_layer, checked_layers, lay_out_units
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.reading import new_inputs, parts_of
+from weightprior.model.activations import largest_slope, slopes
+from weightprior.model.bnn import BNN
+from weightprior.model.network import hidden_layers_of
 
 __all__ = ["saturation"]
 
-_KINDS = ("saturated", "near_linear", "slope")
+_KINDS = ("saturated", "linear_regime", "slope")
 
 
 def saturation(
     bnn: BNN, fit: xr.DataTree, x: Any, *, flat: float = 0.05, steep: float = 0.95
 ) -> xr.Dataset:
-    """How much of their activations hidden units use, by the slopes at the rows.
+    """Measure how much of their activations hidden units use, by the slopes at the rows.
 
     Small weights keep a sigmoid or tanh unit around zero, where it is nearly linear; large ones
     drive it to where it is flat: there it is a step, and says little about how far a row is from
@@ -47,7 +49,7 @@ def saturation(
         a layer (``<name>_by_layer``, dim `layer`):
 
         - ``saturated``: share of rows on the flat part;
-        - ``near_linear``: share of rows on the steep part;
+        - ``linear_regime``: share of rows on the steep part;
         - ``slope``: mean over rows of the absolute slope, as a share of the largest.
 
     Raises
@@ -93,15 +95,15 @@ def saturation(
     >>> bool(shares[0] < shares[1] < shares[2])
     True
     """
-    parts = draws_of(bnn, fit)
+    parts = parts_of(bnn, fit)
     inputs = new_inputs(bnn, fit, x)
-    check_hidden(bnn)
+    layers = checked_layers(bnn)
     limits = _checked_limits(flat, steep)
-    largest = tuple(largest_slope(activation) for activation in bnn.network.activations)
+    largest = tuple(largest_slope(layer.activation) for layer in layers)
     pieces = []
-    for model, weights in zip(models_of(bnn, fit), parts, strict=True):
-        found = evaluate(_of_draw, model, weights, inputs, largest, limits)
-        means = {f"{kind}_by_layer": by_layer(bnn, kind, found) for kind in _KINDS}
+    for part in parts:
+        found = evaluate(_of_draw, part.model, part.weights, inputs, largest, limits)
+        means = {f"{kind}_by_layer": by_layer(layers, kind, found) for kind in _KINDS}
         pieces.append({**means, **found})
     return lay_out_units(pieces, fit["posterior"].coords)
 
@@ -114,16 +116,16 @@ def _checked_limits(flat: Any, steep: Any) -> tuple[float, float]:
     return low, high
 
 
-def _of_draw(bnn: BNN, weights, x, largest, limits) -> dict[str, Any]:
+def _of_draw(bnn: Any, weights, x, largest, limits) -> dict[str, Any]:
     flat, steep = limits
     found, network = {}, bnn.network
-    units = bnn.hidden_units(weights, x)
-    for layer, activation, most in zip(units, network.activations, largest, strict=True):
-        slope = jnp.abs(slopes(activation, units[layer].pre)) / most
-        shares = {"saturated": slope < flat, "near_linear": slope > steep}
+    units = network.hidden_units(weights, x)
+    for layer, most in zip(hidden_layers_of(network) or (), largest, strict=True):
+        slope = jnp.abs(slopes(layer.activation, units[layer.name].pre)) / most
+        shares = {"saturated": slope < flat, "linear_regime": slope > steep}
         # Comparisons with NaN are false, which would pass for an answer.
         for kind, share in shares.items():
             known = jnp.where(jnp.isnan(slope), jnp.nan, share)
-            found[f"{kind}.{layer}"] = known.mean(axis=0)
-        found[f"slope.{layer}"] = slope.mean(axis=0)
+            found[f"{kind}.{layer.name}"] = known.mean(axis=0)
+        found[f"slope.{layer.name}"] = slope.mean(axis=0)
     return found

@@ -8,8 +8,10 @@ of tasks compiles nothing.
 """
 
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -18,9 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["prepare", "run"]
+__all__ = ["clear_programs", "prepare", "run", "tracing"]
 
 Task = Callable[[Any, Any, Any], Any]
+# Held while a program is traced, in whatever thread: NumPyro's handlers are one stack for the whole
+# process. What runs in threads is compiled programs alone. Whoever holds it waits for no other
+# thread, so that none can wait for it in vain.
+tracing = threading.RLock()
+# Compiled programs that are kept: those of a dozen models and shapes of data.
+_MAX_PROGRAMS = 128
 
 
 def run(
@@ -80,8 +88,13 @@ def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> 
     if not _on_accelerator():
         return _compile(task, static, shared, shapes).returns
     stacked = jax.tree.map(lambda s: s.update(shape=(num_items, *s.shape)), shapes)
-    returns = _compile(_vmapped(task), static, shared, stacked).returns
+    returns = _compile(task, static, shared, stacked, vectorised=True).returns
     return jax.tree.map(lambda s: s.update(shape=s.shape[1:]), returns)
+
+
+def clear_programs() -> None:
+    """Forget all compiled programs, which hold memory and memory maps."""
+    _compile_once.cache_clear()
 
 
 def _on_accelerator() -> bool:
@@ -99,7 +112,7 @@ def _threaded(task, static, shared, items, on_done) -> list[Any]:
     results: list[Any] = [None] * len(items)
     pool = ThreadPoolExecutor(min(len(items), _num_cores()))
     # Matrix routines have threads of their own, which would only stand in the way of ours.
-    with _libraries().limit(limits=1, user_api="blas"):
+    with _one_blas_thread():
         try:
             futures = {pool.submit(call, item): index for index, item in enumerate(items)}
             for future in as_completed(futures):
@@ -111,6 +124,81 @@ def _threaded(task, static, shared, items, on_done) -> list[Any]:
     return results
 
 
+class _Keeper(threading.Thread):
+    """A thread that holds matrix routines to one thread of theirs from its start until it ends."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Limit, wait, and restore."""
+        with _one_each():
+            self._ended.wait()
+
+    def end(self) -> None:
+        """Restore, and wait until it is done; nothing where that was never begun."""
+        self._ended.set()
+        if self.is_alive():
+            self.join()
+
+
+class _Limit:
+    """The limit of matrix routines' threads, whose number is one for the whole process.
+
+    The first of several runs that overlap sets it. Where that one ends before the others, a keeper
+    takes over: were runs to restore what each of them found, the limit would stay for good, and
+    threadpoolctl may let none change the number but the thread that did so first.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._runs: set[object] = set()
+        self._first: object = None
+        self._keeper: _Keeper | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Limit until this run has ended, and all others that overlap with it."""
+        run = object()
+        try:
+            with _one_each() if self._begin(run) else nullcontext():
+                yield
+        finally:
+            self._end(run)
+
+    def _begin(self, run: object) -> bool:
+        """Count a run; tell whether it is the only one."""
+        with self._lock:
+            if not self._runs:
+                self._end_keeper()  # that an interrupt left behind
+                self._first = run
+            self._runs.add(run)
+            return run is self._first
+
+    def _end(self, run: object) -> None:
+        """Count a run no longer, and see to it that the limit lasts as long as there are others."""
+        with self._lock:
+            self._runs.discard(run)
+            if not self._runs:
+                self._end_keeper()
+            elif run is self._first:
+                self._first, self._keeper = None, _Keeper()
+                self._keeper.start()
+
+    def _end_keeper(self) -> None:
+        if self._keeper is not None:
+            self._keeper.end()
+            self._keeper = None
+
+
+_one_blas_thread = _Limit()
+
+
+def _one_each() -> AbstractContextManager[Any]:
+    return _libraries().limit(limits=1, user_api="blas")
+
+
 @cache
 def _libraries() -> ThreadpoolController:
     """Libraries that have threads; to find them takes four milliseconds."""
@@ -119,7 +207,7 @@ def _libraries() -> ThreadpoolController:
 
 def _vectorised(task, static, shared, items, on_done) -> list[Any]:
     stacked = _stack(items)
-    compiled = _compile(_vmapped(task), static, shared, stacked)
+    compiled = _compile(task, static, shared, stacked, vectorised=True)
     result = _to_host(compiled(shared, stacked))
     for index in range(len(items)):
         on_done(index)
@@ -130,7 +218,6 @@ def _stack(items: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *items)
 
 
-@lru_cache
 def _vmapped(task: Task) -> Task:
     return lambda static, shared, item: jax.vmap(lambda i: task(static, shared, i))(item)
 
@@ -143,10 +230,11 @@ class _Program(NamedTuple):
         return self.executable.result()(*args)
 
 
-def _compile(task: Task, static: Any, shared: Any, item: Any) -> _Program:
+def _compile(task: Task, static: Any, shared: Any, item: Any, vectorised: bool = False) -> _Program:
     leaves, structure = jax.tree.flatten((shared, item))
     kinds = tuple(_kind(leaf) for leaf in leaves)
-    return _compile_once(task, static, structure, kinds, jax.config.jax_enable_x64)
+    with tracing:
+        return _compile_once(task, vectorised, static, structure, kinds, jax.config.jax_enable_x64)
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
@@ -155,11 +243,13 @@ def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
     return np.shape(leaf), jnp.result_type(leaf)
 
 
-@lru_cache(maxsize=128)
-def _compile_once(task: Task, static: Any, structure, kinds, precision: bool) -> _Program:
+@lru_cache(maxsize=_MAX_PROGRAMS)
+def _compile_once(
+    task: Task, vectorised: bool, static: Any, structure, kinds, precision: bool
+) -> _Program:
     shared, item = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
-    # Traced here, on the calling thread: NumPyro's handlers are not thread-safe.
-    lowered = jax.jit(task, static_argnums=0).lower(static, shared, item)
+    program = _vmapped(task) if vectorised else task
+    lowered = jax.jit(program, static_argnums=0).lower(static, shared, item)
 
     def compile_lowered():
         with jax.enable_x64(precision):  # the setting is the thread's own

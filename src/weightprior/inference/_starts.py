@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
-from weightprior.draws import starts_of
-from weightprior.inference._optimise import minimise
-from weightprior.inference._standardised import Standardised
-from weightprior.model import BNN, Prior
+from weightprior import _checks
+from weightprior.fits.reading import starts_of
+from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.inference._optima.optimise import minimise
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.base import Prior
 
 __all__ = ["kind_of", "near_optimum", "starts_of_chains"]
 
@@ -22,9 +24,10 @@ _TOLERANCE = 1e-1
 def near_optimum(space: Standardised, key: jax.Array) -> jax.Array:
     """The end of a short optimisation from a draw of the prior: a position."""
     start = space.draw(key)
-    # The noise stays where it was drawn: fitting it together with the weights leads to the edge
-    # of the space, where a flexible network meets every target and the noise vanishes.
-    fixed = space.mask("log_noise")
+    # Latents such as the noise stay where they were drawn: fitting them together with the weights
+    # leads to the edge of the space, where a flexible network meets every target and the noise
+    # vanishes.
+    fixed = space.mask(space.bnn.latents)
     return minimise(
         lambda z: -space.log_density(jnp.where(fixed, start, z)), start, _TOLERANCE, _ITERATIONS
     ).position
@@ -37,11 +40,11 @@ def kind_of(init: Any) -> str:
 
 def starts_of_chains(bnn: BNN, init: Any, prior: Prior, num_chains: int) -> list[Any]:
     """Weights for every chain of every prior, or None for a draw."""
-    num_parts = len(prior.parts())
+    num_parts = len(prior.singles())
     if init is None:
         return [None] * (num_chains * num_parts)
     if isinstance(init, Mapping) and not isinstance(init, xr.DataTree):
-        bnn.check_weights("init", init)
+        _checks.weights("init", init, bnn.sites)
         return [dict(init)] * (num_chains * num_parts)
     draws = starts_of(bnn, init)
     if len(draws) not in (1, num_parts):

@@ -3,23 +3,25 @@
 import time
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks, results
-from weightprior.inference import _optima
-from weightprior.inference._randomised import Member, Randomised
-from weightprior.inference._standardised import Standardised, is_normal, parts
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior import _checks
+from weightprior.fits.problem import Problem
+from weightprior.fits.results import Outcome, build
+from weightprior.inference._coordinates.collapsed import is_normal
+from weightprior.inference._coordinates.randomised import Member, Randomised
+from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.inference._docs import shares_docs
+from weightprior.inference._optima import optima
+from weightprior.inference._optima.optima import Search
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["fit_ensemble"]
 
-# Priors that a message names.
-_NUM_NAMED = 3
 
-
+@shares_docs
 def fit_ensemble(
     bnn: BNN,
     x: Any,
@@ -32,6 +34,8 @@ def fit_ensemble(
     max_iterations: int = 5000,
     tolerance: float = 1e-6,
     row_weights: Any = None,
+    log_likelihood: bool = True,
+    progress_bar: bool = True,
 ) -> xr.DataTree:
     """Approximate the posterior by networks that are optimised one by one.
 
@@ -44,12 +48,7 @@ def fit_ensemble(
 
     Parameters
     ----------
-    bnn : BNN
-        The model.
-    x : array or data frame of shape (rows, features)
-        Inputs. A data frame's column names become the coordinate `feature`.
-    y : array of shape (rows,) or (rows, outputs)
-        Targets.
+    <data>
     prior : NormalPrior
         The prior; each part of a stacked one is fitted, with the same random numbers. A site whose
         prior is flat has no anchor.
@@ -66,9 +65,9 @@ def fit_ensemble(
     tolerance : float
         A member has converged where no partial derivative of what it maximises exceeds this, as in
         `fit_map`.
-    row_weights : array of shape (rows,) or (priors, rows), optional
-        How often each row's log likelihood counts, as in `fit_map`. A row that counts c times is
-        moved as the sum of c rows would be.
+    <row_weights>
+    <log_likelihood>
+    <progress_bar>
 
     Returns
     -------
@@ -126,87 +125,77 @@ def fit_ensemble(
     >>> dict(wp.predict(bnn, fit, x)["mean"].sizes)
     {'chain': 10, 'draw': 1, 'obs_id': 20}
     """
-    _checks.model(bnn)
-    inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior)
-    key = _checks.random_key(rng_key)
+    problem = Problem.checked(bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights)
     num_members = _checks.integer("num_members", num_members, 1)
     if not isinstance(anchored, bool | np.bool_):
         raise TypeError(f"anchored: expected True or False; got {anchored!r}.")
-    max_iterations = _checks.integer("max_iterations", max_iterations, 1)
-    tolerance = _checks.number("tolerance", tolerance, above=0)
+    search = Search.checked("fit_ensemble", max_iterations, tolerance, progress_bar)
 
     began = time.perf_counter()
-    starts = _optima.keys(key, num_members)
-    pairs = [(p, start) for p in parts(prior, row_weights, len(inputs)) for start in starts]
-    space, items = Standardised, pairs
-    if anchored:
-        space, items = Randomised, [(Member(part, start), start) for part, start in pairs]
-    options = {"max_iterations": max_iterations, "tolerance": tolerance}
-    ended = _optima.run(space, bnn, inputs, targets, items, method="fit_ensemble", **options)
-    ensembles = [ended[i : i + num_members] for i in range(0, len(ended), num_members)]
-    _check_whole(prior, ensembles)
-    members = [_optima.stack(ensemble, tolerance) for ensemble in ensembles]
+    members = _members(problem, search, num_members, bool(anchored))
     seconds = time.perf_counter() - began
-    _warn_unconverged(bnn, prior, members, max_iterations, tolerance)
+    _warn_unconverged(problem, search, members)
     stats = ("converged", "gradient_norm", "num_iterations")
-    return results.build(
-        bnn,
-        x,
-        y,
-        prior,
-        results.Draws(
-            weights=[{name: m[name][:, None] for name in bnn.sites} for m in members],
-            stats=[{name: m[name][:, None] for name in stats} for m in members],
-        ),
-        method="ensemble",
+    outcome = Outcome(
+        weights=[{name: m[name][:, None] for name in bnn.sites} for m in members],
+        stats=[{name: m[name][:, None] for name in stats} for m in members],
+        draws="independent" if anchored else "members",
         exact=bool(anchored) and is_normal(bnn),
+    )
+    options = {"num_members": num_members, "anchored": bool(anchored), **search.options}
+    return build(
+        problem,
+        outcome,
+        method="ensemble",
         seconds=seconds,
-        row_weights=row_weights,
-        options={
-            "num_members": num_members,
-            "anchored": bool(anchored),
-            **options,
-            "rng_key": jax.random.key_data(key).tolist(),
-        },
+        options=options,
+        log_likelihood=log_likelihood,
     )
 
 
-def _check_whole(prior: NormalPrior, ensembles: list[list[dict[str, Any]]]) -> None:
-    for label, ensemble in zip(prior.labels or (None,), ensembles, strict=True):
-        broken = [i for i, member in enumerate(ensemble) if not _optima.usable(member)]
+def _members(
+    problem: Problem, search: Search, num_members: int, anchored: bool
+) -> list[dict[str, np.ndarray]]:
+    """Every prior's members, stacked."""
+    starts = optima.keys(problem.key, num_members)
+    items: list[Any] = [(task, start) for task in problem.tasks for start in starts]
+    coordinates = Standardised
+    if anchored:
+        coordinates = Randomised
+        items = [(Member(task, start), start) for task, start in items]
+    ended = optima.run(coordinates, problem, items, search)
+    ensembles = [ended[i : i + num_members] for i in range(0, len(ended), num_members)]
+    _check_whole(problem, ensembles)
+    return [optima.stack(ensemble, search.tolerance) for ensemble in ensembles]
+
+
+def _check_whole(problem: Problem, ensembles: list[list[dict[str, Any]]]) -> None:
+    for label, ensemble in zip(problem.labels, ensembles, strict=True):
+        broken = [i for i, member in enumerate(ensemble) if not optima.usable(member)]
         if broken:
             raise FloatingPointError(
-                f"fit_ensemble: {len(broken)} of {len(ensemble)} members{_under(label)} ended in "
-                f"NaN or infinity, the first of them member {broken[0]}. {_optima.OVERFLOW}"
+                f"fit_ensemble: {len(broken)} of {len(ensemble)} members{optima.under(label)} "
+                f"ended in NaN or infinity, the first of them member {broken[0]}. "
+                f"{optima.OVERFLOW}"
             )
 
 
-def _warn_unconverged(bnn, prior, members, max_iterations, tolerance) -> None:
+def _warn_unconverged(
+    problem: Problem, search: Search, members: list[dict[str, np.ndarray]]
+) -> None:
     late, exhausted = [], False
-    for label, part in zip(prior.labels or (None,), members, strict=True):
+    for label, part in zip(problem.labels, members, strict=True):
         behind = ~part["converged"]
         if behind.any():
             worst = part["gradient_norm"].max()
-            late.append(
-                f"{behind.sum()} of {behind.size}{_under(label)} (gradient norm up to {worst:.1e})"
-            )
-            exhausted |= bool((part["num_iterations"][behind] >= max_iterations).any())
-    if not late:
-        return
-    if len(late) > _NUM_NAMED:
-        late[_NUM_NAMED:] = [f"and some under {len(late) - _NUM_NAMED} more"]
-    _checks.warn(
-        f"fit_ensemble: members did not reach tolerance={tolerance:g}: {', '.join(late)}. "
-        + _optima.advice(
-            bnn,
-            prior,
-            max_iterations,
-            exhausted=exhausted,
-            kinks="such members are as good as others. Take softplus or silu units to be sure.",
-        )
+            count = f"{behind.sum()} of {behind.size}{optima.under(label)}"
+            late.append(f"{count} (gradient norm up to {worst:.1e})")
+            exhausted |= bool((part["num_iterations"][behind] >= search.max_iterations).any())
+    optima.warn_unconverged(
+        problem,
+        search,
+        "members",
+        late,
+        exhausted,
+        kinks="such members are as good as others. Take softplus or silu units to be sure.",
     )
-
-
-def _under(label: Any) -> str:
-    return "" if label is None else f" under prior {label!r}"

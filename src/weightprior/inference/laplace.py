@@ -8,19 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks, results
-from weightprior.inference import _batch, _optima
-from weightprior.inference._standardised import Standardised, is_normal, parts
-from weightprior.linearised import Linearised
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
-from weightprior.symmetry import freedoms, log_num_symmetries
+from weightprior import _checks
+from weightprior.fits.problem import Problem
+from weightprior.fits.results import Evidence, Outcome, build
+from weightprior.inference import _batch
+from weightprior.inference._coordinates.collapsed import is_normal
+from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.inference._docs import shares_docs
+from weightprior.inference._optima import optima
+from weightprior.inference._optima.optima import Search
+from weightprior.model.bnn import BNN
+from weightprior.model.network import head_of
+from weightprior.model.priors.base import Prior
+from weightprior.model.priors.normal import NormalPrior
+from weightprior.model.symmetry import log_num_symmetries, symmetries
 
 __all__ = ["fit_laplace"]
 
 _CURVATURES, _STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer")
 
 
+@shares_docs
 def fit_laplace(
     bnn: BNN,
     x: Any,
@@ -35,6 +43,8 @@ def fit_laplace(
     max_iterations: int = 5000,
     tolerance: float = 1e-6,
     row_weights: Any = None,
+    log_likelihood: bool = True,
+    progress_bar: bool = True,
 ) -> xr.DataTree:
     """Approximate the posterior by a normal distribution around its highest mode.
 
@@ -48,12 +58,7 @@ def fit_laplace(
 
     Parameters
     ----------
-    bnn : BNN
-        The model.
-    x : array or data frame of shape (rows, features)
-        Inputs. A data frame's column names become the coordinate `feature`.
-    y : array of shape (rows,) or (rows, outputs)
-        Targets.
+    <data>
     prior : NormalPrior
         The prior, flat nowhere; each part of a stacked one is approximated.
     rng_key : int or JAX key
@@ -69,8 +74,9 @@ def fit_laplace(
         with all others fixed at the MAP.
     num_restarts, max_iterations, tolerance
         Of the search for the MAP, as in `fit_map`.
-    row_weights : array of shape (rows,) or (priors, rows), optional
-        How often each row's log likelihood counts, as in `fit_mcmc`.
+    <row_weights>
+    <log_likelihood>
+    <progress_bar>
 
     Returns
     -------
@@ -110,73 +116,107 @@ def fit_laplace(
     -22.724
     """
     began = time.perf_counter()
-    _checks.model(bnn)
-    inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior, proper="no data have an evidence under it")
-    key = _checks.random_key(rng_key)
-    num_samples = _checks.integer("num_samples", num_samples, 1)
-    _checks.one_of("curvature", curvature, _CURVATURES)
-    _checks.one_of("structure", structure, _STRUCTURES)
-    search = {
-        "num_restarts": _checks.integer("num_restarts", num_restarts, 1),
-        "max_iterations": _checks.integer("max_iterations", max_iterations, 1),
-        "tolerance": _checks.number("tolerance", tolerance, above=0),
-    }
-    fits = parts(prior, row_weights, len(inputs))
-    optima = _optima.find(bnn, inputs, targets, fits, key, method="fit_laplace", **search)
-    labels = prior.labels or ("",)
-    for label, found in zip(labels, optima, strict=True):
-        _check_optimum(label, float(found["gradient_norm"][0]), search["tolerance"])
-    modes = [{name: found[name][0] for name in bnn.sites} for found in optima]
-    with jax.enable_x64(True):
-        static = (curvature, structure, num_samples)
-        items = [(part, mode, key) for part, mode in zip(fits, modes, strict=True)]
-        found = _batch.run(_approximate, static, (bnn, inputs, targets), items)
-    for label, one in zip(labels, found, strict=True):
-        _check_curvature(label, one["eigenvalues"])
-    singles = prior.parts()
-    summaries = [
-        {
-            "log_evidence": one["log_evidence"],
-            "log_num_symmetries": log_num_symmetries(freedoms(bnn, single)),
-            "log_joint": one["log_joint"],
-            "log_determinant": one["log_determinant"],
-        }
-        for one, single in zip(found, singles, strict=True)
-    ]
-    return results.build(
+    problem = Problem.checked(
         bnn,
         x,
         y,
-        prior,
-        results.Draws(
-            weights=[{n: w[None] for n, w in one["weights"].items()} for one in found],
-            stats=[{"log_q": one["log_q"][None]} for one in found],
-            groups={"restarts": (("restart",), optima), "laplace": ((), summaries)},
-            models=[Linearised(bnn.network, bnn.likelihood, mode) for mode in modes]
-            if curvature == "ggn"
-            else None,
-        ),
-        method="laplace",
-        exact=is_normal(bnn) and structure == "full",
-        seconds=time.perf_counter() - began,
+        prior=prior,
+        rng_key=rng_key,
         row_weights=row_weights,
-        options={
-            "num_samples": num_samples,
-            "curvature": curvature,
-            "structure": structure,
-            **search,
-            "rng_key": jax.random.key_data(key).tolist(),
-        },
+        proper="no data have an evidence under it",
     )
+    num_samples = _checks.integer("num_samples", num_samples, 1)
+    _checks.one_of("curvature", curvature, _CURVATURES)
+    _checks.one_of("structure", structure, _STRUCTURES)
+    _check_structure(bnn, structure)
+    num_restarts = _checks.integer("num_restarts", num_restarts, 1)
+    search = Search.checked("fit_laplace", max_iterations, tolerance, progress_bar)
+
+    restarts = optima.find(problem, search, num_restarts)
+    modes = _modes(problem, search, restarts)
+    found = _approximations(problem, modes, (curvature, structure, num_samples))
+    exact = is_normal(bnn) and structure == "full"
+    evidence = [
+        _evidence(problem, task.prior, one, exact)
+        for task, one in zip(problem.tasks, found, strict=True)
+    ]
+    outcome = Outcome(
+        weights=[{n: w[None] for n, w in one["weights"].items()} for one in found],
+        stats=[{"log_q": one["log_q"][None]} for one in found],
+        draws="independent",
+        exact=exact,
+        groups={
+            "restarts": (("restart",), restarts),
+            "laplace": ((), [summary for summary, _ in evidence]),
+        },
+        evidence=[value for _, value in evidence],
+        linearised_at=modes if curvature == "ggn" else None,
+    )
+    options = {
+        "num_samples": num_samples,
+        "curvature": curvature,
+        "structure": structure,
+        "num_restarts": num_restarts,
+        **search.options,
+    }
+    return build(
+        problem,
+        outcome,
+        method="laplace",
+        seconds=time.perf_counter() - began,
+        options=options,
+        log_likelihood=log_likelihood,
+    )
+
+
+def _modes(
+    problem: Problem, search: Search, restarts: list[dict[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
+    """The best restart of every prior, or raise where it is no optimum."""
+    for label, found in zip(problem.labels, restarts, strict=True):
+        _check_optimum(label, float(found["gradient_norm"][0]), search.tolerance)
+    return [{name: found[name][0] for name in problem.bnn.sites} for found in restarts]
+
+
+def _approximations(
+    problem: Problem, modes: list[dict[str, np.ndarray]], static: Any
+) -> list[dict[str, Any]]:
+    items = [(task, mode, problem.key) for task, mode in zip(problem.tasks, modes, strict=True)]
+    with jax.enable_x64(True):
+        found = _batch.run(_approximate, static, problem.data, items)
+    for label, one in zip(problem.labels, found, strict=True):
+        _check_curvature(label, one["eigenvalues"], static[0])
+    return found
+
+
+def _evidence(
+    problem: Problem, prior: Prior, one: dict[str, Any], exact: bool
+) -> tuple[dict[str, Any], Evidence]:
+    """What the group `laplace` holds of one prior, and its evidence."""
+    alike = log_num_symmetries(symmetries(problem.bnn, prior))
+    summary = {name: one[name] for name in ("log_evidence", "log_joint", "log_determinant")}
+    summary["log_num_symmetries"] = alike
+    value = float(one["log_evidence"])
+    if exact:
+        return summary, Evidence(value, 0.0)
+    added = (
+        "of whose number the network does not tell"
+        if np.isnan(alike)
+        else (f"which would add {alike:.1f} nats")
+    )
+    reason = (
+        "Laplace's approximation around one mode, whose error is not known; equivalent modes, "
+        f"{added}, are not counted: fit_tempered estimates the evidence"
+    )
+    return summary, Evidence(value, np.nan, reason)
 
 
 def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     """The normal distribution around one mode, and draws from it."""
     curvature, structure, num_samples = static
     bnn, x, y = shared
-    part, mode, key = item
-    space = Standardised(bnn, x, y, part, jnp.float64)
+    task, mode, key = item
+    space = Standardised(bnn, x, y, task, jnp.float64)
     position = space.position(mode)
     whole = (
         space.precision(position)
@@ -193,12 +233,13 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     log_determinant = 2 * jnp.log(jnp.diagonal(root)).sum()
     z = free * jax.random.normal(key, (num_samples, space.size), jnp.float64)
     moves = jax.scipy.linalg.solve_triangular(root.T, z.T, lower=False).T
+    log_units = space.log_units(position)
     # The volume of a step, and the density of what is fixed: neither is the position's own.
-    log_volume = (free * space.log_units()).sum()
-    constants = 0.5 * (log_determinant - free.sum() * jnp.log(2 * jnp.pi)) - log_volume
+    log_abs_det_jacobian = (free * log_units).sum()
+    constants = 0.5 * (log_determinant - free.sum() * jnp.log(2 * jnp.pi)) - log_abs_det_jacobian
     log_joint = space.log_density(position)
     fixed = 0.5 * jnp.where(free, 0.0, position**2 + jnp.log(2 * jnp.pi)).sum()
-    log_of_fixed = -fixed - ((~free) * space.log_units()).sum()
+    log_of_fixed = -fixed - ((~free) * log_units).sum()
     return {
         "weights": jax.vmap(lambda move: space.weights(position + move))(moves),
         "log_q": constants - 0.5 * (z**2).sum(axis=1),
@@ -211,15 +252,23 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
 
 def _free(space: Standardised, structure: str) -> jax.Array:
     """Which numbers of a position vary."""
-    if structure != "last_layer":
+    head = head_of(space.bnn.network)
+    if structure != "last_layer" or head is None:
         return jnp.ones(space.size, bool)
-    sites = ("output.weight", "output.bias", "log_noise")
-    return jnp.stack([space.mask(site) for site in sites]).any(axis=0)
+    return space.mask({*head.sites, *space.bnn.latents})
+
+
+def _check_structure(bnn: BNN, structure: str) -> None:
+    if structure == "last_layer" and head_of(bnn.network) is None:
+        raise ValueError(
+            "structure: expected 'full' or 'diagonal' for a network that does not tell its last "
+            "linear layer (`head`); got 'last_layer'."
+        )
 
 
 def _check_optimum(label: Any, gradient_norm: float, tolerance: float) -> None:
     if not gradient_norm <= tolerance:
-        where = f" under the prior {label!r}" if label != "" else ""
+        where = optima.under(label)
         raise ValueError(
             f"fit_laplace: expected an optimum; the best restart{where} ended where the gradient "
             f"is {gradient_norm:.2g} per prior sd, above tolerance={tolerance:g}. Raise "
@@ -228,13 +277,17 @@ def _check_optimum(label: Any, gradient_norm: float, tolerance: float) -> None:
         )
 
 
-def _check_curvature(label: Any, eigenvalues: np.ndarray) -> None:
+def _check_curvature(label: Any, eigenvalues: np.ndarray, curvature: str) -> None:
     # NaN where the density overflows.
     if not (eigenvalues > 0).all():
-        where = f" under the prior {label!r}" if label != "" else ""
+        advice = (
+            "the point is no maximum, or a flat one. Use curvature='ggn', or raise num_restarts"
+            if curvature == "hessian"
+            else "the likelihood does not tell its expected information (`information_root`), and "
+            "its curvature there is no information. Use curvature='hessian', or fit_vi"
+        )
         raise ValueError(
-            f"fit_laplace: expected a positive definite Hessian at the MAP; that{where} has "
-            f"{np.sum(~(eigenvalues > 0))} eigenvalues that are not positive, the least "
-            f"{eigenvalues.min():.2g}: the point is no maximum, or a flat one. Use "
-            "curvature='ggn', or raise num_restarts."
+            "fit_laplace: expected a positive definite matrix at the MAP; "
+            f"{curvature!r}{optima.under(label)} has {np.sum(~(eigenvalues > 0))} eigenvalues that "
+            f"are not positive, the least {eigenvalues.min():.2g}: {advice}."
         )

@@ -3,22 +3,22 @@
 import time
 from typing import Any
 
-import jax
+import numpy as np
 import xarray as xr
 
-from weightprior import _checks, results
-from weightprior.hierarchy import HierarchicalPrior
-from weightprior.inference import _optima
-from weightprior.inference._standardised import parts
-from weightprior.model import BNN
-from weightprior.priors import NormalPrior
+from weightprior import _checks
+from weightprior.fits.problem import Problem
+from weightprior.fits.results import Outcome, build
+from weightprior.inference._docs import shares_docs
+from weightprior.inference._optima import optima
+from weightprior.inference._optima.optima import Search
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["fit_map"]
 
-# Priors that a warning names.
-_NUM_NAMED = 3
 
-
+@shares_docs
 def fit_map(
     bnn: BNN,
     x: Any,
@@ -30,6 +30,8 @@ def fit_map(
     max_iterations: int = 5000,
     tolerance: float = 1e-6,
     row_weights: Any = None,
+    log_likelihood: bool = True,
+    progress_bar: bool = True,
 ) -> xr.DataTree:
     """Find the weights of highest posterior density: the L2-regularised network.
 
@@ -39,12 +41,7 @@ def fit_map(
 
     Parameters
     ----------
-    bnn : BNN
-        The model.
-    x : array or data frame of shape (rows, features)
-        Inputs. A data frame's column names become the coordinate `feature`.
-    y : array of shape (rows,) or (rows, outputs)
-        Targets.
+    <data>
     prior : NormalPrior
         The prior; a stacked one is fitted part by part, each from the same standard starts.
     rng_key : int or JAX key
@@ -57,10 +54,9 @@ def fit_map(
         A restart has converged where no partial derivative of the log density exceeds this, in
         nats per unit, the unit of a weight being its prior's scale (where the prior is flat,
         one over the root of the fan-in, or 1 for a bias).
-    row_weights : array of shape (rows,) or (priors, rows), optional
-        How often each row's log likelihood counts; once by default, 0 leaves the row out. For a
-        stacked prior there can be one set for each part. The fit's `log_likelihood` stays that of
-        one row each.
+    <row_weights>
+    <log_likelihood>
+    <progress_bar>
 
     Returns
     -------
@@ -91,75 +87,47 @@ def fit_map(
     >>> bool(fit["restarts"]["converged"][0])
     True
     """
-    _checks.model(bnn)
-    inputs, targets = bnn.check_data(x, y)
-    if isinstance(prior, HierarchicalPrior):
-        raise TypeError(
-            "prior: expected a NormalPrior; got one with learned centres and scales. The mode of "
-            "weights and their scale together is degenerate: all weights at their centre and next "
-            "to no scale, whatever the data say. Sample it with fit_mcmc, or choose among fixed "
-            "centres and scales by their evidence: fit_tempered with a stacked prior."
-        )
-    bnn.check_prior(prior)
-    key = _checks.random_key(rng_key)
+    problem = Problem.checked(bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights)
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
-    max_iterations = _checks.integer("max_iterations", max_iterations, 1)
-    tolerance = _checks.number("tolerance", tolerance, above=0)
+    search = Search.checked("fit_map", max_iterations, tolerance, progress_bar)
 
     began = time.perf_counter()
-    fits = parts(prior, row_weights, len(inputs))
-    restarts = _optima.find(
-        bnn, inputs, targets, fits, key,
-        method="fit_map", num_restarts=num_restarts, max_iterations=max_iterations,
-        tolerance=tolerance,
-    )  # fmt: skip
+    restarts = optima.find(problem, search, num_restarts)
     seconds = time.perf_counter() - began
-    _warn_unconverged(bnn, prior, restarts, max_iterations, tolerance)
+    _warn_unconverged(problem, search, restarts)
     stats = ("converged", "gradient_norm", "num_iterations")
-    return results.build(
-        bnn,
-        x,
-        y,
-        prior,
-        results.Draws(
-            weights=[
-                {n: v[None, None, 0] for n, v in r.items() if n in bnn.sites} for r in restarts
-            ],
-            stats=[{name: r[name][None, None, 0] for name in stats} for r in restarts],
-            groups={"restarts": (("restart",), restarts)},
-        ),
-        method="map",
+    outcome = Outcome(
+        weights=[{name: r[name][None, None, 0] for name in bnn.sites} for r in restarts],
+        stats=[{name: r[name][None, None, 0] for name in stats} for r in restarts],
+        draws="point",
         exact=False,
+        groups={"restarts": (("restart",), restarts)},
+    )
+    options = {"num_restarts": num_restarts, **search.options}
+    return build(
+        problem,
+        outcome,
+        method="map",
         seconds=seconds,
-        row_weights=row_weights,
-        options={
-            "num_restarts": num_restarts,
-            "max_iterations": max_iterations,
-            "tolerance": tolerance,
-            "rng_key": jax.random.key_data(key).tolist(),
-        },
+        options=options,
+        log_likelihood=log_likelihood,
     )
 
 
-def _warn_unconverged(bnn, prior, restarts, max_iterations, tolerance) -> None:
-    labels = prior.labels or (None,)
-    late = [(label, r) for label, r in zip(labels, restarts, strict=True) if not r["converged"][0]]
-    if not late:
-        return
-    reached = [
-        ("" if label is None else f"under prior {label!r} ")
-        + f"gradient norm {r['gradient_norm'][0]:.1e} after {r['num_iterations'][0]} iterations"
-        for label, r in late
-    ]
-    if len(reached) > _NUM_NAMED:
-        reached[_NUM_NAMED:] = [f"and under {len(reached) - _NUM_NAMED} more"]
-    _checks.warn(
-        f"fit_map: the best restart did not reach tolerance={tolerance:g}: {', '.join(reached)}. "
-        + _optima.advice(
-            bnn,
-            prior,
-            max_iterations,
-            exhausted=any(r["num_iterations"][0] >= max_iterations for _, r in late),
-            kinks="compare the restarts' lp instead, and raise num_restarts where they differ.",
-        )
+def _warn_unconverged(
+    problem: Problem, search: Search, restarts: list[dict[str, np.ndarray]]
+) -> None:
+    pairs = zip(problem.labels, restarts, strict=True)
+    late = [(label, r) for label, r in pairs if not r["converged"][0]]
+    optima.warn_unconverged(
+        problem,
+        search,
+        "the best restart",
+        [
+            f"{optima.under(label).lstrip()} ".lstrip()
+            + f"gradient norm {r['gradient_norm'][0]:.1e} after {r['num_iterations'][0]} iterations"
+            for label, r in late
+        ],
+        exhausted=any(r["num_iterations"][0] >= search.max_iterations for _, r in late),
+        kinks="compare the restarts' lp instead, and raise num_restarts where they differ.",
     )

@@ -9,27 +9,34 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from weightprior import _checks, results
-from weightprior.inference import _chains, _extension, _fingerprint
-from weightprior.inference._checkpoint import Folder, Nowhere, opened
-from weightprior.inference._hmc import HMC
-from weightprior.inference._mclmc import MCLMC
-from weightprior.inference._nuts import NUTS
-from weightprior.inference._run import Run, pack
-from weightprior.inference._standardised import parts
-from weightprior.inference._starts import kind_of, starts_of_chains
-from weightprior.mixing import complaint
-from weightprior.model import BNN, Prior
+from weightprior import _checks
+from weightprior.fits.convergence import convergence_warning
+from weightprior.fits.problem import Problem
+from weightprior.fits.results import build
+from weightprior.fits.task import Task
+from weightprior.inference._chains import chains as _chains
+from weightprior.inference._chains import extension, fingerprint
+from weightprior.inference._chains.checkpoint import Checkpoint, NoCheckpoint, open_checkpoint
+from weightprior.inference._chains.hmc import HMC
+from weightprior.inference._chains.kernel import Kernel
+from weightprior.inference._chains.mclmc import MCLMC
+from weightprior.inference._chains.nuts import NUTS
+from weightprior.inference._chains.run import Plan, Run, pack
+from weightprior.inference._docs import shares_docs
+from weightprior.model.bnn import BNN
+from weightprior.model.network import head_of
+from weightprior.model.priors.base import Prior
 
 __all__ = ["fit_mcmc"]
 
-_KERNELS: dict[str, Callable[[_chains.Plan], _chains.Kernel]] = {
+_KERNELS: dict[str, Callable[[Plan], Kernel]] = {
     "hmc": lambda plan: HMC(),
     "nuts": lambda plan: NUTS(plan.num_warmup),
     "mclmc": lambda plan: MCLMC(),
 }
 
 
+@shares_docs
 def fit_mcmc(
     bnn: BNN,
     x: Any,
@@ -45,9 +52,9 @@ def fit_mcmc(
     target_accept_prob: float = 0.9,
     init: Any = None,
     checkpoint: Any = None,
-    progress_bar: bool = True,
     row_weights: Any = None,
     log_likelihood: bool = True,
+    progress_bar: bool = True,
 ) -> xr.DataTree:
     """Draw from the posterior over all weights.
 
@@ -64,12 +71,7 @@ def fit_mcmc(
 
     Parameters
     ----------
-    bnn : BNN
-        The model.
-    x : array or data frame of shape (rows, features)
-        Inputs. A data frame's column names become the coordinate `feature`.
-    y : array of shape (rows,) or (rows, outputs)
-        Targets.
+    <data>
     prior : NormalPrior or HierarchicalPrior
         The prior; for a stacked one every part is sampled. Of a `hierarchical_prior` the latents
         are sampled with the weights.
@@ -101,19 +103,13 @@ def fit_mcmc(
         the prior, `row_weights`, `kernel`, `num_warmup`, `thinning`, `target_accept_prob`,
         `num_chains` and `rng_key`, in the same precision and versions of the software, whose fit
         has all its draws and its group `chain_state`; it may have been saved, interrupted or
-        taken out of a stacked one by `split`.
+        taken out of a stacked one by `unstack_fit`.
     checkpoint : str or path, optional
         A folder to keep the run in, warm-up included, every few seconds. After an interrupt or a
         kill the same call goes on from there; once complete, it returns the fit at once.
-    progress_bar : bool
-        Show one, where the output is a terminal.
-    row_weights : array of shape (rows,) or (priors, rows), optional
-        How often each row's log likelihood counts; once by default, 0 leaves the row out. For a
-        stacked prior there can be one set for each part. The fit's `log_likelihood` stays that of
-        one row each.
-    log_likelihood : bool
-        Whether the fit has the group `log_likelihood`, which LOO is computed from: 8 bytes for
-        every row and draw.
+    <row_weights>
+    <log_likelihood>
+    <progress_bar>
 
     Returns
     -------
@@ -166,85 +162,80 @@ def fit_mcmc(
     >>> fit["posterior"]["hidden_0.weight"].dims
     ('chain', 'draw', 'feature', 'hidden_0')
     """
-    _checks.model(bnn)
-    inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior, learned=True)
-    key = _checks.random_key(rng_key)
+    problem = Problem.checked(
+        bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights, learned=True
+    )
     _checks.one_of("kernel", kernel, _KERNELS)
-    plan = _chains.Plan(
+    plan = Plan(
         _checks.integer("num_warmup", num_warmup, 0),
         _checks.integer("num_samples", num_samples, 1),
         _checks.integer("thinning", thinning, 1),
         _checks.number("target_accept_prob", target_accept_prob, above=0, below=1),
     )
     num_chains = _checks.integer("num_chains", num_chains, 1)
+    _warn_improper(problem)
 
-    _warn_improper(prior)
-
-    fits = parts(prior, row_weights, len(inputs))
-    asked = {"kernel": kernel, **plan._asdict(), "num_chains": num_chains}
-    call = _fingerprint.of_call(bnn, inputs, targets, fits, key, asked)
-    extended = _extension.earlier(bnn, init, call, plan)
-    if extended is None:
-        run, starts = None, starts_of_chains(bnn, init, prior, num_chains)
-        call = call.starting(_fingerprint.of_starts(kind_of(init), starts, len(fits)))
-    else:
-        run, starts, call = extended[0], [], call.starting(extended[1])
-
-    method = _KERNELS[kernel](plan)
-    chained = [part for part in fits for _ in range(num_chains)]
-    # The same keys as split(key, num_chains), which compiles for every new number.
-    keys = [jax.random.fold_in(key, i) for i in range(num_chains)] * len(fits)
-    options = {
-        "target_accept_prob": np.asarray(plan.target_accept_prob),
-        "num_warmup": np.asarray(plan.num_warmup),
-    }
-    chains = _Chains(method, (bnn, inputs, targets, options), chained, keys, plan)
-    with opened(checkpoint, call) as folder:
+    chains = _Chains(_KERNELS[kernel](plan), problem, num_chains, plan)
+    call = fingerprint.of_call(
+        problem, {"kernel": kernel, **plan._asdict(), "num_chains": num_chains}
+    )
+    run, starts, call = extension.begin_or_extend(problem, call, init, plan, num_chains)
+    with open_checkpoint(checkpoint, call) as folder:
         run = folder.read() or run
         if run is None or run.num_draws < plan.num_samples:
             run = _sample(chains, run, starts, folder, progress_bar)
-    fit = results.build(
-        bnn,
-        x,
-        y,
-        prior,
-        _extension.draws(run, call, num_chains),
+    fit = build(
+        problem,
+        extension.outcome(run, call, num_chains, chains.kernel.exact),
         method=kernel,
-        exact=method.exact,
         seconds=run.seconds,
-        row_weights=row_weights,
+        options={**plan._asdict(), "init": call.parts[0]["init"].split()[0]},
         log_likelihood=log_likelihood,
-        options=plan._asdict()
-        | {"init": call.parts[0]["init"].split()[0], "rng_key": jax.random.key_data(key).tolist()},
     )
-    if run.num_draws < plan.num_samples:
-        fit.attrs["interrupted"] = 1
-        _warn_interrupted(run, plan, checkpoint)
-    elif doubts := complaint(bnn, fit):
-        _checks.warn(f"fit_mcmc: {doubts}")
+    _warn(fit, run, plan, bnn, checkpoint)
     return fit
 
 
 class _Chains(NamedTuple):
-    """What chains are made of, one for every item of `parts` and `keys`."""
+    """What chains are made of, so many for every prior."""
 
-    kernel: _chains.Kernel
-    shared: Any
-    parts: list[Any]
-    keys: list[Any]
-    plan: _chains.Plan
+    kernel: Kernel
+    problem: Problem
+    num_chains: int
+    plan: Plan
+
+    @property
+    def shared(self) -> Any:
+        """What all chains have in common."""
+        options = {
+            "target_accept_prob": np.asarray(self.plan.target_accept_prob),
+            "num_warmup": np.asarray(self.plan.num_warmup),
+        }
+        return *self.problem.data, options
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The task of every chain."""
+        return [task for task in self.problem.tasks for _ in range(self.num_chains)]
+
+    @property
+    def keys(self) -> list[jax.Array]:
+        """The key of every chain."""
+        # The same keys as split(key, num_chains), which compiles for every new number.
+        own = [jax.random.fold_in(self.problem.key, i) for i in range(self.num_chains)]
+        return own * len(self.problem.tasks)
 
 
 def _sample(
     made_of: _Chains,
     run: Run | None,
     starts: list[Any],
-    folder: Folder | Nowhere,
+    folder: Checkpoint | NoCheckpoint,
     progress_bar: bool,
 ) -> Run:
     """Begin a run, or go on with it, and keep it in a folder on the way."""
-    kernel, shared, parts, keys, plan = made_of
+    kernel, plan, keys = made_of.kernel, made_of.plan, made_of.keys
+    shared, tasks = made_of.shared, made_of.tasks
     before, began = run.seconds if run else 0.0, time.perf_counter()
 
     def timed(run: Run) -> Run:
@@ -258,18 +249,18 @@ def _sample(
     with tqdm(total=total, initial=done, unit="it", delay=1, disable=disable) as bar:
         bar.set_description("fit_mcmc starts")
         if run is None:
-            chains = _chains.begin(kernel, shared, parts, keys, starts)
+            chains = _chains.begin(kernel, shared, tasks, keys, starts)
             _check_starts(kernel, chains)
             run = Run([pack(chain) for chain in chains])
         else:
-            chains = _chains.resume(kernel, shared, parts, keys[0], run)
+            chains = _chains.resume(kernel, shared, tasks, keys[0], run)
         folder.save(timed(run), now=True)
-        run = timed(_chains.sample(kernel, shared, parts, chains, run, plan, bar, keep))
+        run = timed(_chains.sample(kernel, shared, tasks, chains, run, plan, bar, keep))
         folder.save(run, now=True)
     return run
 
 
-def _check_starts(kernel: _chains.Kernel, chains: list[Any]) -> None:
+def _check_starts(kernel: Kernel, chains: list[Any]) -> None:
     bad = [i for i, c in enumerate(chains) if not np.isfinite(kernel.log_density(c.state))]
     if bad:
         raise FloatingPointError(
@@ -278,14 +269,16 @@ def _check_starts(kernel: _chains.Kernel, chains: list[Any]) -> None:
         )
 
 
-def _warn_improper(prior: Prior) -> None:
-    """Of hidden layers without a prior, which no number of rows makes up for.
+def _warn_improper(problem: Problem) -> None:
+    """Of layers below the last without a prior, which no number of rows makes up for.
 
     A unit whose bias runs off becomes a constant, and one whose weights do becomes a step: the
     likelihood tends to a limit above zero, whose integral is infinite.
     """
-    hidden = [name for name in prior.flat() if name.startswith("hidden_")]
-    if hidden:
+    head = head_of(problem.bnn.network)
+    last = head.sites if head is not None else ()
+    hidden = [n for n in problem.prior.flat() if n in problem.bnn.network.sites and n not in last]
+    if hidden and head is not None:
         _checks.warn(
             f"fit_mcmc: The posterior is improper: the prior is flat on {_checks.several(hidden)}, "
             "and as they run off a unit becomes constant or a step, which data do not rule out. "
@@ -293,9 +286,14 @@ def _warn_improper(prior: Prior) -> None:
         )
 
 
-def _warn_interrupted(run: Run, plan: _chains.Plan, checkpoint: Any) -> None:
-    how = "init=fit and the same arguments" if checkpoint is None else "the same arguments"
-    _checks.warn(
-        f"fit_mcmc: interrupted, so that the fit holds {run.num_draws} of {plan.num_samples} draws "
-        f"per chain. To go on, call it again with {how}."
-    )
+def _warn(fit: xr.DataTree, run: Run, plan: Plan, bnn: BNN, checkpoint: Any) -> None:
+    """Say that a run was interrupted, or that its chains are in doubt."""
+    if run.num_draws < plan.num_samples:
+        fit.attrs["interrupted"] = 1
+        how = "init=fit and the same arguments" if checkpoint is None else "the same arguments"
+        _checks.warn(
+            f"fit_mcmc: interrupted, so that the fit holds {run.num_draws} of {plan.num_samples} "
+            f"draws per chain. To go on, call it again with {how}."
+        )
+    elif doubts := convergence_warning(bnn, fit):
+        _checks.warn(f"fit_mcmc: {doubts}")

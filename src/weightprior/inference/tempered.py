@@ -1,7 +1,7 @@
 """From the prior to the posterior by degrees: the evidence, and the posterior with it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,32 +11,30 @@ from arviz_stats.base.array import array_stats
 from scipy.integrate import cumulative_trapezoid
 from tqdm.auto import tqdm
 
-from weightprior import _checks, results
-from weightprior.free_energy import estimate, next_temperature
-from weightprior.inference._standardised import parts
-from weightprior.inference._tempering import ACCEPT, Choice, Rung, Sampler
-from weightprior.model import BNN, Prior
+from weightprior import _checks
+from weightprior.fits.problem import Problem
+from weightprior.fits.results import Evidence, Outcome, build
+from weightprior.inference._chains.tempering import ACCEPT, Choice, Sampler, TemperedSample
+from weightprior.inference._docs import shares_docs
+from weightprior.inference.free_energy import estimate, next_temperature, reliability_issues
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.base import Prior
 
-__all__ = ["doubts", "fit_tempered"]
+__all__ = ["fit_tempered"]
 
-# An evidence is not relied on where neighbours share fewer draws; where the R-hat of what each
-# chain has for it is above this, since chains that fall behind their temperature, all alike, were
-# seen at 1.09 with a value off by five of its standard errors, and others at 1.01 to 1.03; or where
-# every second temperature alone gives another by more than three. Below a tenth of a nat neither
-# matters.
-_LEAST_OVERLAP, _MOST_RHAT, _LAG_ERRORS, _MOST_MOVED, _SMALL = 0.05, 1.05, 5.0, 3.0, 0.1
 # Iterations by which chains settle at a new temperature, before their draws are kept.
 _SETTLE = 20
 # Draws at a temperature, for each of the posterior's: the evidence rests on those of all
 # temperatures together. Fewer than so many do not tell whether chains agree.
-_SHARE, _FEWEST = 0.25, 50
+_SHARE, _MIN_DRAWS = 0.25, 50
 # The run that finds the ladder: iterations to settle, draws, and the share of these that still
 # count at the next temperature.
 _PILOT_SETTLE, _PILOT_DRAWS, _PILOT_SHARE = 20, 10, 0.5
-# The ladder is made twice as fine, so many times at most, while there are doubts.
-_MOST_ROUNDS = 2
+# The ladder is made twice as fine, so many times at most, while there are reliability_issues.
+_MAX_ROUNDS = 2
 
 
+@shares_docs
 def fit_tempered(
     bnn: BNN,
     x: Any,
@@ -47,9 +45,9 @@ def fit_tempered(
     num_temperatures: int = 32,
     num_samples: int = 200,
     num_chains: int = 16,
-    progress_bar: bool = True,
     row_weights: Any = None,
     log_likelihood: bool = True,
+    progress_bar: bool = True,
 ) -> xr.DataTree:
     """Follow the prior to the posterior through a ladder of temperatures: the evidence of the data.
 
@@ -65,12 +63,7 @@ def fit_tempered(
 
     Parameters
     ----------
-    bnn : BNN
-        The model.
-    x : array or data frame of shape (rows, features)
-        Inputs. A data frame's column names become the coordinate `feature`.
-    y : array of shape (rows,) or (rows, outputs)
-        Targets.
+    <data>
     prior : NormalPrior or HierarchicalPrior
         The prior, flat nowhere; a stacked one gives a curve of evidence.
     rng_key : int or JAX key
@@ -82,17 +75,14 @@ def fit_tempered(
         at least 50.
     num_chains : int
         Chains per prior, at least 4: the error is judged by them.
-    progress_bar : bool
-        Show one, where the output is a terminal.
-    row_weights : array of shape (rows,) or (priors, rows), optional
-        How often each row's log likelihood counts, as in `fit_mcmc`.
-    log_likelihood : bool
-        Whether the fit has the group `log_likelihood`.
+    <row_weights>
+    <log_likelihood>
+    <progress_bar>
 
     Returns
     -------
     DataTree
-        Draws from the posterior, those at temperature one, and a group `tempering` with, by
+        Draws from the posterior, those at temperature one, and a group `tempered` with, by
         `temperature` (and `prior`, where it is stacked):
 
         - `inverse_temperature`, from 0 to 1;
@@ -138,119 +128,112 @@ def fit_tempered(
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_tempered(bnn, x, 2 * x[:, 0], prior=wp.normal_prior(bnn))
-    >>> round(float(fit["tempering"]["log_evidence"][-1]), 1)
+    >>> round(float(fit["tempered"]["log_evidence"][-1]), 1)
     -22.7
     """
     began = time.perf_counter()
-    _checks.model(bnn)
-    inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior, learned=True, proper="no data have an evidence under it")
-    key = _checks.random_key(rng_key)
-    num_temperatures = _checks.integer("num_temperatures", num_temperatures, 2)
-    num_samples = _checks.integer("num_samples", num_samples, 10)
-    num_chains = _checks.integer("num_chains", num_chains, 4)
-    sampler = Sampler(
-        bnn,
-        inputs,
-        targets,
-        parts(prior, row_weights, len(inputs)),
-        [jax.random.fold_in(key, i) for i in range(num_chains)],
-    )
-    disable = None if progress_bar else True
-    with tqdm(desc="fit_tempered", unit=" temperatures", delay=1, disable=disable) as bar:
-        pilots = sampler.climb(_adaptive, _PILOT_SETTLE, _PILOT_DRAWS, 1, bar)
-        betas = [_ladder(pilot, num_temperatures) for pilot in pilots]
-        num_each = max(int(_SHARE * num_samples), _FEWEST)
-        rungs = sampler.climb(_fixed(betas), _SETTLE, num_each, 2, bar)
-        found = [_summary(one, num_temperatures) for one in rungs]
-        for number in range(_MOST_ROUNDS):
-            for i in [i for i, summary in enumerate(found) if doubts(summary)]:
-                rungs[i] = sampler.refine(i, rungs[i], _SETTLE, num_each, 3 + number)
-                found[i] = _summary(rungs[i], num_temperatures)
-                bar.update(len(rungs[i]) // 2)
-        tops = [one[-1] for one in rungs]
-        try:
-            draws = sampler.extend(tops, num_samples, _SETTLE)
-        except KeyboardInterrupt:
-            draws = [top.draws for top in tops]
-    weights, stats = zip(*draws, strict=True)
-    fit = results.build(
+    problem = Problem.checked(
         bnn,
         x,
         y,
-        prior,
-        results.Draws(list(weights), list(stats), {"tempering": (("temperature",), found)}),
-        method="tempered",
-        exact=True,
-        seconds=time.perf_counter() - began,
+        prior=prior,
+        rng_key=rng_key,
         row_weights=row_weights,
-        log_likelihood=log_likelihood,
-        options={
-            "num_temperatures": num_temperatures,
-            "num_samples": num_samples,
-            "num_chains": num_chains,
-            "target_accept_prob": ACCEPT,
-            "rng_key": jax.random.key_data(key).tolist(),
-        },
+        learned=True,
+        proper="no data have an evidence under it",
     )
-    if fit["posterior"].sizes["draw"] < num_samples:
-        fit.attrs["interrupted"] = 1
-        _checks.warn(
-            f"fit_tempered: interrupted, so that the fit holds {num_each} of {num_samples} draws "
-            "per chain from the posterior. The evidence is complete."
-        )
-    _warn_unreliable(prior, found)
+    num_temperatures = _checks.integer("num_temperatures", num_temperatures, 2)
+    num_samples = _checks.integer("num_samples", num_samples, 10)
+    num_chains = _checks.integer("num_chains", num_chains, 4)
+    disable = None if progress_bar else True
+    with tqdm(desc="fit_tempered", unit=" temperatures", delay=1, disable=disable) as bar:
+        ladders, draws = _sample(problem, num_temperatures, num_samples, num_chains, bar)
+    weights, stats = zip(*draws, strict=True)
+    outcome = Outcome(
+        weights=list(weights),
+        stats=list(stats),
+        draws="chains",
+        exact=True,
+        groups={"tempered": (("temperature",), ladders)},
+        evidence=[_evidence(ladder) for ladder in ladders],
+    )
+    options = {
+        "num_temperatures": num_temperatures,
+        "num_samples": num_samples,
+        "num_chains": num_chains,
+        "target_accept_prob": ACCEPT,
+    }
+    fit = build(
+        problem,
+        outcome,
+        method="tempered",
+        seconds=time.perf_counter() - began,
+        options=options,
+        log_likelihood=log_likelihood,
+    )
+    _note_interrupt(fit, num_samples)
+    _warn_unreliable(problem, ladders)
     return fit
 
 
-def doubts(ladder: Mapping[Any, Any]) -> str:
-    """Why the evidence of a ladder, the numbers of a group `tempering`, is not to be relied on."""
-    value, coarse, error = (
-        float(ladder[name][-1])
-        for name in ("log_evidence", "log_evidence_coarse", "log_evidence_se")
-    )
-    moved = abs(value - coarse)
-    overlap, rhat = float(np.nanmin(ladder["overlap"])), float(ladder["rhat"][-1])
-    reasons = []
-    if overlap < _LEAST_OVERLAP:
-        reasons.append(
-            f"neighbouring temperatures share too few draws (overlap {overlap:.2g} of 0.5): raise "
-            "num_temperatures"
-        )
-    if rhat > _MOST_RHAT and _LAG_ERRORS * error > _SMALL:
-        reasons.append(
-            f"chains disagree about it (R-hat {rhat:.2f}): raise num_samples or num_temperatures"
-        )
-    if moved > max(_MOST_MOVED * error, _SMALL):
-        reasons.append(
-            f"every second temperature alone gives {moved:.2g} nats less or more: raise "
-            "num_temperatures"
-        )
-    return "; ".join(reasons)
+def _sample(
+    problem: Problem, num_temperatures: int, num_samples: int, num_chains: int, bar: tqdm
+) -> tuple[list[dict[str, np.ndarray]], list[Any]]:
+    """Every prior's ladder, and draws from its posterior; the first of these after an interrupt."""
+    sampler = Sampler(problem, [jax.random.fold_in(problem.key, i) for i in range(num_chains)])
+    pilots = sampler.run_ladder(_adaptive, _PILOT_SETTLE, _PILOT_DRAWS, 1, bar)
+    betas = [_ladder(pilot, num_temperatures) for pilot in pilots]
+    num_each = max(int(_SHARE * num_samples), _MIN_DRAWS)
+    samples = sampler.run_ladder(_fixed(betas), _SETTLE, num_each, 2, bar)
+    found = [_summary(one, num_temperatures) for one in samples]
+    for number in range(_MAX_ROUNDS):
+        for i in [i for i, summary in enumerate(found) if reliability_issues(summary)]:
+            samples[i] = sampler.refine(i, samples[i], _SETTLE, num_each, 3 + number)
+            found[i] = _summary(samples[i], num_temperatures)
+            bar.update(len(samples[i]) // 2)
+    tops = [one[-1] for one in samples]
+    try:
+        return found, sampler.extend(tops, num_samples, _SETTLE)
+    except KeyboardInterrupt:
+        return found, [top.draws for top in tops]
 
 
-def _warn_unreliable(prior: Prior, ladders: list[dict[str, np.ndarray]]) -> None:
-    labels = prior.labels or (None,)
+def _evidence(ladder: dict[str, np.ndarray]) -> Evidence:
+    value, error = (float(ladder[name][-1]) for name in ("log_evidence", "log_evidence_se"))
+    return Evidence(value, error, reliability_issues(ladder))
+
+
+def _note_interrupt(fit: xr.DataTree, num_samples: int) -> None:
+    held = fit["posterior"].sizes["draw"]
+    if held < num_samples:
+        fit.attrs["interrupted"] = 1
+        _checks.warn(
+            f"fit_tempered: interrupted, so that the fit holds {held} of {num_samples} draws "
+            "per chain from the posterior. The evidence is complete."
+        )
+
+
+def _warn_unreliable(problem: Problem, ladders: list[dict[str, np.ndarray]]) -> None:
     told = [
         ("" if label is None else f"under prior {label!r} ") + reason
-        for label, ladder in zip(labels, ladders, strict=True)
-        if (reason := doubts(ladder))
+        for label, ladder in zip(problem.labels, ladders, strict=True)
+        if (reason := reliability_issues(ladder))
     ]
     if told:
         _checks.warn(f"fit_tempered: The evidence is not to be relied on: {'. '.join(told)}.")
 
 
-def _adaptive(ladders: Sequence[list[Rung]]) -> list[float | None]:
+def _adaptive(ladders: Sequence[list[TemperedSample]]) -> list[float | None]:
     tops = [ladder[-1] for ladder in ladders]
     return [None if top.beta == 1.0 else min(_next(top), 1.0) for top in tops]
 
 
-def _next(top: Rung) -> float:
+def _next(top: TemperedSample) -> float:
     return next_temperature(top.beta, top.curve, _PILOT_SHARE)
 
 
 def _fixed(betas: list[np.ndarray]) -> Choice:
-    def choose(ladders: Sequence[list[Rung]]) -> list[float | None]:
+    def choose(ladders: Sequence[list[TemperedSample]]) -> list[float | None]:
         return [
             float(beta[len(ladder)]) if len(ladder) < len(beta) else None
             for beta, ladder in zip(betas, ladders, strict=True)
@@ -259,9 +242,9 @@ def _fixed(betas: list[np.ndarray]) -> Choice:
     return choose
 
 
-def _ladder(pilot: list[Rung], count: int) -> np.ndarray:
+def _ladder(pilot: list[TemperedSample], count: int) -> np.ndarray:
     """So many temperatures, spread as those of the pilot are, which are equally far apart."""
-    betas = np.array([rung.beta for rung in pilot[:-1]] + [_next(pilot[-2])])
+    betas = np.array([sample.beta for sample in pilot[:-1]] + [_next(pilot[-2])])
     logs, places = np.log(betas[1:]), np.arange(1.0, len(betas))
     # The pilot's last step ended early, at 1.
     end = np.interp(0.0, logs, places) if len(places) > 1 else 1.0 / betas[1]
@@ -272,14 +255,14 @@ def _ladder(pilot: list[Rung], count: int) -> np.ndarray:
     return ladder
 
 
-def _summary(ladder: list[Rung], count: int) -> dict[str, np.ndarray]:
-    """What the group `tempering` holds, at the temperatures of the first ladder."""
-    beta, curves = np.array([rung.beta for rung in ladder]), [rung.curve for rung in ladder]
+def _summary(ladder: list[TemperedSample], count: int) -> dict[str, np.ndarray]:
+    """What the group `tempered` holds, at the temperatures of the first ladder."""
+    beta, curves = np.array([sample.beta for sample in ladder]), [sample.curve for sample in ladder]
     fine = estimate(beta, curves)
     kept = np.unique(np.append(np.arange(0, len(beta), 2), len(beta) - 1))
     coarse = np.full(len(beta), np.nan)
     coarse[kept] = estimate(beta[kept], [curves[i] for i in kept]).log_evidence
-    slopes = np.stack([rung.curve.slope(rung.beta) for rung in ladder])
+    slopes = np.stack([sample.curve.slope(sample.beta) for sample in ladder])
     by_chain = slopes.mean(axis=2)
     spread = by_chain.std(axis=1, ddof=1) / np.sqrt(by_chain.shape[1])
     every = (len(ladder) - 1) // (count - 1)

@@ -18,14 +18,19 @@ from numpyro.infer.autoguide import (
     AutoMultivariateNormal,
 )
 from numpyro.optim import optax_to_numpyro
+from tqdm.auto import tqdm
 
-from weightprior import _checks, results
-from weightprior.hierarchy import HierarchicalPrior
+from weightprior import _checks
+from weightprior.fits.problem import Problem
+from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
-from weightprior.inference._hierarchical import Hierarchical
-from weightprior.inference._standardised import Standardised, parts
+from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.inference._docs import shares_docs
+from weightprior.inference._optima.optima import under
 from weightprior.inference._starts import near_optimum
-from weightprior.model import BNN, Prior
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.base import Prior
 
 __all__ = ["fit_vi"]
 
@@ -39,11 +44,13 @@ _STEP = 0.02
 # Of the distribution that the search begins with, in prior sds.
 _FIRST_SCALE = 0.1
 # A generalised Pareto distribution is fitted to a fifth of the draws: six at the least.
-_FEWEST = 30
+_MIN_DRAWS = 30
 # Above it importance weights cannot make up for the approximation.
-_MOST_K = 0.7
+_MAX_PARETO_K = 0.7
+_REASON = "the ELBO, a lower bound: fit_tempered estimates the evidence"
 
 
+@shares_docs
 def fit_vi(
     bnn: BNN,
     x: Any,
@@ -55,6 +62,8 @@ def fit_vi(
     num_steps: int = 20000,
     num_samples: int = 1000,
     row_weights: Any = None,
+    log_likelihood: bool = True,
+    progress_bar: bool = True,
 ) -> xr.DataTree:
     """Approximate the posterior by the nearest normal distribution of some shape.
 
@@ -64,12 +73,7 @@ def fit_vi(
 
     Parameters
     ----------
-    bnn : BNN
-        The model.
-    x : array or data frame of shape (rows, features)
-        Inputs. A data frame's column names become the coordinate `feature`.
-    y : array of shape (rows,) or (rows, outputs)
-        Targets.
+    <data>
     prior : NormalPrior or HierarchicalPrior
         The prior, flat nowhere; each part of a stacked one is approximated. Of a
         `hierarchical_prior` the latents are approximated together with the weights, in standardised
@@ -82,14 +86,15 @@ def fit_vi(
         Steps of Adam.
     num_samples : int
         Draws from the approximation, at least 30.
-    row_weights : array of shape (rows,) or (priors, rows), optional
-        How often each row's log likelihood counts, as in `fit_mcmc`.
+    <row_weights>
+    <log_likelihood>
+    <progress_bar>
 
     Returns
     -------
     DataTree
         Draws as of a single chain, with their log density under the approximation in
-        `sample_stats` as `log_q`. A group `variational` has (by `prior`, where it is stacked)
+        `sample_stats` as `log_q`. A group `vi` has (by `prior`, where it is stacked)
         `elbo`, in nats, a lower bound of the log evidence, with its Monte-Carlo error `elbo_se`,
         and `pareto_k` of the draws' importance weights: above 0.7 the approximation is too far
         from the posterior to be corrected.
@@ -121,55 +126,66 @@ def fit_vi(
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_vi(bnn, x, 2 * x[:, 0], prior=wp.normal_prior(bnn), guide="full")
-    >>> round(float(fit["variational"]["elbo"]), 1)
+    >>> round(float(fit["vi"]["elbo"]), 1)
     -22.7
     """
     began = time.perf_counter()
-    _checks.model(bnn)
-    inputs, targets = bnn.check_data(x, y)
-    bnn.check_prior(prior, learned=True, proper="no data have an evidence under it")
-    key = _checks.random_key(rng_key)
-    _checks.one_of("guide", guide, _GUIDES)
-    num_steps = _checks.integer("num_steps", num_steps, 1)
-    num_samples = _checks.integer("num_samples", num_samples, _FEWEST)
-    fits = parts(prior, row_weights, len(inputs))
-    with jax.enable_x64(True):
-        shared = (bnn, inputs, targets, np.int32(num_steps))
-        items = [(part, key) for part in fits]
-        found = _batch.run(_approximate, (guide, num_samples), shared, items)
-    summaries = [_summary(one["lp"] - one["log_q"]) for one in found]
-    _warn_far(prior, summaries)
-    return results.build(
+    problem = Problem.checked(
         bnn,
         x,
         y,
-        prior,
-        results.Draws(
-            weights=[{n: w[None] for n, w in one["weights"].items()} for one in found],
-            stats=[{"log_q": one["log_q"][None]} for one in found],
-            groups={"variational": ((), summaries)},
-        ),
-        method="vi",
-        exact=False,
-        seconds=time.perf_counter() - began,
+        prior=prior,
+        rng_key=rng_key,
         row_weights=row_weights,
-        options={
-            "guide": guide,
-            "num_steps": num_steps,
-            "num_samples": num_samples,
-            "rng_key": jax.random.key_data(key).tolist(),
-        },
+        learned=True,
+        proper="no data have an evidence under it",
     )
+    _checks.one_of("guide", guide, _GUIDES)
+    num_steps = _checks.integer("num_steps", num_steps, 1)
+    num_samples = _checks.integer("num_samples", num_samples, _MIN_DRAWS)
+    found = _approximations(problem, (guide, num_samples), num_steps, progress_bar)
+    summaries = [_summary(one["lp"] - one["log_q"]) for one in found]
+    _warn_far(problem, summaries)
+    outcome = Outcome(
+        weights=[{n: w[None] for n, w in one["weights"].items()} for one in found],
+        stats=[{"log_q": one["log_q"][None]} for one in found],
+        draws="independent",
+        exact=False,
+        groups={"vi": ((), summaries)},
+        evidence=[Evidence(one["elbo"], one["elbo_se"], _REASON, True) for one in summaries],
+    )
+    options = {"guide": guide, "num_steps": num_steps, "num_samples": num_samples}
+    return build(
+        problem,
+        outcome,
+        method="vi",
+        seconds=time.perf_counter() - began,
+        options=options,
+        log_likelihood=log_likelihood,
+    )
+
+
+def _approximations(
+    problem: Problem, static: Any, num_steps: int, progress_bar: bool
+) -> list[dict[str, Any]]:
+    """The nearest distribution to every posterior, and draws from it."""
+    items = [(task, problem.key) for task in problem.tasks]
+    disable = None if progress_bar else True
+    with (
+        jax.enable_x64(True),
+        tqdm(total=len(items), desc="fit_vi", unit="prior", delay=2, disable=disable) as bar,
+    ):
+        shared = (*problem.data, np.int32(num_steps))
+        return _batch.run(_approximate, static, shared, items, on_done=lambda _: bar.update())
 
 
 def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     """The nearest distribution to one posterior, and draws from it."""
     name, num_samples = static
     bnn, x, y, num_steps = shared
-    part, key = item
+    task, key = item
     key_start, key_steps, key_draws = jax.random.split(key, 3)
-    learned = isinstance(part.prior, HierarchicalPrior)
-    space = (Hierarchical if learned else Standardised)(bnn, x, y, part, jnp.float64)
+    space = Standardised(bnn, x, y, task, jnp.float64)
     start = near_optimum(space, key_start)
 
     def model() -> None:
@@ -193,13 +209,13 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     z = nearest.sample(key_draws, (num_samples,))
     # Draw by draw: all at once would hold as many times the data.
     weights = jax.lax.map(space.weights, z)
-    log_q = jax.lax.map(lambda one: nearest.log_prob(one) - space.log_volume(one), z)
-    lp = jax.lax.map(lambda w: bnn.log_joint(w, x, y, part.prior, part.row_weights), weights)
+    log_q = jax.lax.map(lambda one: nearest.log_prob(one) - space.log_abs_det_jacobian(one), z)
+    lp = jax.lax.map(lambda w: density.log_joint(bnn, w, x, y, *task), weights)
     return {"weights": weights, "log_q": log_q, "lp": lp}
 
 
 def _summary(log_ratio: np.ndarray) -> dict[str, float]:
-    """What the group `variational` holds, from log joint densities less those of the draws."""
+    """What the group `vi` holds, from log joint densities less those of the draws."""
     if not np.isfinite(log_ratio).all():
         raise FloatingPointError(
             "fit_vi: the ELBO is not finite. Standardise x and y, or give the prior smaller scales."
@@ -220,15 +236,14 @@ def _pareto_k(log_ratio: np.ndarray) -> float:
     return float(stats.psislw(-log_ratio)[1])
 
 
-def _warn_far(prior: Prior, summaries: list[dict[str, float]]) -> None:
-    labels = prior.labels or (None,)
+def _warn_far(problem: Problem, summaries: list[dict[str, float]]) -> None:
     far = [
-        f"{one['pareto_k']:.2g}" + ("" if label is None else f" under prior {label!r}")
-        for label, one in zip(labels, summaries, strict=True)
-        if not one["pareto_k"] <= _MOST_K
+        f"{one['pareto_k']:.2g}{under(label)}"
+        for label, one in zip(problem.labels, summaries, strict=True)
+        if not one["pareto_k"] <= _MAX_PARETO_K
     ]
     if far:
         _checks.warn(
-            f"fit_vi: far from the posterior: Pareto k {', '.join(far)}, above {_MOST_K}. Take a "
-            "richer guide ('full'), raise num_steps, or sample with fit_mcmc."
+            f"fit_vi: far from the posterior: Pareto k {', '.join(far)}, above {_MAX_PARETO_K}. "
+            "Take a richer guide ('full'), raise num_steps, or sample with fit_mcmc."
         )

@@ -1,25 +1,31 @@
-"""Figures, from fits and what is computed from them. They need the extra ``weightprior[plots]``."""
+"""Draw figures, from fits and what is computed from them.
 
-from weightprior.plots.calibration import plot_calibration
-from weightprior.plots.comparison import plot_comparison
-from weightprior.plots.coverage import plot_coverage
-from weightprior.plots.evidence import plot_evidence
-from weightprior.plots.evidence_map import plot_evidence_map
-from weightprior.plots.mechanisms import plot_mechanisms
-from weightprior.plots.path import plot_path
-from weightprior.plots.predictive import plot_predictive
-from weightprior.plots.reliance import plot_reliance
-from weightprior.plots.weights import plot_weights
+Every function takes what it draws first, and options by name, among them the figure's `width` in
+mm. It returns a 1-D array of matplotlib.axes.Axes for further changes, one per panel, also where
+there is a single one: ``axes[0].figure`` is the figure, to be saved. They need the extra
+``weightprior[plots]``.
+"""
 
-__all__ = [
-    "plot_calibration",
-    "plot_comparison",
-    "plot_coverage",
-    "plot_evidence",
-    "plot_evidence_map",
-    "plot_mechanisms",
-    "plot_path",
-    "plot_predictive",
-    "plot_reliance",
-    "plot_weights",
-]
+from typing import Any
+
+import lazy_loader
+
+# Names load with their first use, and matplotlib with the first of them.
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+# Modules that the extra brings along.
+_EXTRA = ("matplotlib", "arviz_plots")
+
+
+def __getattr__(name: str) -> Any:
+    """Load a plot function, or say what has to be installed for it."""
+    try:
+        return _load(name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
+            raise
+        raise ImportError(
+            f"weightprior.plots: expected {missing}; got none installed. "
+            "Install the extra: pip install 'weightprior[plots]'.",
+            name=missing,
+        ) from error

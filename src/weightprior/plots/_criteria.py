@@ -1,4 +1,4 @@
-"""How criteria are drawn: their names and colours, and axes of nats."""
+"""Names and colours of criteria, and axes of nats."""
 
 from typing import Any
 
@@ -31,10 +31,10 @@ def nats_axis(axis: Any, lowest: float) -> None:
 
 
 def compressed(lowest: float) -> str:
-    """What an axis of nats has to say of its scale; nothing where it is a plain one."""
+    """Say of an axis of nats what its scale is; nothing where it is a plain one."""
     return f"\nlogarithmic below -{_NEAR:g}" if lowest < -3 * _NEAR else ""
 
 
 def nats_norm(lowest: float) -> SymLogNorm:
-    """The same scale, for colours."""
+    """Return the same scale, for colours."""
     return SymLogNorm(_NEAR, vmin=min(lowest, -1.0), vmax=0.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from weightprior.draws import SAMPLE_DIMS
+from weightprior.fits.layout import SAMPLE_DIMS
 
 __all__ = ["INTERVAL", "SPREAD", "interval"]
 
@@ -12,7 +12,7 @@ INTERVAL, SPREAD = (0.05, 0.95), "90 %"
 
 
 def interval(values: xr.DataArray) -> np.ndarray:
-    """Median over draws and the two ends of the interval, by all other dims: shape (3, ...).
+    """Compute the median over draws and the interval's ends, by all other dims: (3, ...).
 
     Draws without a number (NaN) are left out; where no draw has one, neither has the result.
     """

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.textpath import TextPath
 
 __all__ = ["FONT_SIZE", "MM", "STYLE", "add_legend", "columns_of", "panels"]
 
@@ -19,13 +20,13 @@ STYLE: Any = {
 }
 # Of a panel, in mm, with what is written beside it.
 _LEAST_WIDTH, _HEIGHT, _ROOM, _BESIDE = 42.0, 38.0, 16.0, 10.0
-# Width of a letter, about, and of what stands before the words of a legend, in mm.
+# Width of what stands before the words of a legend and after them, and of a letter, about, in mm.
 _HANDLE = 14.0
 _LETTER = 0.6 * FONT_SIZE / 72 / MM
 
 
 def columns_of(count: int, width: float, least: float = _LEAST_WIDTH) -> int:
-    """How many of `count` panels, of at least a width, stand side by side in a figure, in mm."""
+    """Count the panels, of at least a width, that stand side by side in a figure, in mm."""
     return max(1, min(count, int(width // least)))
 
 
@@ -87,11 +88,18 @@ def panels(
 
 def add_legend(figure: Any, handles: Sequence[Any], width: float) -> None:
     """Explain what is drawn, beneath all panels, in as many columns as the width has room for."""
-    longest = max(len(handle.get_label()) for handle in handles)
-    columns = int(width // (longest * _LETTER + _HANDLE))
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=max(1, min(columns, len(handles))),
-        frameon=False,
-    )
+    lengths = [_HANDLE + _length(handle.get_label()) for handle in handles]
+    counts = range(len(handles), 1, -1)
+    columns = next((count for count in counts if _taken(lengths, count) <= width), 1)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _length(words: str) -> float:
+    """Measure the longest line of a text, in mm."""
+    lines = (TextPath((0, 0), line, size=FONT_SIZE) for line in words.splitlines())
+    return max(line.get_extents().width for line in lines) / 72 / MM
+
+
+def _taken(lengths: Sequence[float], columns: int) -> float:
+    """Measure a legend of so many columns, each as wide as its longest entry, in mm."""
+    return sum(max(column) for column in np.array_split(lengths, columns))

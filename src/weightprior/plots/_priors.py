@@ -1,4 +1,4 @@
-"""Priors along an axis, and whether a dataset is what a figure is drawn from."""
+"""Priors along an axis, and checks of the dataset that a figure is drawn from."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -33,31 +33,31 @@ _MOST_LETTERS, _WIDTH = 40, 85.0
 _FEW_DECADES = 2.5
 
 
-def check_stacked(found: Any, method: str) -> None:
+def check_stacked(found: Any, function: str) -> None:
     """Raise where `found` is not what a function of this name returns for a stacked prior."""
-    if not (isinstance(found, xr.Dataset) and found.attrs.get("method") == method):
-        raise TypeError(f"found: expected what {method} returns; got {type(found).__name__}.")
+    if not (isinstance(found, xr.Dataset) and found.attrs.get("function") == function):
+        raise TypeError(f"found: expected what {function} returns; got {type(found).__name__}.")
     if "prior" not in found.dims:
         raise ValueError(
-            f"found: expected what {method} returns for a stacked prior; got that for a single "
+            f"found: expected what {function} returns for a stacked prior; got that for a single "
             "prior. Stack priors of several scales: weightprior.stack_priors."
         )
 
 
 def labels_of(found: Any) -> list[Any]:
-    """Labels of the priors; of a single prior an empty list."""
+    """Return the labels of the priors; of a single prior an empty list."""
     return found["prior"].to_numpy().tolist() if "prior" in found.dims else []
 
 
 def titles_of(labels: Iterable[Any]) -> list[str]:
-    """What is written above a prior's panel."""
+    """Write what stands above a prior's panel."""
     return [
         f"prior {label:g}" if isinstance(label, float) else f"prior {label}" for label in labels
     ]
 
 
 def colors_of(labels: Sequence[Any]) -> list[Any]:
-    """A colour per prior: from dark to light along numbers, and such that differ between words."""
+    """Choose a colour per prior: from dark to light along numbers, different ones for words."""
     if len(labels) > 1 and _are_numbers(np.asarray(labels)):
         order = np.argsort(np.argsort(labels))
         # The lightest colours would not show on white.
@@ -71,7 +71,7 @@ def in_order(found: xr.Dataset) -> xr.Dataset:
 
 
 def places(found: xr.Dataset) -> np.ndarray:
-    """Where priors stand on their axis: at their labels, or counted where these are no numbers."""
+    """Place priors on their axis: at their labels, or counted where these are no numbers."""
     labels = found["prior"].to_numpy()
     return labels if _are_numbers(labels) else np.arange(len(labels))
 
@@ -95,7 +95,7 @@ def label_priors(axes: Iterable[Any], found: xr.Dataset, width: float = _WIDTH) 
 
 
 def room_below(found: xr.Dataset) -> float:
-    """Height in mm that labels may need beneath an axis, for words that are slanted."""
+    """Measure the height in mm that labels may need beneath an axis, if words are slanted."""
     labels = found["prior"].to_numpy()
     return 0.0 if _are_numbers(labels) else 1.2 * max(map(len, labels))
 

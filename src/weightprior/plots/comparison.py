@@ -1,4 +1,4 @@
-"""What `compare` puts side by side, as a picture: scores of several fits with their errors."""
+"""Scores of several fits with their errors, as `compare` puts them side by side."""
 
 import textwrap
 from typing import Any
@@ -18,37 +18,25 @@ __all__ = ["plot_comparison"]
 _NUM_ERRORS = 2
 # Columns of the table, the column of their error, and how they look; LOO and CV as elsewhere.
 _SCORES: dict[str, tuple[str | None, str, dict[str, Any]]] = {
-    "train": (None, "fitted rows", {"marker": "o", "mfc": "white", "color": "#777777"}),
-    "test": ("test_se", "held-out rows", {"marker": "s", "color": BLUE}),
-    "loo": ("loo_se", "PSIS-LOO", {"marker": "o", "color": ORANGE}),
-    "cv": ("cv_se", "cross-validation", {"marker": "D", "color": GREEN, "ms": 3.5}),
+    "lpd_train": (None, "fitted rows", {"marker": "o", "mfc": "white", "color": "#777777"}),
+    "lpd_test": ("lpd_test_se", "held-out rows", {"marker": "s", "color": BLUE}),
+    "elpd_loo": ("elpd_loo_se", "PSIS-LOO", {"marker": "o", "color": ORANGE}),
+    "elpd_cv": ("elpd_cv_se", "cross-validation", {"marker": "D", "color": GREEN, "ms": 3.5}),
 }
 _CROSS: Any = {"marker": "x", "ls": "", "ms": 7, "color": PLAIN, "zorder": 4}
-# What the notes say of an estimate that is not to be relied on, and of chains that have not
-# converged or a search that has not arrived, which makes all of a fit's scores doubtful.
-_LOO = ("LOO unreliable",)
-_FIT = (
-    "not converged",
-    "never moved",
-    "apart",
-    "away from the others",
-    "transitions diverged",
-    "explored energies",
-    "are wanted",
-    "is wanted",
-    "overflows",
-)
+# Columns that say if a score is to be relied on: of all of a fit's, and of single ones.
+_OF_FIT, _OF_SCORE = "converged", {"elpd_loo": "loo_reliable"}
 # Height of a row and of all else, in mm, and letters of a name's line.
 _ROW, _ROOM, _LETTERS = 8.0, 26.0, 22
 
 
-def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> Any:
+def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> np.ndarray:
     """Plot the scores of several fits, a row each, with bars of two standard errors.
 
     Log predictive densities, in nats per row: of the rows that were fitted, of held-out rows, by
     PSIS-LOO, and by cross-validation, as far as the table has them. How far the first lies to the
     right of the others is overfitting. Crosses mark what is not to be relied on, for the reasons in
-    the table's column `note`: LOO where Pareto k are large, all of a fit that has not converged.
+    the table's column `note`: all of a fit where `converged` is False, LOO where `loo_reliable` is.
 
     Parameters
     ----------
@@ -59,8 +47,8 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> Any:
 
     Returns
     -------
-    matplotlib.axes.Axes
-        For further changes.
+    array of matplotlib.axes.Axes
+        A single one, for further changes.
 
     Raises
     ------
@@ -70,7 +58,7 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> Any:
     Notes
     -----
     Standard errors are over rows, and fits share their rows: that two bars overlap does not say
-    that neither fit is better. `evidence_path` and `cross_validate` compare row by row.
+    that neither fit is better. `compare_priors` and `cross_validate` compare row by row.
 
     Examples
     --------
@@ -81,7 +69,7 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> Any:
     >>> x, y = np.arange(10.0)[:, None], np.arange(10.0)
     >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.01, 1.0)})
     >>> fit = wp.fit_map(bnn, x[::2], y[::2], prior=path)
-    >>> axis = plots.plot_comparison(wp.compare(bnn, {"map": fit}, x[1::2], y[1::2]))
+    >>> [axis] = plots.plot_comparison(wp.compare(bnn, {"map": fit}, x[1::2], y[1::2]))
     >>> [text.get_text() for text in axis.get_yticklabels()]
     ['map[0.01]', 'map[1.0]']
     """
@@ -103,12 +91,12 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> Any:
         )
         axis.set_xlabel(f"log density per row (nats), ± {_NUM_ERRORS} s.e.")
         add_legend(figure, _legend(scores, doubted), width)
-    return axis
+    return np.array([axis])
 
 
 def _check(table: Any) -> list[str]:
-    """Scores that there are."""
-    if not isinstance(table, pd.DataFrame) or "train" not in table:
+    """Return the scores that there are, or raise where there are none."""
+    if not isinstance(table, pd.DataFrame) or not {"lpd_train", _OF_FIT} <= set(table):
         raise TypeError(f"table: expected what compare returns; got {type(table).__name__}.")
     scores = [name for name in _SCORES if name in table and table[name].notna().any()]
     if not scores:
@@ -128,15 +116,15 @@ def _plot_score(axis: Any, table: pd.DataFrame, name: str, at: np.ndarray) -> bo
         # Without an error there is no bar.
         axis.errorbar(values, at, xerr=reach, fmt="none", ecolor=style["color"], elinewidth=1)
     axis.plot(values, at, ls="", label=name, zorder=3, **style)
-    doubtful = np.array([_is_doubtful(name, note) for note in table["note"]]) & ~np.isnan(values)
+    doubtful = _doubtful(table, name) & ~np.isnan(values)
     axis.plot(values[doubtful], at[doubtful], label=f"{name}, not reliable", **_CROSS)
     return bool(doubtful.any())
 
 
-def _is_doubtful(score: str, note: Any) -> bool:
-    told = [part for part in str(note).split("; ") if not part.startswith("no ")]
-    words = _FIT + (_LOO if score == "loo" else ())
-    return any(word in part for part in told for word in words)
+def _doubtful(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Tell which fits the table calls not reliable in a score; what it leaves open is no doubt."""
+    said = [table[column] for column in (_OF_FIT, _OF_SCORE.get(name)) if column in table]
+    return np.any([column.eq(False).fillna(False).to_numpy(dtype=bool) for column in said], axis=0)
 
 
 def _legend(scores: list[str], doubted: bool) -> list[Line2D]:

@@ -1,4 +1,4 @@
-"""Whether predictive intervals hold as many targets as they claim to."""
+"""Coverage of predictive intervals, beside what they claim."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ __all__ = ["plot_coverage"]
 _BAND = 0.95
 
 
-def plot_coverage(scores: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
+def plot_coverage(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     """Plot which share of targets fell into central predictive intervals, against their level.
 
     A panel per prior, and for several outputs one for each. On the diagonal intervals hold what
@@ -28,7 +28,7 @@ def plot_coverage(scores: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
 
     Parameters
     ----------
-    scores : Dataset
+    found : Dataset
         What `score` returns, of numbers or counts, or `cross_validate`.
     width : float
         Of the figure, in mm: 85 is one column of a page, 170 are two.
@@ -41,7 +41,7 @@ def plot_coverage(scores: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        Where `scores` is something else, or of classes, which have no intervals.
+        Where `found` is something else, or of classes, which have no intervals.
 
     Notes
     -----
@@ -59,10 +59,10 @@ def plot_coverage(scores: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     >>> plots.plot_coverage(wp.score(bnn, fit, x[1::2], y[1::2])).shape
     (1,)
     """
-    _check(scores)
+    _check(found)
     width = _checks.number("width", width, above=0)
-    lines, titles = _lines(scores["coverage"])
-    level, num_rows = scores["level"].to_numpy(), scores.sizes["obs_id"]
+    lines, titles = _lines(found["coverage"])
+    level, num_rows = found["level"].to_numpy(), found.sizes["obs_id"]
     with mpl.rc_context(STYLE):
         words = ("level of the interval", "share of targets inside")
         axes = panels(titles, width, xlabel=words[0], ylabel=words[1], same_y=[0] * len(titles))
@@ -78,18 +78,18 @@ def plot_coverage(scores: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     return axes
 
 
-def _check(scores: Any) -> None:
-    if not (isinstance(scores, xr.Dataset) and "elpd_i" in scores):
-        raise TypeError(f"scores: expected what score returns; got {type(scores).__name__}.")
-    if "coverage" not in scores:
+def _check(found: Any) -> None:
+    if not (isinstance(found, xr.Dataset) and "elpd_i" in found):
+        raise TypeError(f"found: expected what score returns; got {type(found).__name__}.")
+    if "coverage" not in found:
         raise ValueError(
-            "scores: expected those of numbers or counts; got those of classes, which have no "
+            "found: expected scores of numbers or counts; got those of classes, which have no "
             "intervals: `calibration_error` sums up their probabilities."
         )
 
 
 def _lines(coverage: xr.DataArray) -> tuple[list[np.ndarray], list[str]]:
-    """Coverage by level, and the title, of every panel."""
+    """Return coverage by level, and the title, of every panel."""
     labels = labels_of(coverage)
     outputs = coverage["output"].to_numpy().tolist() if "output" in coverage.dims else []
     lines, titles = [], []
@@ -104,7 +104,7 @@ def _lines(coverage: xr.DataArray) -> tuple[list[np.ndarray], list[str]]:
 
 
 def _plot_band(axis: Any, num_rows: int) -> None:
-    """What chance leaves, finely drawn: at any level the share is binomial."""
+    """Draw what chance leaves, finely: at any level the share is binomial."""
     level = np.linspace(0.0, 1.0, 401)
     low, high = (
         stats.binom.ppf(tail, num_rows, level) / num_rows

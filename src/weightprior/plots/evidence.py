@@ -1,4 +1,4 @@
-"""What decides between priors: evidence, leave-one-out and cross-validation, along one axis."""
+"""Evidence, leave-one-out and cross-validation, which decide between priors, along one axis."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from weightprior import _checks
 from weightprior.plots._criteria import COLORS, TITLES, compressed, nats_axis
-from weightprior.plots._panels import FONT_SIZE, MM, STYLE
+from weightprior.plots._panels import FONT_SIZE, MM, STYLE, add_legend
 from weightprior.plots._priors import PLAIN, check_stacked, label_priors, places
 
 __all__ = ["plot_evidence"]
@@ -39,7 +39,7 @@ def plot_evidence(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     Parameters
     ----------
     found : Dataset
-        What `evidence_path` returns.
+        What `compare_priors` returns.
     width : float
         Of the figure, in mm: 85 is one column of a page, with the panels one above the other;
         from 130 on they stand side by side.
@@ -63,10 +63,10 @@ def plot_evidence(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 2.0)})
     >>> fit = wp.fit_tempered(bnn, x, 3 * x[:, 0], prior=path, num_temperatures=8, num_chains=4)
-    >>> plots.plot_evidence(wp.evidence_path(bnn, fit)).shape
+    >>> plots.plot_evidence(wp.compare_priors(bnn, fit)).shape
     (2,)
     """
-    check_stacked(found, "evidence_path")
+    check_stacked(found, "compare_priors")
     width = _checks.number("width", width, above=0)
     criteria, wide = found["criterion"].to_numpy().tolist(), width >= _WIDE
     lowest = found["difference"] - _NUM_ERRORS * found["difference_se"].fillna(0)
@@ -82,7 +82,7 @@ def plot_evidence(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
         scale = compressed(lowest.min().item())
         text = f"nats from the best, ± {_NUM_ERRORS} s.e.{scale}"
         axes[0].figure.supylabel(text, size=FONT_SIZE)
-        _add_legend(axes[0].figure, found, wide)
+        add_legend(axes[0].figure, _legend(found), width)
     return axes
 
 
@@ -105,7 +105,7 @@ def _plot_criterion(axis: Any, one: xr.Dataset, criterion: str) -> None:
 
 
 def _kinds(one: xr.Dataset) -> dict[str, np.ndarray]:
-    """Which priors are the best, close to it, or not, and which numbers are not to be trusted."""
+    """Tell priors that are the best, close to it, or not, and numbers not to be trusted."""
     best = one["prior"].to_numpy() == one["best"].item()
     close = one["close"].to_numpy()
     return {
@@ -128,7 +128,8 @@ def _mark_best(axis: Any, found: xr.Dataset, own: str) -> None:
             axis.axvline(place, color=COLORS[criterion], ls=style, lw=1, alpha=0.7, zorder=1)
 
 
-def _add_legend(figure: Any, found: xr.Dataset, wide: bool) -> None:
+def _legend(found: xr.Dataset) -> list[Line2D]:
+    """Explain the marks that are drawn."""
     criteria = found["criterion"].to_numpy()
     drawn = [_kinds(found.sel(criterion=criterion)) for criterion in criteria]
     handles = [
@@ -138,5 +139,4 @@ def _add_legend(figure: Any, found: xr.Dataset, wide: bool) -> None:
     ]
     if len(np.unique(found["best"])) > 1:
         handles.append(Line2D([], [], color=PLAIN, ls=":", lw=1, label="best by another"))
-    columns = len(handles) if wide else 2
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    return handles

@@ -1,4 +1,4 @@
-"""What decides between priors, over centre and scale."""
+"""A criterion that decides between priors, over centre and scale."""
 
 from typing import Any
 
@@ -11,25 +11,26 @@ from matplotlib.patches import Patch, Rectangle
 
 from weightprior import _checks
 from weightprior.plots._criteria import TITLES, nats_norm
-from weightprior.plots._panels import FONT_SIZE, MM, STYLE
+from weightprior.plots._panels import FONT_SIZE, MM, STYLE, add_legend
 from weightprior.plots._priors import PLAIN, check_stacked
 
 __all__ = ["plot_evidence_map"]
 
 # Letters of what is written in a cell, and the smallest size that is legible.
 _LETTERS, _SMALLEST = 8, 5
-_CELL_HEIGHT = 10.0 * MM
+# Height of a row of cells and of all else, in mm.
+_CELL_HEIGHT, _ROOM = 10.0, 20.0
 _CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.1}
 
 
 def plot_evidence_map(
     found: xr.Dataset,
     *,
-    center: Any,
+    loc: Any,
     scale: Any,
     criterion: str = "evidence",
     width: float = 85.0,
-) -> Any:
+) -> np.ndarray:
     """Plot how far each prior falls short of the best, over where it sits and how wide it is.
 
     A cell per prior, in which its difference from the best is written with its standard error, in
@@ -39,20 +40,20 @@ def plot_evidence_map(
     Parameters
     ----------
     found : Dataset
-        What `evidence_path` returns.
-    center, scale : array of shape (priors,)
+        What `compare_priors` returns.
+    loc, scale : array of shape (priors,)
         Of every prior in the stack: numbers, which are put in order, or words. Labels of a stack
         are single numbers or strings, so that a grid needs labels like ``"0.5, 0.1"``, and says
         here what they mean.
     criterion : {"evidence", "loo", "cv"}
-        What is drawn.
+        Which is drawn.
     width : float
         Of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
-    matplotlib.axes.Axes
-        For further changes.
+    array of matplotlib.axes.Axes
+        A single one, for further changes.
 
     Raises
     ------
@@ -71,20 +72,20 @@ def plot_evidence_map(
     >>> grid = {f"{c}, {s}": wp.normal_prior(bnn, loc=c, scale=s) for c, s in cells}
     >>> prior = wp.stack_priors(grid)
     >>> fit = wp.fit_tempered(bnn, x, 3 * x[:, 0], prior=prior, num_temperatures=8, num_chains=4)
-    >>> center, scale = np.transpose(cells)
-    >>> found = wp.evidence_path(bnn, fit)
-    >>> plots.plot_evidence_map(found, center=center, scale=scale).get_xlabel()
+    >>> loc, scale = np.transpose(cells)
+    >>> [axis] = plots.plot_evidence_map(wp.compare_priors(bnn, fit), loc=loc, scale=scale)
+    >>> axis.get_xlabel()
     'scale (prior sd)'
     """
-    check_stacked(found, "evidence_path")
+    check_stacked(found, "compare_priors")
     _checks.one_of("criterion", criterion, found["criterion"].to_numpy().tolist())
-    width = _checks.number("width", width, above=0) * MM
-    rows, row = _places("center", center, found)
+    width = _checks.number("width", width, above=0)
+    rows, row = _places("loc", loc, found)
     columns, column = _places("scale", scale, found)
     _check_cells(found, row, column)
     one = found.sel(criterion=criterion)
     with mpl.rc_context(STYLE):
-        size = (width, 20 * MM + _CELL_HEIGHT * len(rows))
+        size = (width * MM, (_ROOM + _CELL_HEIGHT * len(rows)) * MM)
         figure, axis = plt.subplots(figsize=size, layout="constrained")
         _fill(axis, one, row, column, width / len(columns))
         axis.set_xticks(range(len(columns)), columns)
@@ -93,12 +94,13 @@ def plot_evidence_map(
         axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
         axis.set(xlabel="scale (prior sd)", ylabel="centre")
         axis.set_title(f"{TITLES[criterion]}: nats from the best, ± s.e.", loc="left")
-        _add_legend(figure, one)
-    return axis
+        if handles := _legend(one):
+            add_legend(figure, handles, width)
+    return np.array([axis])
 
 
 def _places(argument: str, values: Any, found: xr.Dataset) -> tuple[list[str], np.ndarray]:
-    """Ticks of an axis, and at which of them each prior stands."""
+    """Return the ticks of an axis, and at which of them each prior stands."""
     array, count = np.asarray(values), found.sizes["prior"]
     if array.shape != (count,):
         raise ValueError(
@@ -120,22 +122,23 @@ def _check_cells(found: xr.Dataset, row: np.ndarray, column: np.ndarray) -> None
         other = cells.setdefault((cell[0], cell[1]), label)
         if other != label:
             raise ValueError(
-                "center and scale: expected another pair for every prior; got the same for "
+                "loc and scale: expected another pair for every prior; got the same for "
                 f"{_checks.several([other, label])}."
             )
 
 
 def _fill(axis: Any, one: xr.Dataset, row: np.ndarray, column: np.ndarray, width: float) -> None:
+    """Draw a cell per prior, for which there are so many mm."""
     difference, colors = one["difference"].to_numpy(), mpl.colormaps["cividis"]
     fills = colors(nats_norm(difference.min())(difference))
     # A letter is about 0.6 times as wide as it is high, and row labels take some of the width.
-    size = float(np.clip(0.8 * width * 72 / (0.6 * _LETTERS), _SMALLEST, FONT_SIZE))
+    size = float(np.clip(0.8 * width * MM * 72 / (0.6 * _LETTERS), _SMALLEST, FONT_SIZE))
     kinds = _kinds(one)
     for i, text in enumerate(_texts(one)):
         ink = "black" if np.dot(fills[i, :3], (0.3, 0.59, 0.11)) > 0.5 else "white"
-        doubts = kinds["not reliable"][i]
+        doubtful = kinds["not reliable"][i]
         cell = Rectangle((column[i] - 0.5, row[i] - 0.5), 1, 1, fc=fills[i], lw=0.5)
-        cell.set(edgecolor=ink if doubts else "white", hatch="////" if doubts else None)
+        cell.set(ec=ink if doubtful else "white", hatch="////" if doubtful else None)
         axis.add_patch(cell)
         box = {"fc": fills[i], "ec": "none", "pad": 1}
         axis.text(column[i], row[i], text, color=ink, size=size, bbox=box, **_CENTRED)
@@ -152,7 +155,7 @@ def _kinds(one: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def _texts(one: xr.Dataset) -> list[str]:
-    """What is written into the cells."""
+    """Write what stands in the cells."""
     best, texts = one["best"].item(), []
     for label in one["prior"].to_numpy().tolist():
         nats, error = (one[n].sel(prior=label).item() for n in ("difference", "difference_se"))
@@ -162,13 +165,12 @@ def _texts(one: xr.Dataset) -> list[str]:
     return texts
 
 
-def _add_legend(figure: Any, one: xr.Dataset) -> None:
-    """What stands in a cell beside numbers, if anything does."""
-    signs = {
+def _legend(one: xr.Dataset) -> list[Any]:
+    """Explain what stands in a cell beside numbers, if anything does."""
+    signs: dict[str, Any] = {
         "close to the best": Line2D([], [], marker="o", color=PLAIN, ls="", ms=3),
         "not reliable": Patch(fc="white", ec=PLAIN, hatch="////"),
     }
-    drawn = [name for name, chosen in _kinds(one).items() if chosen.any()]
-    if drawn:
-        handles = [signs[name] for name in drawn]
-        figure.legend(handles, drawn, loc="outside lower center", ncols=2, frameon=False)
+    for name, sign in signs.items():
+        sign.set_label(name)
+    return [signs[name] for name, chosen in _kinds(one).items() if chosen.any()]

@@ -1,4 +1,4 @@
-"""By what a prior regularises: saturation, nonlinearity and reliance along the priors of a fit."""
+"""Saturation, nonlinearity and loads of hidden units along the priors of a fit."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 
 from weightprior import _checks
-from weightprior.draws import SAMPLE_DIMS
+from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.plots._draws import interval
 from weightprior.plots._panels import STYLE, add_legend, columns_of, panels
 from weightprior.plots._priors import (
@@ -25,7 +25,7 @@ __all__ = ["plot_mechanisms"]
 
 
 class _Panel(NamedTuple):
-    """What a variable is called, what its axis shows, and if it is a log axis over many decades."""
+    """Title of a variable, limits of its axis, and if it is a log axis over many decades."""
 
     title: str
     limits: tuple[float, float | None]
@@ -38,14 +38,14 @@ _LEAST = 1e-9
 # In the order in which they are drawn.
 _PANELS = {
     "saturated_by_layer": _Panel("saturated, share of rows", _SHARE),
-    "near_linear_by_layer": _Panel("nearly linear, share of rows", _SHARE),
+    "linear_regime_by_layer": _Panel("nearly linear, share of rows", _SHARE),
     "dead_by_layer": _Panel("dead, share of units", _SHARE),
     "nonlinear": _Panel("nonlinear share of the outputs", _SHARE),
     "lipschitz": _Panel("steepest slope (Lipschitz)", (0, None), log=True),
     "effective_units_by_layer": _Panel("units that bear the load", (0, None)),
-    "rank_correlation_by_layer": _Panel("rank correlation, size and cost", (-1.08, 1.08)),
+    "rank_correlation_by_layer": _Panel("rank correlation, size and loss", (-1.08, 1.08)),
 }
-# Size by which reliance goes with large weights: what L2 shrinks.
+# Size of a unit that losses are ranked against: what L2 shrinks.
 _MEASURE = "both"
 
 
@@ -60,14 +60,14 @@ def plot_mechanisms(*found: xr.Dataset, width: float = 85.0) -> np.ndarray:
     - of `diagnostics.nonlinearity`: the share of units that are dead (relu), by layer; the share of
       the outputs' variance that no linear function of x explains; the largest slope (the Lipschitz
       constant over the rows, in units of the outputs per unit of x);
-    - of `diagnostics.reliance`: the number of units that bear the load, and the rank correlation of
-      the size of a unit's weights (``both``) with what its removal costs, by layer.
+    - of `diagnostics.unit_ablation`: the number of units that bear the load, and the rank
+      correlation of the size of a unit's weights (``both``) with the loss without it, by layer.
 
     Parameters
     ----------
     *found : Dataset
-        What `diagnostics.saturation`, `nonlinearity` and `reliance` return for one stacked prior:
-        one, two or all three.
+        What `diagnostics.saturation`, `nonlinearity` and `unit_ablation` return for one stacked
+        prior: one, two or all three.
     width : float
         Of the figure, in mm: 85 is one column of a page, 170 are two.
 
@@ -129,8 +129,8 @@ def _check(found: tuple[Any, ...]) -> None:
     for one in found:
         if not isinstance(one, xr.Dataset) or not set(_PANELS) & set(one.data_vars):
             raise TypeError(
-                "found: expected what diagnostics.saturation, nonlinearity or reliance return; got "
-                f"{type(one).__name__}."
+                "found: expected what diagnostics.saturation, nonlinearity or unit_ablation "
+                f"return; got {type(one).__name__}."
             )
         if "prior" not in one.dims:
             raise ValueError(
@@ -146,7 +146,7 @@ def _check(found: tuple[Any, ...]) -> None:
 
 
 def _drawn(found: tuple[xr.Dataset, ...]) -> dict[str, xr.DataArray]:
-    """What there is to draw, in order: variables with a number somewhere."""
+    """Select what there is to draw, in order: variables with a number somewhere."""
     given = {str(name): values for one in found for name, values in one.data_vars.items()}
     drawn = {}
     for name in _PANELS:

@@ -1,14 +1,17 @@
-"""The regularisation path: what a prior's width buys, and what it costs."""
+"""The regularisation path: gains and costs of a prior's width."""
 
 from typing import Any
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior.plots._panels import MM, STYLE, add_legend
 from weightprior.plots._priors import (
     BLUE,
+    GREEN,
     ORANGE,
     PLAIN,
     check_stacked,
@@ -19,12 +22,13 @@ from weightprior.plots._priors import (
 
 __all__ = ["plot_path"]
 
-_TRAIN, _HELD_OUT, _PLAIN = ORANGE, BLUE, PLAIN
-# The lines that mark a choice cross all of a panel, and pass behind.
-_LEGEND = {"framealpha": 1, "edgecolor": "none", "fontsize": "small"}
+# Height of the figure for a width of one, and heights of the panels beside each other.
+_HEIGHT, _SHARES = 1.3, (2, 1, 1)
 
 
-def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarray:
+def plot_path(
+    found: xr.Dataset, *, test: xr.Dataset | None = None, width: float = 85.0
+) -> np.ndarray:
     """Plot what a cross-validated path says about each prior.
 
     Three panels over the priors, on a log axis where their labels are positive numbers (their
@@ -39,11 +43,13 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
         What `cross_validate` returns for a stacked prior.
     test : Dataset, optional
         What `score` returns for fits of the same priors, on rows kept apart from all this.
+    width : float
+        Of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
     array of matplotlib.axes.Axes
-        Of shape (3,), for further changes.
+        The three, from above, for further changes.
 
     Raises
     ------
@@ -63,18 +69,22 @@ def plot_path(found: xr.Dataset, *, test: xr.Dataset | None = None) -> np.ndarra
     (3,)
     """
     _check(found, test)
+    width = _checks.number("width", width, above=0)
     found, test = in_order(found), None if test is None else in_order(test)
     at = places(found)
-    figure, axes = plt.subplots(
-        3, 1, sharex=True, figsize=(5, 6.5), height_ratios=(2, 1, 1), layout="constrained"
-    )
-    _plot_scores(axes[0], at, found, test)
-    _plot_lengths(axes[1], at, found)
-    axes[2].plot(at, found["effective_parameters"], ".-", color=_PLAIN)
-    axes[2].set(ylabel="effective\nparameters", xlabel="prior", ylim=(0, None))
-    label_priors(axes[2:], found)
-    _mark_choice(axes, at, found)
-    figure.align_ylabels(axes)
+    with mpl.rc_context(STYLE):
+        size = (width * MM, _HEIGHT * width * MM)
+        figure, axes = plt.subplots(
+            3, 1, sharex=True, figsize=size, height_ratios=_SHARES, layout="constrained"
+        )
+        _plot_scores(axes[0], at, found, test)
+        _plot_lengths(axes[1], at, found)
+        axes[2].plot(at, found["effective_parameters"], ".-", color=PLAIN)
+        axes[2].set(ylabel="effective\nparameters", xlabel="prior", ylim=(0, None))
+        label_priors(axes[2:], found, width)
+        _mark_choice(axes, at, found)
+        figure.align_ylabels(axes)
+        add_legend(figure, _legend(axes), width)
     return axes
 
 
@@ -94,23 +104,21 @@ def _check(found: Any, test: Any) -> None:
 def _plot_scores(axis: Any, at: np.ndarray, found: xr.Dataset, test: xr.Dataset | None) -> None:
     num_rows = found.sizes["obs_id"]
     held_out, error = found["elpd"] / num_rows, found["elpd_se"] / num_rows
-    axis.plot(at, found["train"], ".--", color=_TRAIN, label="fitted rows")
-    axis.plot(at, held_out, ".-", color=_HELD_OUT, label="held-out rows")
-    axis.fill_between(at, held_out - error, held_out + error, color=_HELD_OUT, alpha=0.2, lw=0)
+    axis.plot(at, found["train"], ".--", color=ORANGE, label="fitted rows")
+    axis.plot(at, held_out, ".-", color=BLUE, label="held-out rows")
+    axis.fill_between(at, held_out - error, held_out + error, color=BLUE, alpha=0.2, lw=0)
     if test is not None:
         scores = test["elpd"] / test.sizes["obs_id"]
-        axis.plot(at, scores, "x", color=_PLAIN, label="test rows")
-    axis.set_ylabel("log density per row (nats)")
+        axis.plot(at, scores, "x", color=PLAIN, label="test rows")
+    axis.set_ylabel("log density\nper row (nats)")
 
 
 def _plot_lengths(axis: Any, at: np.ndarray, found: xr.Dataset) -> None:
-    axis.plot(at, found["norm"], ".-", color=_PLAIN, label="from zero")
+    [norm] = axis.plot(at, found["norm"], ".-", color=PLAIN)
     # The same around zero, where no prior is flat.
     if not np.allclose(found["distance"], found["norm"], rtol=1e-3):
-        axis.plot(
-            at, found["distance"], ".--", color=BLUE, label="from the centre, flat ones left out"
-        )
-        axis.legend(**_LEGEND)
+        norm.set_label("norm from zero")
+        axis.plot(at, found["distance"], ".--", color=GREEN, label="norm from the centre")
     axis.set(ylabel="norm of weights\nand biases", ylim=(0, None))
 
 
@@ -119,9 +127,14 @@ def _mark_choice(axes: Any, at: np.ndarray, found: xr.Dataset) -> None:
     best, one_se = found["best"].item(), found["one_se"].item()
     marks = {"best": (best, "-"), "strongest within 1 s.e.": (one_se, ":")}
     if best == one_se:
-        marks = {"best, and strongest within 1 s.e.": (best, "-")}
+        marks = {"best, and strongest\nwithin 1 s.e.": (best, "-")}
     for text, (label, style) in marks.items():
         for axis in axes:
             chosen = at[labels.index(label)]
-            axis.axvline(chosen, color=_PLAIN, lw=1, ls=style, alpha=0.6, label=text)
-    axes[0].legend(**_LEGEND)
+            axis.axvline(chosen, color=PLAIN, lw=1, ls=style, alpha=0.6, label=text)
+
+
+def _legend(axes: Any) -> list[Any]:
+    """Explain every kind of line once, whichever panels it is in."""
+    handles = [handle for axis in axes for handle in axis.get_legend_handles_labels()[0]]
+    return list({handle.get_label(): handle for handle in handles}.values())

@@ -1,4 +1,4 @@
-"""What a fit predicts along one input, with its uncertainty, and the data."""
+"""Predictions of a fit along one input, with their uncertainty, and the data."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from weightprior import _checks
-from weightprior.draws import SAMPLE_DIMS
+from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.plots._panels import STYLE, add_legend, panels
 from weightprior.plots._priors import BLUE, PLAIN, SEVERAL, labels_of, titles_of
 
@@ -21,7 +21,7 @@ _NEW = "#DDDDDD"
 
 
 def plot_predictive(
-    predicted: xr.Dataset, x: Any, *, x_data: Any = None, y_data: Any = None, width: float = 85.0
+    found: xr.Dataset, x: Any, *, x_data: Any = None, y_data: Any = None, width: float = 85.0
 ) -> np.ndarray:
     """Plot predictions along one input: the mean function and new targets, with central bands.
 
@@ -32,7 +32,7 @@ def plot_predictive(
 
     Parameters
     ----------
-    predicted : Dataset
+    found : Dataset
         What `predict` returns, or the group `prior_predictive` of what `prior_predictive` returns.
         A fit with a single draw (a MAP) has a line and no bands.
     x : array or data frame of shape (rows,) or (rows, 1)
@@ -51,7 +51,7 @@ def plot_predictive(
     Raises
     ------
     TypeError, ValueError
-        Where `predicted` is something else, `x` is not one feature with as many different numbers
+        Where `found` is something else, `x` is not one feature with as many different numbers
         as there are rows, or only one of `x_data` and `y_data` is given.
 
     Examples
@@ -67,13 +67,13 @@ def plot_predictive(
     >>> axes.shape
     (1,)
     """
-    kind = _kind(predicted)
+    kind = _kind(found)
     width = _checks.number("width", width, above=0)
     at, name = _feature("x", x)
-    _check_rows(at, predicted)
-    data = None if x_data is None and y_data is None else _data(x_data, y_data, predicted, kind)
+    _check_rows(at, found)
+    data = None if x_data is None and y_data is None else _data(x_data, y_data, found, kind)
     order = np.argsort(at)
-    cells, titles, outputs = _cells(predicted.isel(obs_id=order))
+    cells, titles, outputs = _cells(found.isel(obs_id=order))
     with mpl.rc_context(STYLE):
         words = {"numbers": "y", "binary": "probability of y = 1", "classes": "probability"}
         axes = panels(titles, width, xlabel=name, ylabel=words[kind], same_y=outputs)
@@ -81,28 +81,26 @@ def plot_predictive(
             _plot_cell(axis, at[order], one, kind)
             if data is not None:
                 _plot_data(axis, data[0], data[1][output], kind)
-        add_legend(axes[0].figure, _legend(predicted, kind, data is not None), width)
+        add_legend(axes[0].figure, _legend(found, kind, data is not None), width)
     return axes
 
 
-def _kind(predicted: Any) -> str:
-    """Whether targets are numbers, one of two classes, or one of several."""
-    if not (isinstance(predicted, xr.Dataset) and {"mean", "y"} <= set(predicted.data_vars)):
+def _kind(found: Any) -> str:
+    """Tell if targets are numbers, one of two classes, or one of several."""
+    if not (isinstance(found, xr.Dataset) and {"mean", "y"} <= set(found.data_vars)):
         hint = ""
-        if isinstance(predicted, xr.DataTree):
+        if isinstance(found, xr.DataTree):
             hint = " Pass predict(bnn, fit, x)."
-        raise TypeError(
-            f"predicted: expected what predict returns; got {type(predicted).__name__}.{hint}"
-        )
-    if "output" in predicted["mean"].dims and "output" not in predicted["y"].dims:
+        raise TypeError(f"found: expected what predict returns; got {type(found).__name__}.{hint}")
+    if "output" in found["mean"].dims and "output" not in found["y"].dims:
         return "classes"
-    y, mean = predicted["y"].to_numpy(), predicted["mean"].to_numpy()
+    y, mean = found["y"].to_numpy(), found["mean"].to_numpy()
     binary = np.isin(y, (0, 1)).all() and mean.min() >= 0 and mean.max() <= 1
     return "binary" if binary else "numbers"
 
 
 def _feature(argument: str, values: Any) -> tuple[np.ndarray, str]:
-    """One feature's numbers, and its name."""
+    """Return one feature's numbers, and its name."""
     names = _checks.column_names(values) or (getattr(values, "name", None) or "x",)
     array = _checks.finite(argument, values)
     if array.ndim == 2 and array.shape[1] == 1:
@@ -115,10 +113,10 @@ def _feature(argument: str, values: Any) -> tuple[np.ndarray, str]:
     return array, str(names[0])
 
 
-def _check_rows(at: np.ndarray, predicted: xr.Dataset) -> None:
-    count = predicted.sizes["obs_id"]
+def _check_rows(at: np.ndarray, found: xr.Dataset) -> None:
+    count = found.sizes["obs_id"]
     if len(at) != count:
-        raise ValueError(f"x: expected the {count} rows of predicted; got {len(at)}.")
+        raise ValueError(f"x: expected the {count} rows of found; got {len(at)}.")
     if len(np.unique(at)) < count:
         raise ValueError(
             f"x: expected another number in every row; got {len(np.unique(at))} different ones "
@@ -126,33 +124,33 @@ def _check_rows(at: np.ndarray, predicted: xr.Dataset) -> None:
         )
 
 
-def _data(x: Any, y: Any, predicted: xr.Dataset, kind: str) -> tuple[np.ndarray, dict[Any, Any]]:
-    """Inputs, and the targets by output."""
+def _data(x: Any, y: Any, found: xr.Dataset, kind: str) -> tuple[np.ndarray, dict[Any, Any]]:
+    """Return the inputs, and the targets by output."""
     if x is None or y is None:
         absent, given = ("x_data", "y_data") if x is None else ("y_data", "x_data")
         raise ValueError(f"{absent}: expected data together with {given}; got None.")
     at, targets = _feature("x_data", x)[0], _checks.finite("y_data", y)
-    expected = (len(at), *(predicted.sizes[d] for d in ("output",) if d in predicted["y"].dims))
+    expected = (len(at), *(found.sizes[d] for d in ("output",) if d in found["y"].dims))
     if targets.shape != expected:
         raise ValueError(
             f"y_data: expected shape {expected}, the targets of x_data; got {targets.shape}."
         )
-    number = predicted.sizes["output"] if kind == "classes" else 2
+    number = found.sizes["output"] if kind == "classes" else 2
     if kind != "numbers" and not np.isin(targets, range(number)).all():
         raise ValueError(f"y_data: expected classes, numbered from 0 to {number - 1}; got others.")
     if targets.ndim == 1:
         return at, {None: targets}
-    return at, dict(zip(predicted["output"].to_numpy().tolist(), targets.T, strict=True))
+    return at, dict(zip(found["output"].to_numpy().tolist(), targets.T, strict=True))
 
 
-def _cells(predicted: xr.Dataset) -> tuple[list[xr.Dataset], list[str], list[Any]]:
-    """What each panel shows, its title, and the output that it is of."""
-    labels = labels_of(predicted)
-    outputs = predicted["output"].to_numpy().tolist() if "output" in predicted["y"].dims else [None]
+def _cells(found: xr.Dataset) -> tuple[list[xr.Dataset], list[str], list[Any]]:
+    """Return what each panel shows, its title, and the output that it is of."""
+    labels = labels_of(found)
+    outputs = found["output"].to_numpy().tolist() if "output" in found["y"].dims else [None]
     cells, titles, drawn = [], [], []
     for output in outputs:
         for prior in range(max(len(labels), 1)):
-            one = predicted.isel(prior=prior) if labels else predicted
+            one = found.isel(prior=prior) if labels else found
             cells.append(one if output is None else one.sel(output=output))
             words = titles_of(labels[prior : prior + 1])
             titles.append(", ".join(words + ([] if output is None else [f"output {output}"])))
@@ -193,12 +191,12 @@ def _plot_data(axis: Any, at: np.ndarray, y: np.ndarray, kind: str) -> None:
         axis.plot(chosen, np.full(len(chosen), -0.08), "|", color=color, ms=5)
 
 
-def _legend(predicted: xr.Dataset, kind: str, with_data: bool) -> list[Any]:
-    """What the colours mean."""
-    several = predicted.sizes["chain"] * predicted.sizes["draw"] > 1
+def _legend(found: xr.Dataset, kind: str, with_data: bool) -> list[Any]:
+    """Explain the colours."""
+    several = found.sizes["chain"] * found.sizes["draw"] > 1
     wide, narrow = (f"{100 * level:.0f} %" for level in _LEVELS)
     if kind == "classes":
-        classes = enumerate(predicted["output"].to_numpy().tolist())
+        classes = enumerate(found["output"].to_numpy().tolist())
         handles: list[Any] = [
             Line2D([], [], color=SEVERAL[i % len(SEVERAL)], label=f"class {label}")
             for i, label in classes

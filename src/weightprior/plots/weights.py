@@ -1,4 +1,4 @@
-"""What the data made of the weights: the posterior's beside the prior's, site by site."""
+"""Posterior of the weights beside their prior, site by site."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ from matplotlib.lines import Line2D
 from scipy import stats
 
 from weightprior import _checks
-from weightprior.draws import SAMPLE_DIMS, check_tree
+from weightprior.fits.reading import Part, parts_of
+from weightprior.model.bnn import BNN
 from weightprior.plots._panels import STYLE, add_legend, panels
-from weightprior.plots._priors import PLAIN, colors_of, labels_of
+from weightprior.plots._priors import PLAIN, colors_of
 
 __all__ = ["plot_weights"]
 
@@ -24,7 +25,9 @@ _MARGIN = 0.03
 _ROW = 0.1
 
 
-def plot_weights(fit: xr.DataTree, *, standardised: bool = True, width: float = 85.0) -> np.ndarray:
+def plot_weights(
+    bnn: BNN, fit: xr.DataTree, *, standardised: bool = True, width: float = 85.0
+) -> np.ndarray:
     """Plot the posterior of the weights beside their prior, a panel per site.
 
     All weights of a site are pooled, so that how hidden units are labelled does not matter. In
@@ -35,31 +38,33 @@ def plot_weights(fit: xr.DataTree, *, standardised: bool = True, width: float = 
 
     Parameters
     ----------
+    bnn : BNN
+        The model that was fitted.
     fit : DataTree
-        Any fit.
+        The fit.
     standardised : bool
         In prior sds from the prior's centre; otherwise in the weights' own units, for the fit of a
-        single prior: ``split(fit)[label]`` is one of a stack. The prior is then the mean of those
-        of the site's weights.
+        single prior: ``unstack_fit(fit)[label]`` is one of a stack. The prior is then the mean of
+        those of the site's weights.
     width : float
         Of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
     array of matplotlib.axes.Axes
-        One per site, for further changes. Sites whose prior is flat, or has no sd as a horseshoe,
-        have no panel, and single weights with such a prior are left out.
+        One per site of the network, for further changes. Sites whose prior is flat, or has no sd as
+        a horseshoe, have no panel, and single weights with such a prior are left out.
 
     Raises
     ------
     TypeError, ValueError
-        Where `fit` is something else, all of its prior is flat, or it is that of a stacked prior
-        and not to be standardised.
+        Where `fit` is another model's or something else, all of its prior is flat, or it is that of
+        a stacked prior and not to be standardised.
 
     Notes
     -----
     Of a prior that was learned (`hierarchical_prior`) the curve is a normal of the prior's mean and
-    sd over all that its latents may be.
+    sd over all that its hyperparameters may be.
 
     Examples
     --------
@@ -69,85 +74,66 @@ def plot_weights(fit: xr.DataTree, *, standardised: bool = True, width: float = 
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_laplace(bnn, x, x[:, 0], prior=wp.normal_prior(bnn))
-    >>> [axis.get_title(loc="left") for axis in plots.plot_weights(fit)]
+    >>> [axis.get_title(loc="left") for axis in plots.plot_weights(bnn, fit)]
     ['output.weight', 'output.bias']
     """
-    check_tree(fit)
+    parts = parts_of(bnn, fit)
     width = _checks.number("width", width, above=0)
-    labels = labels_of(fit["posterior"])
+    labels = [part.label for part in parts if part.label is not None]
     if labels and not standardised:
         raise ValueError(
             "standardised: expected True for a fit of a stacked prior, whose priors differ; got "
-            "False. Take one: split(fit)[label]."
+            "False. Take one: unstack_fit(fit)[label]."
         )
-    sites = {site: draws for site in _sites(fit) if (draws := _draws(fit, site, standardised))}
+    sites = {site: _draws(parts, site, standardised) for site in bnn.network.sites}
+    sites = {site: draws for site, draws in sites.items() if any(d.size for d in draws)}
     if not sites:
         raise ValueError("fit: expected a prior that is not flat; got one that is, in all sites.")
     colors = colors_of(labels or [""])
-    single = _is_single(fit)
+    single = parts[0].weights.num_chains * parts[0].weights.num_draws == 1
     with mpl.rc_context(STYLE):
         unit = "prior sds from centre" if standardised else "weight"
         axes = panels(list(sites), width, xlabel=unit, ylabel="density", same_x=False)
-        for axis, (site, parts) in zip(axes, sites.items(), strict=True):
-            _plot_site(axis, parts, _prior(fit, site, standardised), colors, single)
-        what = "weights" if single else "posterior"
-        named = [f"{what}, {label}" for label in labels] or [what]
-        marks: Any = {"marker": "|", "ls": ""} if single else {}
-        handles = [Line2D([], [], color=PLAIN, ls="--", label="prior")]
-        handles += [
-            Line2D([], [], color=c, label=n, **marks) for c, n in zip(colors, named, strict=True)
-        ]
-        add_legend(axes[0].figure, handles, width)
+        for axis, (site, draws) in zip(axes, sites.items(), strict=True):
+            _plot_site(axis, draws, _prior(parts[0], site, standardised), colors, single)
+        add_legend(axes[0].figure, _legend(labels, colors, single), width)
     return axes
 
 
-def _is_single(fit: xr.DataTree) -> bool:
-    return fit["posterior"].sizes["chain"] * fit["posterior"].sizes["draw"] == 1
-
-
-def _sites(fit: xr.DataTree) -> list[str]:
-    """Weights and biases, in the order of the layers; the noise belongs to no layer."""
-    names = [str(name).removeprefix("prior_loc.") for name in fit["constant_data"].data_vars]
-    return [name for name in names if name in fit["posterior"].data_vars and "." in name]
-
-
-def _draws(fit: xr.DataTree, site: str, standardised: bool) -> list[np.ndarray]:
-    """All weights of a site whose prior is not flat, by prior; an empty list if there are none."""
-    parts = []
-    for part in range(fit["posterior"].sizes.get("prior", 1)):
-        loc, scale = _loc_and_scale(fit, site, part)
-        values = _part(fit["posterior"].dataset[site], part).transpose(*SAMPLE_DIMS, ...).to_numpy()
-        proper = np.isfinite(scale)
+def _draws(parts: list[Part], site: str, standardised: bool) -> list[np.ndarray]:
+    """Return all weights of a site whose prior is not flat, by prior."""
+    draws = []
+    for part in parts:
+        loc, scale = part.prior.loc[site], part.prior.scale[site]
+        values, proper = part.weights[site], np.isfinite(scale)
         if standardised:
             values = (values - loc) / np.where(proper, scale, 1.0)
-        parts.append(values[..., proper].ravel())
-    return parts if any(part.size for part in parts) else []
+        draws.append(values[..., proper].ravel())
+    return draws
 
 
-def _part(values: xr.DataArray, part: int) -> xr.DataArray:
-    return values.isel(prior=part) if "prior" in values.dims else values
-
-
-def _loc_and_scale(fit: xr.DataTree, site: str, part: int) -> tuple[np.ndarray, np.ndarray]:
-    constants = fit["constant_data"].dataset
-    loc, scale = (
-        _part(constants[f"prior_{kind}.{site}"], part).to_numpy() for kind in ("loc", "scale")
-    )
-    return loc, scale
-
-
-def _prior(fit: xr.DataTree, site: str, standardised: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Centres and scales whose mean density is drawn."""
+def _prior(part: Part, site: str, standardised: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the centres and scales whose mean density is drawn."""
     if standardised:
         return np.zeros(1), np.ones(1)
-    loc, scale = _loc_and_scale(fit, site, 0)
+    loc, scale = part.prior.loc[site], part.prior.scale[site]
     proper = np.isfinite(scale)
     return loc[proper].ravel(), scale[proper].ravel()
+
+
+def _legend(labels: list[Any], colors: list[Any], single: bool) -> list[Line2D]:
+    what = "weights" if single else "posterior"
+    named = [f"{what}, {label}" for label in labels] or [what]
+    marks: Any = {"marker": "|", "ls": ""} if single else {}
+    prior = Line2D([], [], color=PLAIN, ls="--", label="prior")
+    of_parts = zip(colors, named, strict=True)
+    return [prior, *(Line2D([], [], color=c, label=name, **marks) for c, name in of_parts)]
 
 
 def _plot_site(
     axis: Any, parts: list[np.ndarray], prior: Any, colors: list[Any], single: bool
 ) -> None:
+    """Draw a site's prior, and of every part its posterior, or a tick per weight."""
     loc, scale = prior
     tail = 0.0 if single else _TAIL
     seen = [np.quantile(part, [tail, 1 - tail]) for part in parts if part.size]

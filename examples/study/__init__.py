@@ -1,0 +1,1 @@
+"""Parts of the study, which `run_study.py` beside this folder runs."""

@@ -1,0 +1,155 @@
+"""Where priors sit: the same scales, hence the same capacity, around other centres."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from weightprior import _checks
+from weightprior.model.adapters import reference_weights
+from weightprior.model.priors.normal import NormalPrior, stack_priors
+from weightprior.model.priors.normal_prior import normal_prior
+
+__all__ = ["center_path", "matched_centers"]
+
+Weights = dict[str, np.ndarray]
+
+
+def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> NormalPrior:
+    """Put one scale around five centres, to tell what its width does from what its place does.
+
+    A Gaussian prior of some width rules out as many functions wherever it sits. Fits of these
+    tell whether a centre knows something: `random` and `mirrored` are as far from zero as the
+    reference, and `permuted` has its very numbers in other places.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    reference : dict of arrays, DataTree, or scikit-learn MLP
+        The network that one of the centres is: weights by site; a fit of a single prior (its
+        posterior mean: of a MAP that is the MAP; of chains it is washed out where hidden units
+        can be exchanged, see `posterior_as_prior`); a fitted perceptron of scikit-learn; or the
+        arrays of a PyTorch state dict.
+    scale : float or dict
+        Standard deviations around every centre, in the forms of `normal_prior`.
+    rng_key : int or JAX key
+        Decides `random` and `permuted`.
+
+    Returns
+    -------
+    NormalPrior
+        Stacked, with the labels
+
+        - ``"zero"``;
+        - ``"reference"``;
+        - ``"random"``: a direction drawn anew, site by site as long as the reference;
+        - ``"permuted"``: the reference's numbers, shuffled within each site;
+        - ``"mirrored"``: minus the reference.
+
+        Only weights and biases move. The noise is centred alike in all, where the reference has
+        it, and otherwise where `normal_prior` puts it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where the reference is another architecture's or holds NaN, or a scale is not positive.
+
+    References
+    ----------
+    X. Li, Y. Grandvalet and F. Davoine, Explicit inductive bias for transfer learning with
+    convolutional networks, ICML 2018. :doi:`10.48550/arXiv.1802.01483`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Gaussian(noise=1.0))
+    >>> weights, _ = wp.simulate(bnn, np.zeros((1, 2)), prior=wp.normal_prior(bnn))
+    >>> centers = wp.matched_centers(bnn, weights, scale=wp.fan_in_scale(bnn))
+    >>> centers.labels
+    ('zero', 'reference', 'random', 'permuted', 'mirrored')
+    """
+    weights = reference_weights(bnn, reference)
+    with jax.enable_x64(True):
+        keys = jax.random.split(_checks.random_key(rng_key))
+        chosen = {
+            "zero": _each(bnn, weights, np.zeros_like),
+            "reference": weights,
+            "random": _drawn(bnn, weights, keys[0], _direction),
+            "permuted": _drawn(bnn, weights, keys[1], _shuffled),
+            "mirrored": _each(bnn, weights, np.negative),
+        }
+    return _around(bnn, chosen, scale)
+
+
+def center_path(bnn, reference: Any, fractions: Sequence[float], *, scale: Any) -> NormalPrior:
+    """Put one scale around the points of a line: from zero to a reference, and beyond.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    reference : dict of arrays, DataTree, or scikit-learn MLP
+        As for `matched_centers`.
+    fractions : sequence of float
+        How far along: 0 is zero, 1 the reference. The labels of the priors.
+    scale : float or dict
+        Standard deviations around every centre, in the forms of `normal_prior`.
+
+    Returns
+    -------
+    NormalPrior
+        Stacked, by fraction. The noise is centred as in `matched_centers`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `matched_centers` raises, and where fractions are none, doubled, or no numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Gaussian(noise=1.0))
+    >>> weights = {"output.weight": np.ones((2, 1)), "output.bias": np.ones(1)}
+    >>> path = wp.center_path(bnn, weights, (0.0, 0.5, 1.0), scale=1.0)
+    >>> path[0.5].loc["output.bias"]
+    array([0.5])
+    """
+    weights = reference_weights(bnn, reference)
+    array = _checks.finite("fractions", _checks.numbers("fractions", fractions))
+    labels = array.tolist()
+    if array.ndim != 1 or not labels or len(set(labels)) < len(labels):
+        raise ValueError(
+            f"fractions: expected a sequence of different numbers, such as (0, 0.5, 1); "
+            f"got {fractions!r}."
+        )
+    chosen = {f: _each(bnn, weights, lambda array, f=f: f * array) for f in labels}
+    return _around(bnn, chosen, scale)
+
+
+def _around(bnn, centers: Mapping[Any, Weights], scale: Any) -> NormalPrior:
+    return stack_priors(
+        {label: normal_prior(bnn, loc=loc, scale=scale) for label, loc in centers.items()}
+    )
+
+
+def _each(bnn, weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> Weights:
+    """Weights and biases changed; the noise stays."""
+    return weights | {name: change(weights[name]) for name in bnn.network.sites}
+
+
+def _drawn(bnn, weights: Weights, key: jax.Array, change: Callable) -> Weights:
+    keys = dict(zip(bnn.network.sites, jax.random.split(key, len(bnn.network.sites)), strict=True))
+    return weights | {name: change(keys[name], weights[name]) for name in keys}
+
+
+def _direction(key: jax.Array, array: np.ndarray) -> np.ndarray:
+    drawn = np.asarray(jax.random.normal(key, array.shape, np.float64))
+    return drawn * (np.linalg.norm(array) / np.linalg.norm(drawn))
+
+
+def _shuffled(key: jax.Array, array: np.ndarray) -> np.ndarray:
+    return np.asarray(jax.random.permutation(key, array.ravel())).reshape(array.shape)

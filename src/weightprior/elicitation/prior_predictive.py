@@ -1,0 +1,134 @@
+"""Draws from a prior: networks, and targets of these, before any data are seen."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.problem import fit_coords
+from weightprior.fits.results import build_prior
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.base import Prior
+
+__all__ = ["prior_predictive", "simulate"]
+
+
+def prior_predictive(
+    bnn: BNN,
+    x: Any,
+    *,
+    prior: Prior,
+    num_samples: int = 500,
+    rng_key: Any = 0,
+) -> xr.DataTree:
+    """Draw networks from the prior and targets from the networks.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    x : array or data frame of shape (rows, features)
+        Inputs.
+    prior : NormalPrior or HierarchicalPrior
+        The prior; the parts of a stacked one are drawn with common random numbers.
+    num_samples : int
+        Networks.
+    rng_key : int or JAX key
+        Decides the draws.
+
+    Returns
+    -------
+    DataTree
+        Groups `prior` (every site, latents above them, and `noise` where it is learned),
+        `prior_predictive` (`mean` and `y`, as `predict` gives them) and `constant_data`. One
+        chain.
+
+    Raises
+    ------
+    ValueError
+        Where a site's prior is flat: it cannot be drawn from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1), wp.Gaussian())
+    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> drawn = wp.prior_predictive(bnn, x, prior=wp.normal_prior(bnn), num_samples=10)
+    >>> dict(drawn["prior_predictive"]["y"].sizes)
+    {'chain': 1, 'draw': 10, 'obs_id': 50}
+    """
+    _checks.model(bnn)
+    inputs = _checks.rows(x, bnn.network.feature_names)
+    _checks.prior(bnn, prior, learned=True, proper="nothing can be drawn from it")
+    num_samples = _checks.integer("num_samples", num_samples, 1)
+    with jax.enable_x64(True):
+        keys = jax.random.split(_checks.random_key(rng_key), (1, num_samples))
+    pieces = [evaluate(_draw, bnn, keys, inputs, part) for part in prior.singles()]
+    return build_prior(bnn, inputs, prior, pieces, fit_coords(bnn, x, None, prior))
+
+
+def _draw(bnn: BNN, key: jax.Array, x: Any, prior: Prior) -> dict[str, Any]:
+    key_weights, key_y = jax.random.split(key)
+    drawn = density.draw(bnn, key_weights, prior, np.float64)
+    weights = {name: drawn[name] for name in bnn.sites}
+    return {
+        "prior": drawn | density.derived(bnn, weights),
+        "prior_predictive": {
+            "mean": density.mean(bnn, weights, x),
+            "y": density.targets(bnn, weights, x).sample(key_y),
+        },
+    }
+
+
+def simulate(
+    bnn: BNN, x: Any, *, prior: Prior, rng_key: Any = 0
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Draw a network from a prior, and targets from that network.
+
+    So "the prior holds the true values" can be made true, by fitting under this prior or one
+    centred at the weights, and false on purpose, under another.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    x : array or data frame of shape (rows, features)
+        Inputs.
+    prior : NormalPrior or HierarchicalPrior
+        A single prior, flat nowhere.
+    rng_key : int or JAX key
+        Decides weights and targets.
+
+    Returns
+    -------
+    weights : dict of str to array
+        Every site, the noise included where it is learned.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets, noise included.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For inputs that do not suit the model, and a prior that is stacked or flat somewhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> weights, y = wp.simulate(bnn, x, prior=wp.normal_prior(bnn))
+    >>> y.shape
+    (30,)
+    >>> centered = wp.normal_prior(bnn, loc=weights, scale=0.1)  # one that knows the truth
+    """
+    _checks.model(bnn)
+    _checks.prior(bnn, prior, stacked=False, learned=True)
+    drawn = prior_predictive(bnn, x, prior=prior, num_samples=1, rng_key=rng_key)
+    weights = {name: drawn["prior"][name].to_numpy()[0, 0] for name in bnn.sites}
+    return weights, drawn["prior_predictive"]["y"].to_numpy()[0, 0]

@@ -1,0 +1,1 @@
+"""Predictions, their scores, and whether a fit function finds the posterior."""

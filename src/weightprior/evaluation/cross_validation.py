@@ -1,0 +1,231 @@
+"""Cross-validation: which prior predicts rows that the fit has not seen, and how sure that is."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks
+from weightprior.diagnostics.effective_parameters import gamma
+from weightprior.evaluation.refits import Refit, check_fit_function, grouped, refit
+from weightprior.evaluation.score import (
+    LEVELS,
+    dims_of_scores,
+    log_mean,
+    score_rows,
+    standard_error,
+    summarise,
+    weight_norms,
+)
+from weightprior.fits.layout import lay_out, prior_arrays, prior_dims
+from weightprior.fits.problem import fit_coords
+from weightprior.inference.map import fit_map
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.normal import NormalPrior
+
+__all__ = ["cross_validate"]
+
+NUM_BOOTSTRAP = 1000  # a probability's own error is 0.016 at most
+
+
+def cross_validate(
+    bnn: BNN,
+    x: Any,
+    y: Any,
+    *,
+    prior: NormalPrior,
+    fit: Callable[..., xr.DataTree] = fit_map,
+    num_folds: int = 10,
+    rng_key: Any = 0,
+    folds: Any = None,
+) -> xr.Dataset:
+    """Predict every row from a fit without it, under each prior.
+
+    All folds of all priors are one call of `fit`, in which the rows of a fold do not count: every
+    fit is exact, and nothing is compiled for a fold. All fits are held at once: chains of many
+    priors take memory for their weights, as many times as there are folds.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    x : array or data frame of shape (rows, features)
+        Inputs.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets.
+    prior : NormalPrior
+        The prior; usually a stacked one, whose parts are compared.
+    fit : callable
+        `fit_map`, `fit_mcmc`, `fit_ensemble`, or ``functools.partial`` of one with options.
+    num_folds : int
+        Folds, at least 2 and at most the number of rows, which is leave-one-out.
+    rng_key : int or JAX key
+        Decides which rows make a fold; classes are spread evenly over the folds. The fits take
+        theirs from `fit`.
+    folds : array of shape (rows,), optional
+        The fold of every row, where chance should not decide: groups that must stay together,
+        years. Replaces `num_folds`.
+
+    Returns
+    -------
+    Dataset
+        For a stacked prior with the dim `prior`. Log densities are in nats.
+
+        - what `score` returns, of every row predicted by the fits that have not seen it: `elpd`,
+          `elpd_se`, `elpd_i`, `rmse` and so on;
+        - for a stacked prior `elpd_diff`, each prior's `elpd` minus that of the best, and
+          `elpd_diff_se`, its standard error over rows; `prob_best`, the probability that it is
+          the best of them, as the share of 1,000 bootstrap samples of the rows in which it is
+          (fits stay as they are); the labels `best` and `one_se`: the strongest prior (smallest
+          geometric mean of its scales) that falls short of the best by no more than one standard
+          error of their difference;
+        - means over the fits to the folds of `train` (log density per row that was fitted), `norm`
+          (length of weights and biases), `distance` (from the prior's centre, where it is not
+          flat) and `effective_parameters`;
+        - `prior_loc.<site>` and `prior_scale.<site>`, as in a fit;
+        - for optima `converged`, for chains `divergences`, with the dim `fold`; the coordinate
+          `fold_of_row` says which rows a fold holds.
+
+        Standard errors take rows for independent, which predictions of one fit are not quite.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For data, a prior, folds or a fit function that cannot be used.
+
+    References
+    ----------
+    A. Vehtari, A. Gelman and J. Gabry, Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC, 2017. :doi:`10.1007/s11222-016-9696-4`
+
+    L. Breiman et al., Classification and Regression Trees, 1984 (the one-standard-error rule).
+
+    B. Efron, Bootstrap methods: another look at the jackknife, 1979.
+    :doi:`10.1214/aos/1176344552`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.01, 1.0)})
+    >>> found = wp.cross_validate(bnn, x, 3 * x[:, 0], prior=path, num_folds=5)
+    >>> found["best"].item()
+    1.0
+    """
+    _checks.model(bnn)
+    inputs, targets = _checks.data(bnn, x, y)
+    _checks.prior(bnn, prior)
+    key = _checks.random_key(rng_key)
+    labels, fold_of_row = _folds(bnn, targets, num_folds, folds, key)
+    check_fit_function(fit)
+
+    began = time.perf_counter()
+    kept = {f"fold {label}": fold_of_row != label for label in labels}
+    method, fits = refit(bnn, x, y, prior=prior, fit=fit, kept=kept)
+    pieces = [
+        prior_arrays(bnn, part) | _score_part(bnn, of_part, part, inputs, targets)
+        for part, of_part in zip(prior.singles(), fits, strict=True)
+    ]
+    dims = dims_of_scores(pieces[0]) | prior_dims(bnn)
+    dims |= dict.fromkeys(("converged", "divergences"), ("fold",))
+    coords = {"fold": labels, "level": LEVELS, **fit_coords(bnn, x, y, prior)}
+    found = lay_out(pieces, (), dims, coords)
+    found = found.assign_coords(fold_of_row=("obs_id", fold_of_row))
+    if prior.labels is not None:
+        found = found.merge(_choice(bnn, found["elpd_i"].to_numpy(), prior, key))
+    found.attrs = {
+        "function": "cross_validate",
+        "fit": method,
+        "num_folds": len(labels),
+        "seconds": time.perf_counter() - began,
+        "model": json.dumps(bnn.describe()),
+    }
+    return found
+
+
+def _folds(bnn: BNN, y: np.ndarray, num_folds: int, folds: Any, key: jax.Array):
+    """Names of the folds, and the fold of every row."""
+    if folds is None:
+        num_folds = _checks.integer("num_folds", num_folds, 2)
+        if num_folds > len(y):
+            raise ValueError(
+                f"num_folds: expected at most a fold per row, {len(y)}; got {num_folds}."
+            )
+        order = np.asarray(jax.random.permutation(key, len(y)))
+        if bnn.likelihood.has_classes and y.ndim == 1:
+            order = order[np.argsort(y[order], kind="stable")]  # spreads classes evenly
+        fold_of_row = np.empty(len(y), int)
+        fold_of_row[order] = np.arange(len(y)) % num_folds
+        return np.arange(num_folds), fold_of_row
+    return grouped("folds", folds, len(y))
+
+
+def _score_part(
+    bnn: BNN, fits: list[Refit], prior: NormalPrior, x: np.ndarray, y: np.ndarray
+) -> dict[str, Any]:
+    """Everything about one prior, from its fits to the folds."""
+    rowwise: dict[str, np.ndarray] = {}
+    of_fold: dict[str, list] = {}
+    for model, weights, row_weights, log_likelihood, stats in fits:
+        held = row_weights == 0
+        for name, values in score_rows(model, weights, x[held], y[held]).items():
+            whole = rowwise.setdefault(name, np.empty((len(y), *values.shape[1:])))
+            whole[held] = values
+        found = {
+            "train": log_mean(log_likelihood[..., ~held]).mean(),
+            **weight_norms(bnn, weights, prior),
+            "effective_parameters": gamma(model, weights, x, y, prior, row_weights)["gamma"],
+        }
+        for name, value in (found | stats).items():
+            of_fold.setdefault(name, []).append(value)
+    return summarise(bnn, rowwise, y) | {
+        name: np.array(values) if name in fits[0].stats else np.mean(values)
+        for name, values in of_fold.items()
+    }
+
+
+def _choice(bnn: BNN, elpd_i: np.ndarray, prior: NormalPrior, key: jax.Array) -> xr.Dataset:
+    """Differences from the best prior, and the strongest one that is about as good."""
+    labels = list(prior.labels or ())
+    best = int(elpd_i.sum(-1).argmax())
+    terms = elpd_i - elpd_i[best]
+    diff, diff_se = terms.sum(-1), np.array([standard_error(row) for row in terms])
+    width = [_width(bnn, part) for part in prior.singles()]
+    close = np.flatnonzero((diff >= -diff_se) | (np.arange(len(labels)) == best))
+    # Of equally strong ones the best; the best itself where all are as wide as it.
+    one_se = min(close, key=lambda i: (width[i], -diff[i]))
+    return xr.Dataset(
+        {
+            "elpd_diff": ("prior", diff),
+            "elpd_diff_se": ("prior", diff_se),
+            "prob_best": ("prior", _prob_best(terms, key)),
+            "best": ((), labels[best]),
+            "one_se": ((), labels[one_se]),
+        },
+        {"prior": labels},
+    )
+
+
+def _prob_best(terms: np.ndarray, key: jax.Array) -> np.ndarray:
+    """How often each prior has the largest sum over rows, of bootstrap samples of the rows."""
+    count, rows = terms.shape
+    # Not the numbers that the folds are made of.
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 1))))
+    won = []
+    for _ in range(NUM_BOOTSTRAP):
+        times_drawn = np.bincount(rng.integers(rows, size=rows), minlength=rows)
+        won.append(np.argmax(terms @ times_drawn))
+    return np.bincount(won, minlength=count) / NUM_BOOTSTRAP
+
+
+def _width(bnn: BNN, prior: NormalPrior) -> tuple[int, float]:
+    """Width of a prior: by its flat scales, then by the geometric mean of the others."""
+    scales = np.concatenate([np.ravel(prior.scale[name]) for name in bnn.network.sites])
+    proper = scales[np.isfinite(scales)]
+    return scales.size - proper.size, float(np.log(proper).mean()) if proper.size else 0.0

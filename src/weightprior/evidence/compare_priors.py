@@ -1,0 +1,220 @@
+"""Evidence, leave-one-out and cross-validation of the same priors, side by side."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import softmax
+
+from weightprior import _checks
+from weightprior.diagnostics.effective_parameters import effective_parameters
+from weightprior.evidence.log_evidence import log_evidence
+from weightprior.evidence.preference import agreement, between_evidences, between_rows, verdict
+from weightprior.fits.leave_one_out import leave_one_out
+from weightprior.fits.reading import check_cross_validation, check_fit, unstack_fit
+from weightprior.model.bnn import BNN
+
+__all__ = ["compare_priors"]
+
+
+def compare_priors(
+    bnn: BNN, fit: xr.DataTree, cross_validation: xr.Dataset | None = None
+) -> xr.Dataset:
+    """Compare priors by evidence, leave-one-out and cross-validation, side by side.
+
+    The evidence is the probability of all rows, foretold one after the other from no data on: a
+    prior is charged for what it expected before the first. Leave-one-out and cross-validation ask
+    how well the next row is foretold by all others, which forgives a prior whatever the data
+    correct. The first two are of the posterior, the last is of the fit that was cross-validated.
+
+    Nothing is fitted here: what this reads was made with options of its own, and stays at hand.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model of both.
+    fit : DataTree
+        What `fit_tempered` returns for a stacked prior.
+    cross_validation : Dataset, optional
+        What `cross_validate` returns for the same rows and the same stacked prior. Without it there
+        is no criterion ``"cv"``.
+
+    Returns
+    -------
+    Dataset
+        Log densities are in nats, of all rows together. By `prior`:
+
+        - `log_evidence`, `log_evidence_error` (a standard error, Monte Carlo), `reliable` and
+          `reason`, as `log_evidence` gives them; `probability`: that of each prior given the data,
+          where all in the stack were equally probable before;
+        - `elpd_loo`, `elpd_loo_se` (over rows) and `pareto_k`, its largest, of PSIS-LOO from the
+          draws at temperature one;
+        - `elpd_cv` and `elpd_cv_se` (over rows), as `cross_validate` gives them;
+        - `effective_parameters`, mean over posterior draws, and `effective_parameters_cv`, mean
+          over the fits to the folds.
+
+        By `criterion`, of ``"evidence"``, ``"loo"`` and ``"cv"``:
+
+        - `doubtful` (and by `prior`): what is not to be relied on: the evidence for its `reason`,
+          PSIS-LOO where k is above ArviZ's limit, 0.7 or less, and its estimate as a rule too high;
+        - `best`: label of the prior that it prefers among the others, or among all, where all are
+          doubtful;
+        - `difference` (and by `prior`) from that one; `difference_se`: of the evidence both
+          Monte-Carlo errors combined, else the standard error over rows of the paired differences,
+          NaN of a single row;
+        - `close` (and by `prior`): by the evidence, less than 20 times less probable than the best
+          (3.0 nats), or within two Monte-Carlo errors of that; else within two standard errors of
+          the best, or within 4 nats, below which that error is not to be trusted. What is doubtful
+          is not close;
+        - `agree`: whether its best is close by all other criteria.
+
+        `verdict` says in words which prior each criterion prefers; where they disagree by how much,
+        and which priors are close by all; and which numbers are not to be relied on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `fit` is not by `fit_tempered`, is of a single prior, was made with `row_weights`,
+        without log likelihoods or with fewer than 100 draws; where `cross_validation` is of other
+        priors or of another number of rows; where a number is NaN or infinite.
+
+    References
+    ----------
+    D. J. C. MacKay, Bayesian interpolation, Neural Computation 4, 1992.
+    :doi:`10.1162/neco.1992.4.3.415`
+
+    R. E. Kass and A. E. Raftery, Bayes factors, JASA 90, 1995 (odds of 20).
+    :doi:`10.1080/01621459.1995.10476572`
+
+    A. Vehtari, A. Gelman and J. Gabry, Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC, 2017. :doi:`10.1007/s11222-016-9696-4`
+
+    T. Sivula, M. Magnusson, A. A. Matamoros and A. Vehtari, Uncertainty in Bayesian leave-one-out
+    cross-validation based model comparison, 2020 (differences below 4).
+    :doi:`10.48550/arXiv.2008.10296`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 2.0)})
+    >>> fit = wp.fit_tempered(bnn, x, 3 * x[:, 0], prior=path, num_temperatures=8, num_chains=4)
+    >>> folds = wp.cross_validate(bnn, x, 3 * x[:, 0], prior=path, num_folds=5)
+    >>> found = wp.compare_priors(bnn, fit, folds)
+    >>> found["best"].sel(criterion="evidence").item(), found["agree"].all().item()
+    (2.0, True)
+    """
+    _check_fit(bnn, fit)
+    criteria, fitted = {}, ""
+    found, criteria["evidence"] = _of_evidence(fit)
+    piece, criteria["loo"] = _of_loo(fit)
+    found = found.merge(piece)
+    data = fit["constant_data"]["x"].to_numpy(), fit["observed_data"]["y"].to_numpy()
+    found["effective_parameters"] = effective_parameters(bnn, fit, *data)["gamma"]
+    if cross_validation is not None:
+        _check_cross_validation(bnn, fit, cross_validation)
+        piece, criteria["cv"] = _of_cross_validation(cross_validation)
+        found, fitted = found.merge(piece), cross_validation.attrs["fit"]
+    names = xr.DataArray(list(criteria), dims="criterion", name="criterion")
+    found = found.merge(xr.concat(criteria.values(), names))
+    found["best"] = found["prior"].isel(prior=found["best"]).drop_vars("prior")
+    found["agree"] = agreement(found)
+    found["verdict"] = ((), verdict(found, fitted))
+    for name in ("log_evidence", "log_evidence_error", "elpd_loo", "difference", "difference_se"):
+        found[name].attrs["units"] = "nats"
+    found.attrs = {"function": "compare_priors", "model": fit.attrs["model"]}
+    return found
+
+
+def _check_fit(bnn: BNN, fit: Any) -> None:
+    check_fit(bnn, fit)
+    if "evidence" not in fit.children or fit.attrs["draws"] != "chains":
+        raise ValueError(
+            f"fit: expected one by fit_tempered, which has the evidence and the posterior's draws; "
+            f"got one by {fit.attrs.get('method')!r}."
+        )
+    if "prior" not in fit["posterior"].dims:
+        raise ValueError(
+            "fit: expected one of a stacked prior; got one of a single prior. Stack those to be "
+            "compared: weightprior.stack_priors."
+        )
+
+
+def _check_cross_validation(bnn: BNN, fit: xr.DataTree, found: Any) -> None:
+    if not isinstance(found, xr.Dataset):
+        raise TypeError(
+            f"cross_validation: expected what cross_validate returns; got {type(found).__name__}."
+        )
+    check_cross_validation(bnn, found)
+    known = fit["constant_data"].dataset
+    expected = known["prior"].to_numpy().tolist()
+    labels = found["prior"].to_numpy().tolist() if "prior" in found.dims else []
+    if labels != expected:
+        raise ValueError(
+            f"cross_validation: expected one of the fit's priors {_checks.several(expected)}; "
+            f"got {_checks.several(labels) or 'a single one'}."
+        )
+    numbers = [name for name in known if str(name).startswith(("prior_loc.", "prior_scale."))]
+    other = next((n for n in numbers if not np.array_equal(known[n], found[n])), None)
+    if other is not None:
+        raise ValueError(
+            f"cross_validation: expected one of the fit's priors; got other numbers in {other!r}, "
+            "though under the same labels."
+        )
+    rows, fitted = found.sizes["obs_id"], fit["observed_data"].sizes["obs_id"]
+    if rows != fitted:
+        raise ValueError(
+            f"cross_validation: expected the fit's {fitted} rows; got {rows}. Cross-validate the "
+            "rows that were fitted."
+        )
+
+
+def _check_finite(argument: str, name: str, values: Any) -> None:
+    bad = np.asarray(values)[~np.isfinite(values)]
+    if bad.size:
+        raise ValueError(
+            f"{argument}: expected finite numbers; got {bad[0]} in its {name}. "
+            "Standardise x and y, or give the priors smaller scales."
+        )
+
+
+def _of_evidence(fit: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
+    """What the evidence says of each prior, and between them."""
+    found = log_evidence(fit).rename(error="log_evidence_error")
+    value, error = (found[name].to_numpy() for name in ("log_evidence", "log_evidence_error"))
+    _check_finite("fit", "log evidence", value)
+    _check_finite("fit", "error of the log evidence", error)
+    between = between_evidences(value, error, found["reliable"].to_numpy())
+    return found.assign(probability=("prior", softmax(value))), between
+
+
+def _of_loo(fit: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
+    found = [leave_one_out(part) for part in unstack_fit(fit).values()]
+    if reason := found[0][1]:
+        raise ValueError(
+            f"fit: expected one that leave-one-out can be had from; got none: {reason}."
+        )
+    parts = [loo for loo, _ in found]
+    k = np.array([float(np.max(part.pareto_k)) for part in parts])
+    terms = np.stack([part.elpd_i.to_numpy() for part in parts])
+    _check_finite("fit", "leave-one-out densities", terms)
+    values = {
+        "elpd_loo": [float(part.elpd) for part in parts],
+        "elpd_loo_se": [float(part.se) for part in parts],
+        "pareto_k": k,
+    }
+    found = xr.Dataset({name: ("prior", np.asarray(array)) for name, array in values.items()})
+    return found, between_rows(terms, k <= [part.good_k for part in parts])
+
+
+def _of_cross_validation(found: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    terms = found["elpd_i"].transpose("prior", "obs_id").to_numpy()
+    _check_finite("cross_validation", "elpd_i", terms)
+    kept = {
+        "elpd_cv": found["elpd"],
+        "elpd_cv_se": found["elpd_se"],
+        "effective_parameters_cv": found["effective_parameters"],
+    }
+    return xr.Dataset(kept), between_rows(terms, np.ones(len(terms), bool))

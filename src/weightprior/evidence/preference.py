@@ -1,0 +1,106 @@
+"""Which prior a criterion prefers, which others are as good, and what criteria say together."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks
+from weightprior.evaluation.score import standard_error
+
+__all__ = ["agreement", "between_evidences", "between_rows", "verdict"]
+
+# A prior is close to the best where the data make it less than so many times less probable, and
+# where its predictions fall short by less than so many standard errors, or by so few nats that
+# this error is not to be trusted.
+_ODDS, _NUM_ERRORS, _FEW_NATS = 20.0, 2.0, 4.0
+_NAMES = {"evidence": "the evidence", "loo": "PSIS-LOO", "cv": "cross-validation"}
+
+
+def between_evidences(value: np.ndarray, error: np.ndarray, reliable: np.ndarray) -> xr.Dataset:
+    """Differences of independent estimates, and which priors are nearly as probable."""
+    best = _best(value, reliable)
+    both = np.where(np.arange(len(value)) == best, 0.0, np.hypot(error, error[best]))
+    short = np.log(_ODDS) + _NUM_ERRORS * both
+    return _lay_out(best, value - value[best], both, reliable, short)
+
+
+def between_rows(terms: np.ndarray, reliable: np.ndarray) -> xr.Dataset:
+    """Differences summed over rows, and which priors predict nearly as well; (prior, row)."""
+    best = _best(terms.sum(axis=1), reliable)
+    paired = terms - terms[best]
+    error = np.array([standard_error(row) for row in paired])
+    short = np.fmax(_NUM_ERRORS * error, _FEW_NATS)
+    return _lay_out(best, paired.sum(axis=1), error, reliable, short)
+
+
+def _best(values: np.ndarray, reliable: np.ndarray) -> int:
+    return int(np.where(_usable(reliable), values, -np.inf).argmax())
+
+
+def _usable(reliable: np.ndarray) -> np.ndarray:
+    """Which may be preferred: those that can be relied on, or all, where none can."""
+    return reliable | ~reliable.any()
+
+
+def _lay_out(
+    best: int, difference: np.ndarray, error: np.ndarray, reliable: np.ndarray, short: np.ndarray
+) -> xr.Dataset:
+    of_priors = {
+        "difference": difference,
+        "difference_se": error,
+        "close": _usable(reliable) & (-difference <= short),
+        "doubtful": ~reliable,
+    }
+    found = xr.Dataset({name: ("prior", array) for name, array in of_priors.items()})
+    return found.assign(best=best)
+
+
+def agreement(found: xr.Dataset) -> xr.DataArray:
+    """Whether the best by each criterion is close by all others."""
+    close = found["close"].rename(criterion="other")
+    return close.sel(prior=found["best"]).all("other").drop_vars("prior")
+
+
+def verdict(found: xr.Dataset, fitted: str) -> str:
+    """Say which prior each criterion prefers, and where they disagree; `fitted`: what folds are."""
+    names = _NAMES | {"cv": f"{_NAMES['cv']} of fits by {fitted}"}
+    best = {c: found["best"].sel(criterion=c).item() for c in found["criterion"].to_numpy()}
+    if len(set(best.values())) == 1:
+        *others, last = (names[c] for c in best)
+        said = f"{', '.join(others)} and {last} prefer {best['evidence']!r}."
+    else:
+        said = "; ".join(f"{names[c]} prefers {label!r}" for c, label in best.items())
+        said += _disagreement(found, best, names)
+    return said[0].upper() + said[1:] + _caveats(found)
+
+
+def _disagreement(found: xr.Dataset, best: dict[str, Any], names: dict[str, str]) -> str:
+    short = [
+        _falls_short(found.sel(criterion=by, prior=label), names[by])
+        for by in best
+        for label in dict.fromkeys(best.values())
+        if not found["close"].sel(criterion=by, prior=label)
+    ]
+    if not short:
+        return ". No criterion tells these apart."
+    close = found["prior"][found["close"].all("criterion")].to_numpy().tolist()
+    told = f"Close by all: {_checks.several(close)}" if close else "No prior is close by all"
+    return f". They disagree: {'; '.join(short)}. {told}."
+
+
+def _falls_short(one: xr.Dataset, by: str) -> str:
+    nats, error = -one["difference"].item(), one["difference_se"].item()
+    label = repr(one["prior"].item())
+    if one["doubtful"]:
+        return f"by {by} {label} cannot be judged"
+    return f"by {by} {label} falls short by {nats:.1f} ± {error:.1f} nats"
+
+
+def _caveats(found: xr.Dataset) -> str:
+    told = [
+        f"{_NAMES[criterion]} of {_checks.several(found['prior'][doubtful].to_numpy().tolist())}"
+        for criterion in found["criterion"].to_numpy()
+        if (doubtful := found["doubtful"].sel(criterion=criterion).to_numpy()).any()
+    ]
+    return f" Not to be relied on: {'; '.join(told)}." if told else ""

@@ -1,0 +1,292 @@
+"""The prequential code: each block of rows, coded by what was learned from those before it."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+from arviz_stats.base.array import array_stats
+
+from weightprior import _checks
+from weightprior.evaluation.refits import Refit, check_fit_function, grouped, refit
+from weightprior.evaluation.score import log_mean
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import lay_out
+from weightprior.inference.mcmc import fit_mcmc
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.normal import NormalPrior
+
+__all__ = ["prequential_code"]
+
+_stats: Any = array_stats  # whose annotations are narrower than what it takes
+# Networks drawn from the prior, for the first block.
+_NUM_DRAWS = 10_000
+# So many nats below the largest a density is as good as none; so many apart they are the same, but
+# for rounding.
+_FAR, _SAME = 700.0, 1e-6
+# The tail of fewer draws says nothing about those that were not drawn; above the first Pareto k a
+# mean over draws converges too slowly to be relied on, above the second it need not exist; and
+# chains that agree less than this are in different places.
+_MIN_DRAWS, _MAX_PARETO_K, _MAX_PARETO_K_OF_A_MEAN, _MAX_RHAT = 100, 0.7, 1.0, 1.1
+
+
+def prequential_code(
+    bnn: BNN,
+    x: Any,
+    y: Any,
+    *,
+    prior: NormalPrior,
+    fit: Callable[..., xr.DataTree] = fit_mcmc,
+    num_blocks: int = 10,
+    rng_key: Any = 0,
+    blocks: Any = None,
+) -> xr.Dataset:
+    """Code the targets block after block, each by the prediction of a fit to those before it.
+
+    The rows are taken in the order given. The first block is predicted by the prior. With the
+    exact posterior the whole is minus the log evidence, in whatever order and blocks: a second way
+    to it, which needs no ladder of temperatures, and for a fit that is no posterior, as a MAP, a
+    code all the same.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    x : array or data frame of shape (rows, features)
+        Inputs.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets.
+    prior : NormalPrior
+        The prior, flat nowhere; of a stacked one every part has a code.
+    fit : callable
+        `fit_mcmc`, `fit_laplace`, `fit_map`, or ``functools.partial`` of one with options. All
+        blocks of all priors are one call of it.
+    num_blocks : int
+        Blocks, at least 2 and at most the number of rows. The first has one row, and each makes
+        the rows about as many times as many: a posterior changes by how many times its rows
+        multiply, so that no block is much harder to predict than another.
+    rng_key : int or JAX key
+        Decides the 10,000 networks drawn from the prior to predict the first block. The fits take
+        theirs from `fit`.
+    blocks : array of shape (rows,), optional
+        The block of every row, such as its year; blocks are coded in ascending order. Replaces
+        `num_blocks`.
+
+    Returns
+    -------
+    Dataset
+        With the dim `prior` for a stacked prior.
+
+        - `bits`, `bits_error`, and `bits_per_observation`;
+        - `bits_by_block` and `bits_by_block_error` (dim `block`): each block is coded as a whole,
+          by the mean over draws of the product of its rows' densities. Errors are one standard
+          error by Monte Carlo: 0 for a single draw, as of a MAP, which codes by what it is; NaN
+          where a draw outweighs all others together, or the mean of the densities need not
+          exist (a Pareto k above 1);
+        - `pareto_k` of those products, by block; NaN where there are too few draws;
+        - `reliable` and the `reason` where it is not: a Pareto k above 0.7, fewer than 100 draws,
+          chains that disagree about a block, or a search for the MAP that did not converge. More
+          blocks, or more draws, help with the first.
+
+        The coordinate `num_rows` counts the rows up to each block and with it, `block_of_row` tells
+        the block of each row.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For data, a prior, blocks or a fit function that cannot be used.
+
+    Notes
+    -----
+    The first block is predicted by draws of the prior for every `fit`, a MAP's too: the prior's own
+    mode would be a code as well, but one network's, that knows nothing.
+
+    The blocks' errors are not independent where a fit function gives all priors of a stack the same
+    random numbers, as those of this package do. The error of their sum is therefore that of the sum
+    of what equal draws contribute to each.
+
+    References
+    ----------
+    A. P. Dawid, Statistical theory: the prequential approach, Journal of the Royal Statistical
+    Society A 147, 1984. :doi:`10.2307/2981683`
+
+    L. Blier and Y. Ollivier, The description length of deep learning models, NeurIPS 2018.
+    :doi:`10.48550/arXiv.1802.07044`
+
+    A. Vehtari, D. Simpson, A. Gelman, Y. Yao and J. Gabry, Pareto smoothed importance sampling,
+    JMLR 25, 2024. :doi:`10.48550/arXiv.1507.02646`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> prior = wp.normal_prior(bnn)
+    >>> code = wp.prequential_code(bnn, x, 2 * x[:, 0], prior=prior, fit=wp.fit_laplace)
+    >>> exact = wp.code_length(wp.fit_laplace(bnn, x, 2 * x[:, 0], prior=prior))
+    >>> bool(abs(code["bits"] - exact["bits"]) < 4 * code["bits_error"])
+    True
+    """
+    _checks.model(bnn)
+    inputs, targets = _checks.data(bnn, x, y)
+    _checks.prior(bnn, prior, proper="nothing predicts the first block")
+    key = _checks.random_key(rng_key)
+    labels, block_of_row = _blocks(len(inputs), num_blocks, blocks)
+    check_fit_function(fit)
+
+    began = time.perf_counter()
+    first, *later = [block_of_row == label for label in labels]
+    before = np.searchsorted(labels, block_of_row)
+    kept = {f"before block {label}": before < i for i, label in enumerate(labels) if i}
+    of_prior = _predict_first(bnn, inputs[first], targets[first], prior, key)
+    method, fits = refit(bnn, x, y, prior=prior, fit=fit, kept=kept)
+    pieces = [
+        _code(
+            labels, [_weigh(drawn), *(_of_fit(*pair) for pair in zip(of_part, later, strict=True))]
+        )
+        for drawn, of_part in zip(of_prior, fits, strict=True)
+    ]
+    by_block = ("bits_by_block", "bits_by_block_error", "pareto_k")
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(by_block, ("block",))
+    coords: dict[Any, Any] = {"block": labels}
+    coords |= {} if prior.labels is None else {"prior": list(prior.labels)}
+    found = lay_out(pieces, (), dims, coords)
+    found["bits_per_observation"] = found["bits"] / len(inputs)
+    found = found.assign_coords(
+        num_rows=("block", np.cumsum(np.bincount(before))),
+        block_of_row=("obs_id", block_of_row),
+    )
+    found.attrs = {
+        "function": "prequential_code",
+        "fit": method,
+        "seconds": time.perf_counter() - began,
+        "model": json.dumps(bnn.describe()),
+    }
+    return found
+
+
+def _blocks(num_obs: int, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Names of the blocks, in order, and the block of every row."""
+    if blocks is not None:
+        return grouped("blocks", blocks, num_obs)
+    num_blocks = _checks.integer("num_blocks", num_blocks, 2)
+    if num_blocks > num_obs:
+        raise ValueError(
+            f"num_blocks: expected at most a block per row, {num_obs}; got {num_blocks}."
+        )
+    labels = np.arange(num_blocks)
+    # A row more than the block before at least, and one less than the next at most.
+    ends = np.rint(np.geomspace(1, num_obs, num_blocks)).astype(int)
+    ends = np.maximum.accumulate(ends - labels) + labels
+    ends = np.minimum(ends, num_obs - labels[::-1])
+    return labels, np.repeat(labels, np.diff(ends, prepend=0))
+
+
+class _Block(NamedTuple):
+    """What draws say about one block.
+
+    Attributes
+    ----------
+    nats, error : float
+        Minus the log of the mean density over draws, and its standard error.
+    pareto_k : float
+        Of the densities.
+    relative : array of shape (chain, draw)
+        Every draw's density as a multiple of their mean.
+    trouble : str
+        What is the matter; empty where nothing is.
+    """
+
+    nats: float
+    error: float
+    pareto_k: float
+    relative: np.ndarray
+    trouble: str
+
+
+def _predict_first(bnn: BNN, x: Any, y: Any, prior: NormalPrior, key: Any) -> list[np.ndarray]:
+    """Log density of the first block under draws of each part of the prior, as of one chain."""
+    with jax.enable_x64(True):
+        keys = jax.random.split(key, (1, _NUM_DRAWS))
+    found = [evaluate(_log_density_of_draw, bnn, keys, x, y, part) for part in prior.singles()]
+    # Outputs that overflow leave the targets no density.
+    return [np.where(np.isnan(densities), -np.inf, densities) for densities in found]
+
+
+def _log_density_of_draw(bnn: BNN, key: jax.Array, x: Any, y: Any, prior: NormalPrior) -> jax.Array:
+    return density.log_likelihood(bnn, density.draw(bnn, key, prior, np.float64), x, y)
+
+
+def _of_fit(fit: Refit, block: np.ndarray) -> _Block:
+    found = _weigh(fit.log_likelihood[..., block].sum(axis=-1))
+    if not fit.stats.get("converged", True):
+        return found._replace(trouble="the search for the MAP did not converge")
+    return found
+
+
+def _weigh(log_density: np.ndarray) -> _Block:
+    """Judge the mean of a block's density over draws, (chain, draw)."""
+    nats = -float(log_mean(log_density))
+    if log_density.size == 1:
+        return _Block(nats, 0.0, np.nan, np.zeros((1, 1)), "")
+    if nats == np.inf:
+        nothing = np.zeros_like(log_density)
+        return _Block(nats, np.nan, np.nan, nothing, "no draw gives it a density")
+    relative = np.exp(log_density + nats)
+    if np.ptp(log_density) < _SAME:
+        return _Block(nats, 0.0, -np.inf, relative, "")
+    error, pareto_k = _mcse(relative), _pareto_k(log_density)
+    share = relative.max() / relative.size
+    trouble = ""
+    if log_density.size < _MIN_DRAWS:
+        trouble = f"fewer than {_MIN_DRAWS} draws"
+    elif not pareto_k <= _MAX_PARETO_K or share > 0.5:
+        trouble = "few draws outweigh all others (Pareto k above 0.7): take more blocks or draws"
+    elif len(log_density) > 1 and _stats.rhat(log_density, chain_axis=0) > _MAX_RHAT:
+        trouble = f"chains disagree (R-hat above {_MAX_RHAT}): take longer chains"
+    known = not pareto_k > _MAX_PARETO_K_OF_A_MEAN and share <= 0.5
+    return _Block(nats, error if known else np.nan, pareto_k, relative, trouble)
+
+
+def _mcse(series: np.ndarray) -> float:
+    """Monte-Carlo error of the mean of (chain, draw), which knows how chains wander and differ."""
+    return float(_stats.mcse(series, chain_axis=0, draw_axis=1, method="mean"))
+
+
+def _pareto_k(log_density: np.ndarray) -> float:
+    if log_density.size < _MIN_DRAWS:
+        return np.nan
+    # What its weights are one over, none of them infinite.
+    inverse = np.minimum(-log_density, _FAR - log_density.max())
+    return float(_stats.psislw(inverse.ravel())[1])
+
+
+def _code(labels: np.ndarray, blocks: list[_Block]) -> dict[str, Any]:
+    """The code of all blocks under one prior."""
+    first, *later = blocks
+    # Of blocks that share their random numbers the errors may add up, or cancel.
+    together = np.sum([block.relative for block in later], axis=0)
+    error = np.hypot(first.error, 0.0 if together.size == 1 else _mcse(together))
+    errors = np.array([block.error for block in blocks])
+    nats = np.array([block.nats for block in blocks])
+    troubles: dict[str, list[str]] = {}
+    for label, block in zip(labels, blocks, strict=True):
+        if block.trouble:
+            troubles.setdefault(block.trouble, []).append(str(label))
+    return {
+        "bits": nats.sum() / np.log(2),
+        "bits_error": (np.nan if np.isnan(errors).any() else error) / np.log(2),
+        "bits_by_block": nats / np.log(2),
+        "bits_by_block_error": errors / np.log(2),
+        "pareto_k": np.array([block.pareto_k for block in blocks]),
+        "reliable": not troubles,
+        "reason": "; ".join(
+            f"block{'s' * (len(named) > 1)} {', '.join(named)}: {trouble}"
+            for trouble, named in troubles.items()
+        ),
+    }

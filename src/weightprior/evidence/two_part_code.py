@@ -1,0 +1,171 @@
+"""A code in two parts: weights, rounded, and then what they leave to be said of the targets."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import log_ndtr
+
+from weightprior import _checks
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import lay_out
+from weightprior.fits.reading import parts_of
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.normal import NormalPrior
+
+__all__ = ["two_part_code"]
+
+# Widths of cells, in prior sds, among which the best is chosen: from those whose middle one holds
+# nearly all of the prior to those that only weights known to nine digits could need.
+_WIDTHS = 2.0 ** np.arange(3, -31, -1)
+# In cells narrower than this, in sds, differences of probabilities would round.
+_NARROW = 1e-4
+
+
+def two_part_code(bnn: BNN, fit: xr.DataTree, *, precision: float | None = None) -> xr.Dataset:
+    """Bits that it takes to send the MAP's weights, rounded, and the targets given them.
+
+    Every weight is rounded to the nearest point of a grid around the prior's centre, and costs
+    minus the log of the prior's probability of the cell around that point. The targets then cost
+    minus their log density under the network with the rounded weights. Coarse cells make weights
+    cheap, and targets dear.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    fit : DataTree
+        What `fit_map` or `fit_laplace` returns. The best restart is sent.
+    precision : float, optional
+        The width of the cells, in units of each weight's prior sd. By default the power of two,
+        from 8 down to 2^-30, with the shortest code; to say which costs bits as well.
+
+    Returns
+    -------
+    Dataset
+        With the dim `prior` where the fit has it:
+
+        - `bits`, of which `bits_weights` are for the weights, `bits_residuals` for the targets
+          given these and `bits_precision` for the choice of the precision (none where it was
+          given); and `bits_per_observation` (by rows, or what `row_weights` count them);
+        - `bits_weights_by_layer` (dim `layer`, where `log_noise` counts as one);
+        - `precision`, the width of the cells in prior sds, and ``precision.<site>``, in the units
+          of the weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a fit without a MAP, another model's, or one whose prior is flat somewhere: a weight has
+        no code where it has no probability.
+
+    Notes
+    -----
+    The cells of a grid hold all of the prior's probability, so that a receiver could decode these
+    lengths (to within a bit or two in all, as any code of whole bits). It is longer than minus the
+    log evidence under the prior on the grid, of which it takes one term alone: by at least the bits
+    that tell apart weights which explain the data about as well, the label of every hidden unit
+    among them.
+    For targets that are real numbers it counts from those of density one, in their own units, as
+    `code_length` does.
+
+    References
+    ----------
+    C. S. Wallace and P. R. Freeman, Estimation and inference by compact coding, Journal of the
+    Royal Statistical Society B 49, 1987. :doi:`10.1111/j.2517-6161.1987.tb01695.x`
+
+    J. Rissanen, Modeling by shortest data description, Automatica 14, 1978.
+    :doi:`10.1016/0005-1098(78)90005-5`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> fit = wp.fit_map(bnn, x, 1.83 * x[:, 0] + 0.31, prior=wp.normal_prior(bnn))
+    >>> code = wp.two_part_code(bnn, fit)
+    >>> float(code["precision"])  # where the posterior's sds are 0.02 and 0.01
+    0.0625
+    """
+    parts = parts_of(bnn, fit)
+    if "restarts" not in fit.children:
+        raise ValueError(
+            f"fit: expected one with a MAP; got one by {fit.attrs.get('method')!r}. Fit with "
+            "weightprior.fit_map; of a fit with an evidence weightprior.code_length has the code."
+        )
+    if precision is not None:
+        precision = _checks.number("precision", precision, above=0)
+    widths = _WIDTHS if precision is None else np.array([precision])
+    x, y = fit["constant_data"]["x"].to_numpy(), fit["observed_data"]["y"].to_numpy()
+    for part in parts:
+        _checks.prior(bnn, part.prior, proper="a weight has no code where it has no probability")
+    pieces = []
+    for part in parts:
+        restarts = part.fit["restarts"].dataset.isel(restart=0)
+        best = {name: restarts[name].to_numpy().astype(np.float64) for name in bnn.sites}
+        pieces.append(_of_part(bnn, best, part.prior, (x, y, part.row_weights), widths))
+    layers = list(dict.fromkeys(site.layer for site in bnn.sites.values()))
+    dims = {f"precision.{name}": site.dims for name, site in bnn.sites.items()}
+    dims["bits_weights_by_layer"] = ("layer",)
+    return lay_out(pieces, (), dims, {**fit["posterior"].coords, "layer": layers})
+
+
+def _of_part(bnn: BNN, mode: Any, prior: NormalPrior, data: Any, widths: Any) -> dict[str, Any]:
+    """The shortest code of one prior's MAP, of those with cells of these widths."""
+    weights, nats = {}, {}
+    for name, values in mode.items():
+        weights[name], nats[name] = _rounded(values, prior.loc[name], prior.scale[name], widths)
+    _, _, counts = data
+    told = {name: values[None] for name, values in weights.items()}
+    [residuals] = evaluate(_log_likelihood, bnn, told, *data)
+    of_layer: dict[str, list[np.ndarray]] = {}
+    for name, values in nats.items():
+        of_layer.setdefault(bnn.sites[name].layer, []).append(values / np.log(2))
+    by_layer = np.array([np.sum(sites, axis=0) for sites in of_layer.values()])
+    parts = {
+        "bits_weights": by_layer.sum(axis=0),
+        "bits_residuals": -residuals / np.log(2),
+        "bits_precision": np.full(len(widths), np.log2(len(widths))),
+    }
+    bits = np.sum(list(parts.values()), axis=0)
+    if not np.isfinite(bits).any():
+        raise FloatingPointError(
+            "two_part_code: the density of the targets is not finite under the rounded weights. "
+            "Standardise x and y, or pass a smaller precision."
+        )
+    best = int(np.argmin(np.where(np.isfinite(bits), bits, np.inf)))
+    return {
+        "bits": bits[best],
+        **{name: values[best] for name, values in parts.items()},
+        "bits_per_observation": bits[best] / counts.sum(),
+        "bits_weights_by_layer": by_layer[:, best],
+        "precision": widths[best],
+        **{f"precision.{name}": widths[best] * scale for name, scale in prior.scale.items()},
+    }
+
+
+def _rounded(values: Any, loc: Any, scale: Any, widths: Any) -> tuple[np.ndarray, np.ndarray]:
+    """One site's weights on the grid of each width, and the nats that they cost together."""
+    width = widths.reshape(-1, *[1] * values.ndim)
+    index = np.rint((values - loc) / scale / width)
+    nats = -_log_mass(np.abs(index), width)
+    return loc + scale * width * index, nats.sum(axis=tuple(range(1, nats.ndim)))
+
+
+def _log_mass(index: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Log of a standard normal's probability of a cell, `index` cells from the middle one.
+
+    By the upper tails at its edges, of which the difference keeps its digits however far out it is;
+    of narrow cells by the density, which is off by a 24th of the squared width in sds of the tail.
+    """
+    narrow = width * np.maximum(index * width, 1.0) < _NARROW
+    upper, lower = log_ndtr(-(index - 0.5) * width), log_ndtr(-(index + 0.5) * width)
+    with np.errstate(divide="ignore"):  # where it is narrow, the two may be equal
+        exact = upper + np.log(-np.expm1(lower - upper))
+    density = -0.5 * np.square(index * width) - 0.5 * np.log(2 * np.pi) + np.log(width)
+    return np.where(narrow, density, exact)
+
+
+def _log_likelihood(bnn: BNN, weights: Any, x: Any, y: Any, row_weights: Any) -> Any:
+    return density.log_likelihood(bnn, weights, x, y, row_weights)

@@ -1,0 +1,1 @@
+"""Fits as DataTrees: built, read, evaluated, and judged."""

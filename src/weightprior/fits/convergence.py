@@ -1,0 +1,172 @@
+"""Convergence of chains, judged by the network's outputs and the log density."""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from arviz_stats.sampling_diagnostics import bfmi, ess, rhat
+
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import SAMPLE_DIMS
+from weightprior.fits.reading import Draws, Part, parts_of
+from weightprior.fits.verdict import MIN_DRAWS, Measured, message, problems_of
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+
+__all__ = ["Judgement", "assess", "convergence_warning", "separation", "watched_inputs"]
+
+_NUM_INPUTS = 20
+# Outputs that `convergence_warning` watches in all parts of a prior together: each costs three
+# milliseconds.
+_NUM_SERIES = 400
+
+# Why draws that are no chains cannot have converged, by what they are.
+_WITHOUT_CHAINS = {
+    "point": "a MAP is one point, without chains",
+    "members": "members of an ensemble are separate optima, not chains",
+    "independent": "draws from an approximation are independent, not chains",
+}
+
+
+class Judgement(NamedTuple):
+    """What is to be said about the chains of one prior.
+
+    Attributes
+    ----------
+    label : object
+        Of the prior; None where it is the only one.
+    numbers : dict of str to array
+        What `diagnostics.convergence` returns, without its verdict.
+    findings : tuple of str
+        What is the matter, the gravest first, in a few words each; empty where nothing is.
+    verdict : str
+        The same as a sentence, with what to do.
+    converged : bool
+        Whether nothing is the matter; False where that cannot be judged.
+    doubtful : bool
+        Whether something is the matter, so that no number of the fit is to be relied on.
+    """
+
+    label: Any
+    numbers: dict[str, np.ndarray]
+    findings: tuple[str, ...]
+    verdict: str
+    converged: bool
+    doubtful: bool
+
+
+def convergence_warning(bnn: BNN, fit: xr.DataTree) -> str | None:
+    """Return the verdict where chains have not converged, by prior; None otherwise.
+
+    Outputs are watched at up to 20 of the rows that were fitted.
+    """
+    parts = parts_of(bnn, fit)
+    affordable = _NUM_SERIES // (len(parts) * bnn.network.num_outputs)
+    x = watched_inputs(fit, int(np.clip(affordable, 5, _NUM_INPUTS)))
+    judged = [assess(part, x) for part in parts]
+    bad = [part for part in judged if not part.converged]
+    if not bad:
+        return None
+    if len(parts) == 1 and parts[0].label is None:
+        return bad[0].verdict
+    told = " ".join(f"{part.label!r}: {part.verdict}" for part in bad[:3])
+    rest = " For the others see diagnostics.convergence." if len(bad) > 3 else ""
+    return f"{len(bad)} of {len(judged)} priors in doubt. {told}{rest}"
+
+
+def watched_inputs(fit: xr.DataTree, count: int) -> np.ndarray:
+    """Up to `count` of the rows that were fitted, evenly spread."""
+    x = fit["constant_data"]["x"].to_numpy()
+    return x[np.unique(np.linspace(0, len(x) - 1, count).round().astype(int))]
+
+
+def assess(part: Part, x: np.ndarray) -> Judgement:
+    """Judge the chains of one prior by the outputs at `x` and by the log density."""
+    outputs = evaluate(_outputs_of_draw, part.model, part.weights, x)
+    lp = part.stats["lp"].transpose(*SAMPLE_DIMS).to_numpy()
+    series = np.concatenate([outputs.reshape(*lp.shape, -1), lp[..., None]], axis=2)
+    apart = separation(series)
+    measured = Measured(
+        series=series,
+        apart=apart,
+        moved=_moved(part.weights),
+        numbers={
+            **_agreement(series, outputs.shape[2:]),
+            "separation": apart.max(axis=1),
+            **_sampler_numbers(part.stats),
+        },
+        chains=part.fit["posterior"]["chain"].to_numpy().tolist(),
+        target_accept_prob=json.loads(part.fit.attrs["options"]).get("target_accept_prob", 0.0),
+    )
+    reason = _WITHOUT_CHAINS.get(part.fit.attrs["draws"])
+    if reason is not None:
+        return Judgement(
+            part.label, measured.numbers, (reason,), f"Not judged: {reason}.", False, False
+        )
+    problems = problems_of(measured)
+    return Judgement(
+        part.label,
+        measured.numbers,
+        tuple(problem.finding for problem in problems),
+        message(measured, problems),
+        not problems,
+        any(problem.doubtful for problem in problems),
+    )
+
+
+def _outputs_of_draw(bnn: BNN, weights: Any, x: Any) -> Any:
+    return density.outputs(bnn, weights, x)
+
+
+def _moved(weights: Draws) -> np.ndarray:
+    """Whether each chain ever left its first draw.
+
+    Weights tell, and outputs do not: those of equal weights may differ by rounding.
+    """
+    return np.array(
+        [any((w[c] != w[c, :1]).any() for w in weights.values()) for c in range(weights.num_chains)]
+    )
+
+
+def _agreement(series: np.ndarray, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """R-hat and effective sample sizes of the outputs, which have `shape`, and of the density."""
+    num_chains, num_draws, num_series = series.shape
+    found = {name: np.full(num_series, np.nan) for name in ("rhat", "ess_bulk", "ess_tail")}
+    if num_draws >= MIN_DRAWS:
+        found["ess_bulk"] = np.asarray(ess(series, method="bulk"))
+        # ArviZ's own tails begin where its setting for plotted intervals puts them.
+        found["ess_tail"] = np.asarray(ess(series, method="tail", prob=(0.05, 0.95)))
+    if num_draws >= MIN_DRAWS and num_chains > 1:
+        with np.errstate(divide="ignore", invalid="ignore"):  # a series that never varies
+            found["rhat"] = np.asarray(rhat(series))
+    of_outputs = {name: values[:-1].reshape(shape) for name, values in found.items()}
+    return of_outputs | {f"{name}_lp": values[-1] for name, values in found.items()}
+
+
+def separation(series: np.ndarray) -> np.ndarray:
+    """Distance of each chain's mean from that of the others, (chain, series), in pooled sds.
+
+    NaN where there are too few chains or draws to tell.
+    """
+    num_chains, num_draws, num_series = series.shape
+    if num_chains < 2 or num_draws < MIN_DRAWS:
+        return np.full((num_chains, num_series), np.nan)
+    shifted = series - series[0, 0]  # zero, without rounding, where nothing ever varies
+    means, within = shifted.mean(axis=1), shifted.var(axis=1, ddof=1).mean(axis=0)
+    apart = np.abs(means - (means.sum(axis=0) - means) / (num_chains - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(apart == 0, 0.0, apart / np.sqrt(within))
+
+
+def _sampler_numbers(stats: xr.Dataset) -> dict[str, np.ndarray]:
+    """Divergences and BFMI of every chain, where the method has them."""
+    found = {}
+    if "diverging" in stats:
+        found["divergences"] = stats["diverging"].sum("draw").to_numpy()
+    if "energy" in stats:
+        energy = stats["energy"].transpose(*SAMPLE_DIMS).to_numpy().astype(np.float64)
+        few = energy.shape[1] < MIN_DRAWS
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found["bfmi"] = np.full(len(energy), np.nan) if few else bfmi(energy)
+    return found

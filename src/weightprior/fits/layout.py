@@ -1,0 +1,114 @@
+"""Plain arrays as xarray's, with named axes and coordinates."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.base import Prior
+
+__all__ = [
+    "SAMPLE_DIMS",
+    "lay_out",
+    "prior_arrays",
+    "prior_dims",
+    "row_coords",
+    "site_dims",
+    "target_dims",
+]
+
+SAMPLE_DIMS = ("chain", "draw")
+
+
+def lay_out(
+    pieces: Sequence[Mapping[str, Any]],
+    lead: tuple[str, ...],
+    dims: Mapping[str, tuple[str, ...]],
+    coords: Mapping[Any, Any],
+) -> xr.Dataset:
+    """Name the axes of arrays; the pieces, one per part of a stacked prior, are laid along `prior`.
+
+    Parameters
+    ----------
+    pieces : sequence of dict of str to array
+        One for a single prior, or as many as ``coords["prior"]`` has labels.
+    lead : tuple of str
+        Dims that every array has in front; `prior` comes after them.
+    dims : mapping of str to tuple of str
+        The dims behind those, by variable.
+    coords : mapping of str to array
+        Coordinates of all dims, and further ones along them; those of no variable are left out.
+    """
+    variables = {}
+    for name in pieces[0]:
+        arrays = [np.asarray(piece[name]) for piece in pieces]
+        behind = dims[name] if arrays[0].ndim > len(lead) else ()
+        if "prior" in coords:
+            variables[name] = ((*lead, "prior", *behind), np.stack(arrays, len(lead)))
+        else:
+            variables[name] = ((*lead, *behind), arrays[0])
+    sizes = {
+        dim: size
+        for names, array in variables.values()
+        for dim, size in zip(names, array.shape, strict=True)
+    }
+    named = {dim: coords[dim] if dim in coords else np.arange(size) for dim, size in sizes.items()}
+    rows = coords.get("row")
+    if rows is not None and "obs_id" in sizes:
+        named["row"] = ("obs_id", np.asarray(rows))
+    return xr.Dataset(variables, named)
+
+
+def target_dims(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
+    """Dims, behind chain and draw, of arrays that have a value per row and perhaps per output."""
+    return {name: ("obs_id", "output")[: array.ndim - 2] for name, array in arrays.items()}
+
+
+def site_dims(bnn: BNN, prior: Prior) -> dict[str, tuple[str, ...]]:
+    """Dims of every latent of a model and its prior, and of what is derived from them."""
+    dims = {name: site.dims for name, site in {**prior.sites, **bnn.sites}.items()}
+    return dims | {latent.derived: latent.dims for latent in bnn.latents.values() if latent.derived}
+
+
+def prior_arrays(bnn: BNN, prior: Prior) -> dict[str, np.ndarray]:
+    """Centres and scales of a single prior, under the names that they have in a fit."""
+    loc, scale = prior.loc, prior.scale
+    pairs = {name: {"loc": loc[name], "scale": scale[name]} for name in bnn.sites}
+    return {
+        f"prior_{part}.{name}": values for name, p in pairs.items() for part, values in p.items()
+    }
+
+
+def prior_dims(bnn: BNN) -> dict[str, tuple[str, ...]]:
+    """Dims of what `prior_arrays` returns."""
+    sites = bnn.sites.items()
+    return {f"prior_{part}.{name}": site.dims for name, site in sites for part in ("loc", "scale")}
+
+
+def row_coords(x: Any) -> dict[str, Any]:
+    """Coordinates of the rows of a data frame: its index, where netCDF holds it.
+
+    Unique integers, strings and dates without a time zone become `obs_id`. Of any other index the
+    text is kept in `row`, and `obs_id` counts.
+    """
+    index = getattr(x, "index", None)
+    if index is None or callable(index):  # a list has a method of this name
+        return {}
+    values = np.asarray(index)
+    if values.ndim != 1:
+        return {}
+    if np.array_equal(values, np.arange(len(values))):
+        return {}
+    simple = getattr(index, "nlevels", 1) == 1 and getattr(index, "is_unique", False)
+    if simple and (values.dtype.kind in "iu" or _are_dates(values)):
+        return {"obs_id": values}
+    texts = [str(value) for value in index]
+    if simple and all(isinstance(value, str) for value in index):
+        return {"obs_id": np.array(texts, dtype=object)}
+    return {"row": np.array(texts, dtype=object)}
+
+
+def _are_dates(values: np.ndarray) -> bool:
+    return values.dtype.kind == "M" and not np.isnat(values).any()

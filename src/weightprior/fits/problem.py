@@ -1,0 +1,113 @@
+"""What is fitted: checked once, at the border of every fit function, and never again."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from weightprior import _checks
+from weightprior.fits.layout import row_coords
+from weightprior.fits.task import Task
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.base import Prior
+
+__all__ = ["Problem", "fit_coords"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model, its data and its prior, checked. Made by `Problem.checked`.
+
+    Attributes
+    ----------
+    bnn : BNN
+        The model.
+    x, y : array
+        Inputs and targets, in double precision.
+    prior : Prior
+        A single or a stacked prior.
+    row_weights : array or None
+        How often each row counts, (rows,) or (priors, rows); None where that was not said.
+    key : JAX key
+        Where all chances come from.
+    coords : dict
+        Coordinates of a fit: column names, the rows' index, the targets' names, the priors' labels.
+    """
+
+    bnn: BNN
+    x: np.ndarray
+    y: np.ndarray
+    prior: Prior
+    row_weights: np.ndarray | None
+    key: jax.Array
+    coords: dict[str, Any]
+
+    @classmethod
+    def checked(
+        cls,
+        bnn: Any,
+        x: Any,
+        y: Any,
+        *,
+        prior: Any,
+        rng_key: Any = 0,
+        row_weights: Any = None,
+        learned: bool = False,
+        proper: str = "",
+    ) -> Self:
+        """Check what a user passed to a fit function, or raise.
+
+        Parameters
+        ----------
+        bnn, x, y, prior, rng_key, row_weights
+            Arguments of a fit function.
+        learned : bool
+            Whether a prior may have hyperparameters.
+        proper : str
+            Why the prior may be flat nowhere; empty where it may.
+        """
+        _checks.model(bnn)
+        inputs, targets = _checks.data(bnn, x, y)
+        reason = getattr(prior, "no_joint_mode", "")
+        if reason and not learned:
+            raise TypeError(
+                "prior: expected a NormalPrior; got one with learned centres and scales. " + reason
+            )
+        _checks.prior(bnn, prior, learned=learned, proper=proper)
+        key = _checks.random_key(rng_key)
+        counts = None
+        if row_weights is not None:
+            num_sets = None if prior.labels is None else len(prior.labels)
+            counts = _checks.row_weights(row_weights, len(inputs), num_sets)
+        return cls(bnn, inputs, targets, prior, counts, key, fit_coords(bnn, x, y, prior))
+
+    @property
+    def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
+        """What all tasks have in common."""
+        return self.bnn, self.x, self.y
+
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """Labels of the priors; None for a single one."""
+        return self.prior.labels or (None,)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Every single prior with its row weights, of which there is one set or one each."""
+        singles = self.prior.singles()
+        counts = np.ones(len(self.x)) if self.row_weights is None else self.row_weights
+        sets = np.broadcast_to(counts, (len(singles), len(self.x)))
+        return [Task(single, weights) for single, weights in zip(singles, sets, strict=True)]
+
+
+def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[str, Any]:
+    """Coordinates of a fit that are not simply counted, from data as a user passed them."""
+    coords = {
+        "feature": list(_checks.column_names(x) or bnn.network.feature_names),
+        **row_coords(x),
+    }
+    names = _checks.column_names(y)
+    if names is not None and len(names) == bnn.network.num_outputs > 1:
+        coords["output"] = list(names)
+    return coords if prior.labels is None else coords | {"prior": list(prior.labels)}

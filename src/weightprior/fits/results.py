@@ -1,0 +1,285 @@
+"""The one place where fits become DataTrees, in ArviZ's schema, and where they are checked.
+
+Everything derived from draws (log densities, the noise) is computed here, in double precision, so
+that every method reports the same quantities.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import (
+    SAMPLE_DIMS,
+    lay_out,
+    prior_arrays,
+    prior_dims,
+    site_dims,
+    target_dims,
+)
+from weightprior.fits.problem import Problem
+from weightprior.fits.reading import FORMAT
+from weightprior.fits.validate import validate
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.linearised import linearised
+from weightprior.model.priors.base import Prior
+
+__all__ = ["ChainState", "Evidence", "Outcome", "build", "build_prior"]
+
+# What draws are: states of Markov chains; independent draws of an approximation; separate optima,
+# a chain each; or a single point.
+DrawKind = Literal["chains", "independent", "members", "point"]
+
+
+class ChainState(NamedTuple):
+    """What Markov chains need to go on, and what decides what they draw.
+
+    Attributes
+    ----------
+    chains : list of dict of str to array
+        Per part of the prior, what the chains hold, with one axis, chain, in front.
+    run, parts : dict, list of dict
+        What decides the draws of all parts, and of each; stored as JSON.
+    """
+
+    chains: list[dict[str, np.ndarray]]
+    run: dict[str, Any]
+    parts: list[dict[str, Any]]
+
+
+class Evidence(NamedTuple):
+    """What a method has for the log evidence of one prior.
+
+    Attributes
+    ----------
+    log_evidence, error : float
+        In nats, and its standard error; NaN where it is not known.
+    reason : str
+        Why it is not to be relied on; empty where it is.
+    is_bound : bool
+        Whether it is a lower bound.
+    """
+
+    log_evidence: float
+    error: float
+    reason: str = ""
+    is_bound: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method brings home: plain arrays, one set per part of the prior.
+
+    Attributes
+    ----------
+    weights : list of dict of str to array
+        Per part of the prior, every site with two axes in front: chain and draw.
+    stats : list of dict of str to array
+        Per part of the prior, sampler statistics of shape (chain, draw).
+    draws : {"chains", "independent", "members", "point"}
+        What the draws are.
+    exact : bool
+        Whether they converge to the posterior.
+    groups : dict of str to (tuple of str, list of dict), optional
+        Further groups, such as the restarts of a MAP: the axes that all of their arrays have in
+        front, and the arrays per part of the prior.
+    evidence : list of Evidence, optional
+        Per part of the prior.
+    linearised_at : list of dict of str to array, optional
+        Per part of the prior, where the network was linearised, of which the draws are weights.
+    chain_state : ChainState, optional
+        What the draws can be extended from.
+    """
+
+    weights: list[dict[str, np.ndarray]]
+    stats: list[dict[str, np.ndarray]]
+    draws: DrawKind
+    exact: bool
+    groups: dict[str, tuple[tuple[str, ...], list[dict[str, Any]]]] = field(default_factory=dict)
+    evidence: list[Evidence] | None = None
+    linearised_at: list[dict[str, np.ndarray]] | None = None
+    chain_state: ChainState | None = None
+
+
+def build(
+    problem: Problem,
+    outcome: Outcome,
+    *,
+    method: str,
+    seconds: float,
+    options: Mapping[str, Any],
+    log_likelihood: bool = True,
+) -> xr.DataTree:
+    """Lay out a fit as a DataTree.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was fitted.
+    outcome : Outcome
+        What came out.
+    method : str
+        Name of the method.
+    seconds : float
+        Wall-clock time of the fit.
+    options : mapping
+        The method's options, stored as JSON.
+    log_likelihood : bool
+        Whether to store that of every row under every draw.
+    """
+    densities = _densities(problem, outcome, log_likelihood)
+    groups = _groups_of_draws(problem, outcome, densities)
+    groups |= _further_groups(problem, outcome)
+    groups["observed_data"] = _observed(problem)
+    groups["constant_data"] = _constants(problem)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = {
+        "method": method,
+        "draws": outcome.draws,
+        "exact": int(outcome.exact),  # netCDF has no booleans among attributes
+        "seconds": seconds,
+        "options": json.dumps({**options, "rng_key": jax.random.key_data(problem.key).tolist()}),
+        **_origin(problem.bnn, problem.prior),
+    }
+    validate(tree)
+    return tree
+
+
+def _densities(problem: Problem, outcome: Outcome, log_likelihood: bool) -> list[dict[str, Any]]:
+    """Everything that follows from the draws, per part of the prior."""
+    of_draw = _densities_of_draw if log_likelihood else _joint_of_draw
+    bnn, tasks = problem.bnn, problem.tasks
+    models = [bnn] * len(tasks)
+    if outcome.linearised_at is not None:
+        models = [linearised(bnn, center) for center in outcome.linearised_at]
+    return [
+        evaluate(of_draw, model, _double(weights), problem.x, problem.y, *task)
+        for model, weights, task in zip(models, outcome.weights, tasks, strict=True)
+    ]
+
+
+def _groups_of_draws(
+    problem: Problem, outcome: Outcome, densities: list[dict[str, Any]]
+) -> dict[str, xr.Dataset]:
+    dims = site_dims(problem.bnn, problem.prior) | {"y": ("obs_id",)}
+
+    def along_draws(key: str, pieces: list[dict[str, Any]] | None = None) -> xr.Dataset:
+        known = pieces or [{}] * len(densities)
+        merged = [piece | found[key] for piece, found in zip(known, densities, strict=True)]
+        return lay_out(merged, SAMPLE_DIMS, dims, problem.coords)
+
+    groups = {
+        "posterior": along_draws("derived", outcome.weights),
+        "sample_stats": along_draws("lp", outcome.stats),
+        "log_prior": along_draws("log_prior"),
+    }
+    if "log_likelihood" in densities[0]:
+        groups["log_likelihood"] = along_draws("log_likelihood")
+    return groups
+
+
+def _further_groups(problem: Problem, outcome: Outcome) -> dict[str, xr.Dataset]:
+    dims, coords = site_dims(problem.bnn, problem.prior), problem.coords
+    groups = {
+        group: lay_out(pieces, axes, dims, coords)
+        for group, (axes, pieces) in outcome.groups.items()
+    }
+    if outcome.evidence is not None:
+        groups["evidence"] = lay_out([one._asdict() for one in outcome.evidence], (), {}, coords)
+    if outcome.linearised_at is not None:
+        groups["linearised_at"] = lay_out(outcome.linearised_at, (), dims, coords)
+    if outcome.chain_state is not None:
+        groups["chain_state"] = _chain_state(outcome.chain_state, coords)
+    return groups
+
+
+def build_prior(
+    bnn: BNN,
+    inputs: np.ndarray,
+    prior: Prior,
+    pieces: list[dict[str, dict[str, np.ndarray]]],
+    coords: Mapping[str, Any],
+) -> xr.DataTree:
+    """Lay out draws from a prior: per part of it, the groups `prior` and `prior_predictive`."""
+    dims = site_dims(bnn, prior) | target_dims(pieces[0]["prior_predictive"])
+    groups = {
+        group: lay_out([piece[group] for piece in pieces], SAMPLE_DIMS, dims, coords)
+        for group in ("prior", "prior_predictive")
+    }
+    groups["constant_data"] = _inputs_and_prior(bnn, inputs, prior, coords)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = _origin(bnn, prior)
+    return tree
+
+
+def _joint_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
+    return {
+        "lp": {"lp": density.log_joint(bnn, weights, x, y, prior, row_weights)},
+        "log_prior": density.log_prior_by_site(bnn, weights, prior),
+        "derived": density.derived(bnn, weights),
+    }
+
+
+def _densities_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
+    terms = {"y": density.pointwise_log_likelihood(bnn, weights, x, y)}
+    joint = _joint_of_draw(bnn, weights, x, y, prior, row_weights)
+    return {"log_likelihood": terms, **joint}
+
+
+def _double(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(values, dtype=np.float64) for name, values in weights.items()}
+
+
+def _chain_state(state: ChainState, coords: Mapping[str, Any]) -> xr.Dataset:
+    first = state.chains[0].items()
+    dims = {name: tuple(f"{name}_dim_{i}" for i in range(a.ndim - 1)) for name, a in first}
+    arrays = lay_out(state.chains, ("chain",), dims, coords)
+    arrays = arrays.drop_vars([dim for names in dims.values() for dim in names])
+    # By part, so that a part taken out of a stacked fit is what the fit of it alone would be.
+    texts = lay_out([{"part": json.dumps(part)} for part in state.parts], (), {}, coords)
+    return xr.merge([arrays, texts]).assign_attrs(run=json.dumps(state.run))
+
+
+def _observed(problem: Problem) -> xr.Dataset:
+    dims = {"y": ("obs_id", "output")[: problem.y.ndim]}
+    return lay_out([{"y": problem.y}], (), dims, _without_prior(problem.coords))
+
+
+def _constants(problem: Problem) -> xr.Dataset:
+    found = _inputs_and_prior(problem.bnn, problem.x, problem.prior, problem.coords)
+    if problem.row_weights is not None:
+        names = ("prior", "obs_id")[-problem.row_weights.ndim :]
+        found["row_weights"] = (names, problem.row_weights)
+    return found
+
+
+def _inputs_and_prior(
+    bnn: BNN, x: np.ndarray, prior: Prior, coords: Mapping[str, Any]
+) -> xr.Dataset:
+    inputs = lay_out([{"x": x}], (), {"x": ("obs_id", "feature")}, _without_prior(coords))
+    pieces = [prior_arrays(bnn, part) for part in prior.singles()]
+    return xr.merge([inputs, lay_out(pieces, (), prior_dims(bnn), coords)])
+
+
+def _without_prior(coords: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values for name, values in coords.items() if name != "prior"}
+
+
+def _origin(bnn: BNN, prior: Prior) -> dict[str, Any]:
+    """What was fitted, and by which software."""
+    described = prior.describe()
+    return {
+        "format": FORMAT,
+        "model": json.dumps(bnn.describe()),
+        **({"prior": json.dumps(described)} if described else {}),
+        "inference_library": "weightprior",
+        "inference_library_version": version("weightprior"),
+        "versions": json.dumps({name: version(name) for name in ("jax", "numpyro", "arviz")}),
+    }

@@ -1,0 +1,1 @@
+"""Markov chains: kernels, warm-up, runs, and their checkpoints."""

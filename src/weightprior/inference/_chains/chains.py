@@ -1,0 +1,252 @@
+"""Runs Markov chains in pieces: compiled chunks of draws, with a look at the clock in between.
+
+What a chain does depends on its key and on the number of the iteration, never on where the chunks
+were cut.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from weightprior.fits.task import Task
+from weightprior.inference import _batch
+from weightprior.inference._chains.kernel import Kernel, target_of
+from weightprior.inference._chains.run import Plan, Run, pack, unpack
+from weightprior.inference._coordinates.choose import all_coordinates, coordinates_of
+from weightprior.inference._starts import near_optimum
+from weightprior.model.bnn import BNN
+
+__all__ = ["begin", "capacity", "move", "resume", "sample"]
+
+# How long a call of the compiled program should take: long enough to cost nothing, short enough to
+# show progress and to answer an interrupt; and the weights and draws that one call can hold.
+_CHUNK_SECONDS = 0.5
+_CHUNK_WEIGHTS = 2**18
+_MAX_DRAWS_PER_CALL = 1000
+_ONE = np.int32(1)
+
+
+class _Chain(NamedTuple):
+    key: jax.Array
+    iteration: jax.Array
+    state: Any
+
+
+def begin(
+    kernel: Kernel, shared: Any, tasks: Sequence[Task], keys: Sequence[Any], starts: Sequence[Any]
+) -> list[Any]:
+    """Begin one chain per task, which may come several times.
+
+    It starts at the weights in `starts` or, where these are None, at the end of a short
+    optimisation from a draw of the prior.
+    """
+    if starts[0] is None:
+        program, items = _begin_at_draw, list(zip(tasks, keys, strict=True))
+    else:
+        program, items = _begin_at_weights, list(zip(tasks, keys, starts, strict=True))
+    # What comes next compiles meanwhile.
+    chain = _batch.prepare(program, kernel, shared, items[0], len(items))
+    _batch.prepare(_advance, kernel, (*shared, _ONE), (tasks[0], chain, _ONE), len(items))
+    return _batch.run(program, kernel, shared, items)
+
+
+def resume(
+    kernel: Kernel, shared: Any, tasks: Sequence[Task], key: jax.Array, run: Run
+) -> list[Any]:
+    """Chains that stand where those of a run stood; `key` is any of the run's random keys."""
+    zeros = {name: np.zeros(site.shape, np.float32) for name, site in shared[0].sites.items()}
+    with _batch.tracing:
+        like = jax.eval_shape(partial(_begin_at_weights, kernel), shared, (tasks[0], key, zeros))
+    return [unpack(like, arrays, jax.random.key_impl(key)) for arrays in run.chains]
+
+
+def sample(
+    kernel: Kernel,
+    shared: Any,
+    tasks: Sequence[Task],
+    chains: list[Any],
+    run: Run,
+    plan: Plan,
+    bar: tqdm,
+    keep: Callable[[Run], Any],
+) -> Run:
+    """Take all chains through what is left of warm-up and sampling.
+
+    Parameters
+    ----------
+    kernel, shared, tasks, chains
+        As for `begin`, and what it returned.
+    run : Run
+        How far they have come.
+    plan : Plan
+        How far they are to go.
+    bar : tqdm
+        Counts iterations.
+    keep : callable
+        Called with the run after every chunk.
+
+    Returns
+    -------
+    Run
+        Complete, or what there was before an interrupt; the chunk that it fell into is dropped.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where it came before the first draw.
+    """
+    try:
+        bar.set_description("fit_mcmc compiling")
+        move(kernel, shared, tasks, chains, 0)  # waits for it
+        bar.reset()  # so that its rate is that of the chains
+        bar.initial = bar.n = bar.last_print_n = run.iteration
+        rate = 1.0 / _CHUNK_SECONDS
+        while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, capacity(shared[0]))) is not None:
+            bar.set_description(f"fit_mcmc {'sampling' if chunk.kept else 'warm-up'}")
+            clock = time.perf_counter()
+            chains, piece = move(kernel, shared, tasks, chains, chunk.size, chunk.thinning)
+            rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
+            moved = run._replace(chains=[pack(chain) for chain in chains])
+            # At once, so that an interrupt finds the one or the other.
+            run = moved.with_draws(piece) if chunk.kept else moved
+            keep(run)
+            _report(bar, run, piece[1])
+    except KeyboardInterrupt:
+        if not run.pieces:
+            raise
+    return run
+
+
+def move(
+    kernel: Kernel,
+    shared: Any,
+    tasks: Sequence[Task],
+    chains: list[Any],
+    num_draws: int,
+    thinning: int = 1,
+) -> tuple[list[Any], Any]:
+    """Take chains so many draws further, no more than their `capacity`.
+
+    Returns
+    -------
+    chains : list
+    draws : tuple of dict of str to array
+        Weights and statistics, (chain, draw, ...).
+    """
+    items = [(task, chain, np.int32(num_draws)) for task, chain in zip(tasks, chains, strict=True)]
+    ended = _batch.run(_advance, kernel, (*shared, np.int32(thinning)), items)
+    # What stands behind the draws was not filled.
+    kept = [jax.tree.map(lambda a: a[:num_draws], tuple(rest)) for _, *rest in ended]
+    return [chain for chain, *_ in ended], jax.tree.map(lambda *a: np.stack(a), *kept)
+
+
+class _Chunk(NamedTuple):
+    """What comes next: so many draws, a number of iterations each, and whether they are kept."""
+
+    size: int
+    thinning: int
+    kept: bool
+
+
+def _next(plan: Plan, run: Run, affordable: float, capacity: int) -> _Chunk | None:
+    """As many iterations as are affordable, and draws as the program can hold."""
+    warmup, draws = plan.num_warmup - run.iteration, plan.num_samples - run.num_draws
+    if warmup > 0:
+        # One draw behind all of them: it is dropped, and nothing else has to be completed.
+        return _Chunk(1, int(np.clip(affordable, 1, warmup)), False)
+    size = int(np.clip(affordable / plan.thinning, 1, min(draws, capacity)))
+    return _Chunk(size, plan.thinning, True) if draws > 0 else None
+
+
+def capacity(bnn: BNN) -> int:
+    """Draws that one call of the compiled program can hold."""
+    num_weights = sum(math.prod(site.shape) for site in bnn.sites.values())
+    return int(np.clip(_CHUNK_WEIGHTS // num_weights, 1, _MAX_DRAWS_PER_CALL))
+
+
+def _report(bar: tqdm, run: Run, latest: dict[str, np.ndarray]) -> None:
+    told = [f"divergences {run.num_divergences}"]
+    if "acceptance_rate" in latest:
+        told.insert(0, f"acceptance {latest['acceptance_rate'].mean():.2f}")
+    bar.set_postfix_str(", ".join(told), refresh=False)
+    bar.update(run.iteration - bar.n)
+
+
+def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
+    task, key = item
+    # Whatever the kernel moves through: the plainest density compiles soonest.
+    key_draw, key_chain = jax.random.split(key)
+    coordinates = all_coordinates(shared, task)
+    return _begin(
+        kernel, shared, task, key_chain, coordinates.weights(near_optimum(coordinates, key_draw))
+    )
+
+
+def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
+    task, key, weights = item
+    return _begin(kernel, shared, task, jax.random.split(key)[1], weights)
+
+
+def _begin(kernel: Kernel, shared: Any, task: Task, key, weights) -> _Chain:
+    coordinates = coordinates_of(kernel.collapses, shared, task)
+    position = coordinates.position(
+        jax.tree.map(lambda a: jnp.asarray(a, coordinates.dtype), weights)
+    )
+    key_init, key_chain = jax.random.split(key)
+    state = kernel.init(key_init, position, target_of(coordinates), shared[3])
+    return _Chain(key_chain, jnp.zeros((), jnp.int32), state)
+
+
+def _advance(kernel: Kernel, shared: Any, item: Any):
+    """Move a chain by `size` draws, at most its capacity; what is behind them is not filled."""
+    *shared, thinning = shared
+    task, chain, size = item
+    coordinates = coordinates_of(kernel.collapses, shared, task)
+    target = target_of(coordinates)
+
+    def iterate(_, carry):
+        iteration, state, merged = carry
+        step_key = jax.random.fold_in(chain.key, iteration)
+        state, stats = kernel.step(step_key, state, target, shared[3], iteration)
+        return iteration + 1, state, _merge(merged, stats, thinning)
+
+    move = partial(kernel.step, target=target, options=shared[3])
+    _, stats_like = jax.eval_shape(move, chain.key, chain.state, iteration=chain.iteration)
+
+    def draw(i, carry):
+        iteration, state, *kept = carry
+        empty = {name: jnp.zeros(like.shape, like.dtype) for name, like in stats_like.items()}
+        iteration, state, stats = jax.lax.fori_loop(0, thinning, iterate, (iteration, state, empty))
+        # Of the iteration, too, but of another branch than its moves.
+        key = jax.random.fold_in(jax.random.fold_in(chain.key, iteration), 1)
+        weights = coordinates.sample_conditional(key, kernel.position(state))
+        kept = jax.tree.map(lambda a, v: a.at[i].set(v), kept, [weights, stats])
+        return iteration, state, *kept
+
+    most = capacity(coordinates.bnn)
+    sites = coordinates.sites.items()
+    weights = {name: jnp.zeros((most, *site.shape), coordinates.dtype) for name, site in sites}
+    stats = {n: jnp.zeros((most, *like.shape), like.dtype) for n, like in stats_like.items()}
+    first = (chain.iteration, chain.state, weights, stats)
+    iteration, state, *kept = jax.lax.fori_loop(0, size, draw, first)
+    return _Chain(chain.key, iteration, state), *kept
+
+
+def _merge(merged: dict, stats: dict, thinning) -> dict:
+    """Statistics of all the moves behind one kept draw."""
+    with_all = {"diverging": jnp.logical_or, "n_steps": jnp.add}
+    means = {"acceptance_rate", "energy_variance"}
+
+    def merge(name: str, value: jax.Array) -> jax.Array:
+        if name in means:
+            return merged[name] + value / jnp.asarray(thinning, value.dtype)
+        return with_all[name](merged[name], value) if name in with_all else value
+
+    return {name: merge(name, value) for name, value in stats.items()}

@@ -1,0 +1,239 @@
+"""A run on disk: a folder that always holds a run as it stood between two chunks of draws.
+
+`run.json` says which call the run is of, `chunk-000001.npz` and so on hold its draws, and
+`state.npz` what its chains need to go on and how many chunks that was after. A file appears whole
+or not at all, and a chunk before the state that counts it: whatever kills the process, what the
+folder holds is a run.
+"""
+
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+
+from weightprior.inference._chains.fingerprint import Fingerprint, differences
+from weightprior.inference._chains.run import Run
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+__all__ = ["Checkpoint", "NoCheckpoint", "open_checkpoint"]
+
+_RUN, _STATE, _LOCK, _CHUNK = "run.json", "state.npz", "lock", "chunk-{:06d}.npz"
+_TEMPORARY = ".tmp"
+# Between two visits to the disk: what is computed meanwhile is what a kill can cost.
+_SECONDS = 2.0
+
+
+def open_checkpoint(path: Any, fingerprint: Fingerprint) -> "Checkpoint | NoCheckpoint":
+    """The folder that a run is to be kept in, for a ``with`` statement; None keeps nothing."""
+    return NoCheckpoint() if path is None else Checkpoint(path, fingerprint)
+
+
+class NoCheckpoint:
+    """Stands for a folder where nothing is kept."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self) -> None:
+        """There is no run."""
+
+    def save(self, run: Run, *, now: bool = False) -> None:
+        """Nothing is kept."""
+
+
+class Checkpoint:
+    """A folder that a run is kept in while it is sampled; a context, which holds the folder's lock.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder. It is made where there is none.
+    fingerprint : Fingerprint
+        The run.
+
+    Raises
+    ------
+    ValueError, TypeError
+        On entering, where the folder holds something else or another process uses it.
+    """
+
+    def __init__(self, path: Any, fingerprint: Fingerprint) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"checkpoint: expected the path of a folder; got {path!r}.")
+        self.path = Path(path)
+        self._fingerprint = fingerprint
+        self._num_chunks = self._num_saved = 0
+        self._latest: Run | None = None
+        self._last_saved = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"checkpoint: expected a folder; got the file {str(self.path)!r}.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._check_foreign()
+        self._lock = (self.path / _LOCK).open("a+")
+        try:
+            _take(self._lock, self.path)
+            for pattern in (_STATE, _RUN, "chunk-[0-9]*.npz"):
+                for stale in self.path.glob(pattern + _TEMPORARY):
+                    stale.unlink()
+            self._check_call()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self._latest is not None:
+                self.save(self._latest, now=True)
+        finally:
+            self._lock.close()  # which gives the lock back
+        if kind is KeyboardInterrupt and (self.path / _STATE).exists():
+            raise KeyboardInterrupt(
+                f"{str(self.path)!r} holds the run as far as it came; the same call goes on."
+            ) from None
+
+    def read(self) -> Run | None:
+        """The run as far as the folder holds it; None where it holds none yet."""
+        if not (self.path / _STATE).exists():
+            return None
+        state = self._read(_STATE)
+        try:
+            self._num_chunks, seconds = int(state["num_chunks"]), float(state["seconds"])
+            stacked = _below("chains", state)
+            chunks = [self._read(_CHUNK.format(i + 1)) for i in range(self._num_chunks)]
+            pieces = [(_below("weights", chunk), _below("stats", chunk)) for chunk in chunks]
+            num_chains = len(stacked["iteration"])
+            chains = [{name: a[i] for name, a in stacked.items()} for i in range(num_chains)]
+        except (KeyError, TypeError) as error:
+            raise self._damaged(_STATE, error) from None
+        self._num_saved = len(pieces)
+        return Run(chains, seconds=seconds).with_draws(*pieces)
+
+    def save(self, run: Run, *, now: bool = False) -> None:
+        """Keep the run: now, or once some time has gone by since it was last written."""
+        self._latest = run
+        if not now and time.monotonic() - self._last_saved < _SECONDS:
+            return
+        num_chunks = self._num_chunks
+        if self._num_saved < len(run.pieces):
+            num_chunks += 1
+            weights, stats = run.draws(self._num_saved)
+            self._write(
+                _CHUNK.format(num_chunks), _above("weights", weights) | _above("stats", stats)
+            )
+        chains = {name: np.stack([chain[name] for chain in run.chains]) for name in run.chains[0]}
+        counts = {"num_chunks": np.asarray(num_chunks), "seconds": np.asarray(run.seconds)}
+        self._write(_STATE, _above("chains", chains) | counts)
+        self._num_chunks, self._num_saved, self._latest = num_chunks, len(run.pieces), None
+        self._last_saved = time.monotonic()
+
+    def _check_foreign(self) -> None:
+        """Raise where the folder is somebody else's."""
+        if (self.path / _RUN).exists():
+            return
+        ours = {_LOCK, _RUN + _TEMPORARY}
+        others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ours)
+        if others:
+            raise ValueError(
+                f"checkpoint: expected a new or empty folder, or one that a run is kept in; got "
+                f"{str(self.path)!r}, which holds {others[0]!r} and no {_RUN!r}. Choose another."
+            )
+
+    def _check_call(self) -> None:
+        """Raise where the run in the folder is another one; note down this one in a new folder."""
+        file = self.path / _RUN
+        if not file.exists():
+            text = json.dumps(self._fingerprint._asdict(), indent=1)
+            _write_whole(file, lambda stream: stream.write(text.encode()))
+            return
+        try:
+            written = Fingerprint(**json.loads(file.read_text(encoding="utf-8")))
+            found = differences(written, self._fingerprint)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise self._damaged(_RUN, error) from None
+        if found:
+            raise ValueError(
+                f"checkpoint: expected the call whose run {str(self.path)!r} holds; got another: "
+                f"{', '.join(found)}. Choose another folder, or repeat the call of this one; more "
+                "draws of a run come with init=fit, into another folder."
+            )
+
+    def _read(self, name: str) -> dict[str, np.ndarray]:
+        try:
+            with (
+                (self.path / name).open("rb") as file,
+                np.load(file, allow_pickle=False) as archive,
+            ):
+                return dict(archive)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise self._damaged(name, error) from None
+
+    def _write(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        _write_whole(
+            self.path / name, lambda stream: np.savez(stream, allow_pickle=False, **arrays)
+        )
+
+    def _damaged(self, name: str, error: Exception) -> ValueError:
+        return ValueError(
+            f"checkpoint: expected files of a run; got {str(self.path / name)!r}, which cannot be "
+            f"read ({type(error).__name__}: {error}). Choose another folder."
+        )
+
+
+def _take(lock: IO[str], path: Path) -> None:
+    """Take the folder's lock, which the kernel gives back when a process dies."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        raise ValueError(
+            f"checkpoint: expected a folder that no other run uses; got {str(path)!r}, which "
+            f"process {lock.read().strip()} is writing to. Choose another, or wait for its end."
+        ) from None
+    except OSError:
+        return  # some file systems have no locks
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+
+
+def _write_whole(file: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file so that it is there whole or not at all, even after a loss of power."""
+    temporary = file.with_name(file.name + _TEMPORARY)
+    with temporary.open("wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+    with suppress(OSError):  # not every system can sync a folder
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _above(group: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{group}/{name}": array for name, array in arrays.items()}
+
+
+def _below(group: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    start = f"{group}/"
+    return {n.removeprefix(start): array for n, array in arrays.items() if n.startswith(start)}

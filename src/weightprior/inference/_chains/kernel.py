@@ -1,0 +1,80 @@
+"""What a kernel of Markov chains can do, and what it is told of the posterior."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.model import density
+
+__all__ = ["Kernel", "Target", "target_of"]
+
+# Rows at which kernels may watch outputs.
+_NUM_WATCHED = 8
+
+
+class Kernel(Protocol):
+    """A hashable object that begins a chain at a position and moves it once.
+
+    Attributes
+    ----------
+    exact : bool
+        Whether its draws converge to the posterior.
+    collapses : bool
+        Whether it moves along the density with the output layer integrated out, where that can be.
+    """
+
+    exact: bool
+    collapses: bool
+
+    def init(self, key, position, target: "Target", options) -> Any:
+        """State of a chain that has not moved yet."""
+        ...
+
+    def step(
+        self, key, state, target: "Target", options, iteration
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """New state, and statistics of the move: `diverging n_steps step_size` and its own."""
+        ...
+
+    def position(self, state) -> jax.Array:
+        """Where a chain stands."""
+        ...
+
+    def log_density(self, state) -> jax.Array:
+        """The density there."""
+        ...
+
+
+class Target(NamedTuple):
+    """What a kernel is told of the posterior.
+
+    Attributes
+    ----------
+    log_density : callable
+        Of a position.
+    outputs : callable
+        Of a random key and a position: what a draw there is for, flat. Some of the network's
+        outputs, and the centres and scales that are learned.
+    """
+
+    log_density: Callable[[jax.Array], jax.Array]
+    outputs: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def target_of(coordinates: Standardised) -> Target:
+    """What a kernel is told of what it moves through."""
+    # Rows spread over the data: more of them are much alike.
+    rows = np.linspace(0, len(coordinates.x) - 1, min(_NUM_WATCHED, len(coordinates.x))).astype(int)
+
+    above = [n for n, site in coordinates.prior.sites.items() if not site.shape]
+
+    def outputs(key: jax.Array, position: jax.Array) -> jax.Array:
+        draw = coordinates.sample_conditional(key, position)
+        found = density.outputs(coordinates.bnn, draw, coordinates.x[rows]).ravel()
+        return jnp.append(found, jnp.stack([draw[name] for name in above])) if above else found
+
+    return Target(coordinates.log_density, outputs)

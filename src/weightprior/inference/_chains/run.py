@@ -1,0 +1,112 @@
+"""How far a run of chains has come, in plain arrays: its draws, and what it goes on from."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["Piece", "Plan", "Run", "pack", "unpack"]
+
+Piece = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
+
+
+class Plan(NamedTuple):
+    """How long to run.
+
+    Attributes
+    ----------
+    num_warmup, num_samples, thinning : int
+        Iterations that are dropped, draws that are kept, and iterations per kept draw.
+    target_accept_prob : float
+        What the step size is tuned to.
+    """
+
+    num_warmup: int
+    num_samples: int
+    thinning: int
+    target_accept_prob: float
+
+
+class Run(NamedTuple):
+    """A run between two chunks of draws.
+
+    Attributes
+    ----------
+    chains : list of dict of str to array
+        All that each chain needs to go on, of all priors, in their order.
+    pieces : tuple of (weights, stats)
+        Draws kept so far, in pieces: dicts of arrays with the axes chain and draw in front.
+    seconds : float
+        How long it took.
+    num_draws, num_divergences : int
+        Draws kept of every chain, and how many of all chains' diverged.
+    """
+
+    chains: list[dict[str, np.ndarray]]
+    pieces: tuple[Piece, ...] = ()
+    seconds: float = 0.0
+    num_draws: int = 0
+    num_divergences: int = 0
+
+    @property
+    def iteration(self) -> int:
+        """Iterations that every chain has done, the warm-up included."""
+        return int(self.chains[0]["iteration"])
+
+    def with_draws(self, *pieces: Piece) -> "Run":
+        """The run with further draws."""
+        diverging = [stats["diverging"] for _, stats in pieces]
+        return self._replace(
+            pieces=(*self.pieces, *pieces),
+            num_draws=self.num_draws + sum(d.shape[1] for d in diverging),
+            num_divergences=self.num_divergences + sum(int(d.sum()) for d in diverging),
+        )
+
+    def draws(self, since: int = 0) -> Piece:
+        """Pieces from that one on, joined."""
+        return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *self.pieces[since:])
+
+
+def pack(chain: Any) -> dict[str, np.ndarray]:
+    """A chain's arrays by name; a random key as its words."""
+    leaves = jax.tree_util.tree_flatten_with_path(chain)[0]
+    return {
+        _name(path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for path, leaf in leaves
+    }
+
+
+def unpack(like: Any, arrays: Mapping[str, np.ndarray], key_impl: Any) -> Any:
+    """Chain of the structure, shapes and dtypes of `like`, from what `pack` made of one.
+
+    Raises
+    ------
+    ValueError
+        Where the arrays are not those of such a chain.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    found = {name: (np.shape(a), a.dtype) for name, a in arrays.items()}
+    expected = {
+        _name(path): (found.get(_name(path)) if _is_key(leaf) else (leaf.shape, leaf.dtype))
+        for path, leaf in leaves
+    }
+    if found != expected:
+        raise ValueError(f"chains: expected the arrays {expected}; got {found}.")
+
+    def restored(name: str, leaf: Any) -> Any:
+        array = np.asarray(arrays[name])
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(jnp.asarray(array), impl=key_impl)
+        return array
+
+    return structure.unflatten([restored(_name(path), leaf) for path, leaf in leaves])
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,222 @@
+"""Chains that climb from the prior to the posterior, temperature by temperature."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.problem import Problem
+from weightprior.fits.task import Task
+from weightprior.inference import _batch
+from weightprior.inference._chains.chains import begin, capacity, move
+from weightprior.inference._chains.hmc import HMC
+from weightprior.inference._chains.kernel import target_of
+from weightprior.inference._coordinates.choose import coordinates_of
+from weightprior.inference._coordinates.collapsed import CollapsedOutput, collapsible_sites
+from weightprior.inference.free_energy import Curve
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.base import Prior
+
+__all__ = ["ACCEPT", "Choice", "Sampler", "TemperedSample"]
+
+# The log likelihood turns within a quarter of an average weight's period, 1.6 sds; that of a slow
+# output, which the data leave open, may take ten times as long, and the evidence need not wait.
+_KERNEL = HMC(longest=2.4)
+# What stands for a log likelihood of minus infinity, with which one can still calculate.
+_IMPOSSIBLE = -1e30
+# What step sizes are tuned to.
+ACCEPT = 0.8
+
+
+class TemperedSample(NamedTuple):
+    """Chains at one temperature of one prior.
+
+    Attributes
+    ----------
+    beta : float
+        Inverse temperature.
+    curve : Curve
+        Of its draws, (chain, draw); where the output layer is integrated out, of the other weights.
+    chains : list
+        Where they stand; of the prior itself, weights.
+    draws : tuple of dict of str to array
+        Weights and statistics, (chain, draw, ...); only at 1, where they are the posterior's.
+    """
+
+    beta: float
+    curve: Curve
+    chains: list[Any]
+    draws: Any = None
+
+
+# What comes next on each ladder, given the rungs of all: None where one is complete.
+Choice = Callable[[Sequence[list[TemperedSample]]], list[float | None]]
+
+
+class Sampler(NamedTuple):
+    """Chains of all priors, and how they are moved."""
+
+    problem: Problem
+    keys: list[jax.Array]
+
+    def run_ladder(
+        self, choose: Choice, num_warmup: int, num_samples: int, run: int, bar: tqdm
+    ) -> list[list[TemperedSample]]:
+        """Ladders from the prior upwards, one per prior, each of whose rungs begins at the last."""
+        ladders = [[self._prior(task, num_samples, run)] for task in self.problem.tasks]
+        while going := {i: beta for i, beta in enumerate(choose(ladders)) if beta is not None}:
+            steps = [(i, ladders[i][-1], beta) for i, beta in going.items()]
+            for i, rung in zip(going, self._move(steps, run, num_warmup, num_samples), strict=True):
+                ladders[i].append(rung)
+            bar.update()
+        return ladders
+
+    def refine(
+        self, part: int, ladder: list[TemperedSample], num_warmup: int, num_samples: int, run: int
+    ) -> list[TemperedSample]:
+        """A rung more between every two of one prior's, which begins at the lower."""
+        pairs = itertools.pairwise(ladder)
+        steps = [(part, low, _between(low.beta, high.beta)) for low, high in pairs]
+        moved = self._move(steps, run, num_warmup, num_samples)
+        return sorted([*ladder, *moved], key=lambda rung: rung.beta)
+
+    def extend(
+        self, tops: Sequence[TemperedSample], num_samples: int, num_warmup: int
+    ) -> list[Any]:
+        """The posterior's draws of every prior, so many: those on top of its ladder, and more."""
+        chains = [chain for top in tops for chain in top.chains]
+        tasks = [task for task in self.problem.tasks for _ in self.keys]
+        shared = self._shared(num_warmup)
+        missing = num_samples - tops[0].curve.linear.shape[1]
+        _, more = self._draws(shared, tasks, chains, missing)
+        both = jax.tree.map(lambda *a: np.concatenate(a), *(top.draws for top in tops))
+        if more is not None:
+            both = jax.tree.map(lambda *a: np.concatenate(a, axis=1), both, more)
+        both = jax.tree.map(lambda a: a[:, :num_samples], both)
+        return [jax.tree.map(lambda a, own=own: a[own], both) for own in self._slices(len(tops))]
+
+    def _prior(self, task: Task, num_samples: int, run: int) -> TemperedSample:
+        keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, run), num_samples))(
+            jnp.stack(self.keys)
+        )
+        weights = evaluate(_draw, self.problem.bnn, keys, task.prior)
+        starts = [{n: w[i, -1] for n, w in weights.items()} for i in range(len(self.keys))]
+        return TemperedSample(0.0, self._curve(task, weights), starts)
+
+    def _curve(self, task: Task, weights: Any) -> Curve:
+        bnn = self.problem.bnn
+        sites = {name: np.asarray(weights[name], np.float64) for name in bnn.sites}
+        collapsible = collapsible_sites(bnn, task.prior)
+        log_likelihood = _integrated if collapsible else _plain
+        curve = Curve(
+            *evaluate(log_likelihood, self.problem.bnn, sites, *self.problem.data[1:], task)
+        )
+        if np.isnan(curve.at(1.0)).any():
+            raise FloatingPointError(
+                "fit_tempered: the log likelihood of some draws is NaN. Standardise x and y, or "
+                "give the prior smaller scales."
+            )
+        return curve._replace(linear=np.maximum(curve.linear, _IMPOSSIBLE))
+
+    def _move(
+        self,
+        steps: list[tuple[int, TemperedSample, float]],
+        run: int,
+        num_warmup: int,
+        num_samples: int,
+    ) -> list[TemperedSample]:
+        """Take chains of a prior from a rung to another temperature, and draw there."""
+        shared = self._shared(num_warmup)
+        cooled = [
+            self.problem.tasks[i]._replace(row_weights=beta * self.problem.tasks[i].row_weights)
+            for i, _, beta in steps
+            for _ in self.keys
+        ]
+        starts = [start for _, rung, _ in steps for start in rung.chains]
+        chains = _started(shared, cooled, self.keys * len(steps), starts, run)
+        chains, _ = move(_KERNEL, shared, cooled, chains, 1, num_warmup)
+        chains, draws = self._draws(shared, cooled, chains, num_samples)
+        rungs = []
+        for (i, _, beta), own in zip(steps, self._slices(len(steps)), strict=True):
+            weights, stats = jax.tree.map(lambda a, own=own: a[own], draws)
+            kept = (weights, stats) if beta == 1 else None
+            rungs.append(
+                TemperedSample(beta, self._curve(self.problem.tasks[i], weights), chains[own], kept)
+            )
+        return rungs
+
+    def _shared(self, num_warmup: int) -> Any:
+        options = {
+            "target_accept_prob": np.asarray(ACCEPT),
+            "num_warmup": np.asarray(num_warmup),
+        }
+        return *self.problem.data, options
+
+    def _draws(self, shared: Any, tasks: list[Task], chains: list[Any], num_samples: int) -> Any:
+        """Chains so many draws further, and the draws; None where there are to be none."""
+        pieces, most = [], capacity(self.problem.bnn)
+        for start in range(0, num_samples, most):
+            size = min(most, num_samples - start)
+            chains, piece = move(_KERNEL, shared, tasks, chains, size)
+            pieces.append(piece)
+        draws = jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pieces) if pieces else None
+        return chains, draws
+
+    def _slices(self, count: int) -> list[slice]:
+        """Where the chains of each of so many steps stand among those of all."""
+        size = len(self.keys)
+        return [slice(i * size, (i + 1) * size) for i in range(count)]
+
+
+def _started(shared, cooled, keys, starts, run: int) -> list[Any]:
+    """Chains at new temperatures: begun where they are draws of the prior, otherwise taken on."""
+    chains: list[Any] = [None] * len(starts)
+    fresh = [i for i, start in enumerate(starts) if isinstance(start, dict)]
+    if fresh:
+        own_keys = [jax.random.fold_in(keys[i], run) for i in fresh]
+        begun = begin(
+            _KERNEL, shared, [cooled[i] for i in fresh], own_keys, [starts[i] for i in fresh]
+        )
+        for i, chain in zip(fresh, begun, strict=True):
+            chains[i] = chain
+    others = [i for i, chain in enumerate(chains) if chain is None]
+    if others:
+        items = [(cooled[i], starts[i], np.int32(run)) for i in others]
+        for i, chain in zip(others, _batch.run(_with_target, _KERNEL, shared, items), strict=True):
+            chains[i] = chain
+    return chains
+
+
+def _with_target(kernel: HMC, shared: Any, item: Any) -> Any:
+    """A chain at another temperature, its iterations counted anew."""
+    task, chain, run = item
+    target = target_of(coordinates_of(kernel.collapses, shared, task))
+    return chain._replace(
+        key=jax.random.fold_in(chain.key, run),
+        iteration=jnp.zeros_like(chain.iteration),
+        state=kernel.with_target(chain.state, target),
+    )
+
+
+def _draw(bnn: BNN, key: jax.Array, prior: Prior) -> dict[str, jax.Array]:
+    return density.draw(bnn, key, prior, np.float64)
+
+
+def _plain(bnn: BNN, weights, x, y, task: Task) -> tuple[jax.Array, ...]:
+    none = jnp.zeros(0)
+    return density.log_likelihood(bnn, weights, x, y, task.row_weights), none, none
+
+
+def _integrated(bnn: BNN, weights, x, y, task: Task) -> tuple[jax.Array, ...]:
+    integrated = collapsible_sites(bnn, task.prior)
+    return CollapsedOutput(bnn, x, y, task, jnp.float64, integrated).quadratic(weights)
+
+
+def _between(low: float, high: float) -> float:
+    return float(np.sqrt(low * high)) if low > 0 else high / 2

@@ -1,0 +1,1 @@
+"""Coordinates that methods work in."""

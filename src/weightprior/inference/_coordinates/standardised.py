@@ -1,0 +1,102 @@
+"""A model's density as a function of one vector, and where runs begin in it.
+
+Weights are counted from the prior's centre in units of its scale, so that every weight is of order
+one whatever the prior, and a start is a standard normal vector.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from weightprior.fits.task import Task
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.curvature import gauss_newton, prior_precision
+
+__all__ = ["Standardised"]
+
+
+class Standardised:
+    """A model's density as a function of one flat vector, in the coordinates of its prior.
+
+    Parameters
+    ----------
+    bnn, x, y
+        The model and its data.
+    task : Task
+        A single prior, and how often each row counts.
+    dtype : dtype
+        Precision of the computation.
+    names : sequence of str, optional
+        Sites that a position holds, beside hyperparameters; all by default.
+    """
+
+    def __init__(
+        self,
+        bnn: BNN,
+        x: Any,
+        y: Any,
+        task: Task,
+        dtype: Any,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), (bnn, x, y, *task))
+        self.bnn, self.x, self.y, self.prior, self.row_weights = cast
+        self.dtype = jnp.dtype(dtype)
+        self.unit = self.prior.length_scale(bnn.sites)
+        held = {name: bnn.sites[name] for name in (bnn.sites if names is None else names)}
+        self.of_prior = self.prior.coordinates(held, self.dtype)
+        # What a draw holds, and what a position does.
+        self.sites = {**self.prior.sites, **bnn.sites}
+        zeros = {n: jnp.zeros(site.shape, self.dtype) for n, site in self.of_prior.sites.items()}
+        vector, self.unravel = ravel_pytree(zeros)
+        self.size = vector.size
+
+    def weights(self, position: jax.Array) -> dict[str, jax.Array]:
+        """Weights, and hyperparameters, that a position holds."""
+        return self.of_prior.weights(self.unravel(position))
+
+    def position(self, weights: Any) -> jax.Array:
+        """Position of weights."""
+        return _vector(self.of_prior.position(weights))
+
+    def sample_conditional(self, key: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
+        """Every site's weights at a position, those that it does not hold drawn at random."""
+        return self.weights(position)
+
+    def log_density(self, position: jax.Array) -> jax.Array:
+        """Log density of a position and the targets."""
+        z = self.unravel(position)
+        weights = self.of_prior.weights(z)
+        log_prior = self.of_prior.log_prior(z, weights)
+        of_targets = density.log_likelihood(self.bnn, weights, self.x, self.y, self.row_weights)
+        return log_prior + of_targets.astype(log_prior.dtype)
+
+    def precision(self, position: jax.Array) -> jax.Array:
+        """Gauss-Newton matrix of minus the log density at a position."""
+        data = gauss_newton(self.bnn, self.weights, position, self.x, self.y, self.row_weights)
+        return data + jnp.diag(prior_precision(self.bnn, self.prior, self.dtype))
+
+    def draw(self, key: jax.Array) -> jax.Array:
+        """A position drawn from the prior (where it is flat, from its unit)."""
+        return jax.random.normal(key, (self.size,), self.dtype)
+
+    def mask(self, sites: Collection[str]) -> jax.Array:
+        """Mark the numbers of some sites in a position; none of those that the model lacks."""
+        zeros = self.unravel(jnp.zeros(self.size, self.dtype))
+        return _vector({n: jnp.full_like(z, n in sites, bool) for n, z in zeros.items()})
+
+    def log_abs_det_jacobian(self, position: jax.Array) -> jax.Array:
+        """Log of the volume that weights fill while a position fills one of 1."""
+        return self.log_units(position).sum()
+
+    def log_units(self, position: jax.Array) -> jax.Array:
+        """Log of what each number of a draw changes by, per unit of its coordinate."""
+        return _vector(self.of_prior.log_units(self.unravel(position)))
+
+
+def _vector(z: dict[str, jax.Array]) -> jax.Array:
+    return ravel_pytree(z)[0]

@@ -1,0 +1,42 @@
+"""What the docstrings of fit functions share, written once."""
+
+from collections.abc import Callable
+
+__all__ = ["shares_docs"]
+
+_SHARED = {
+    "<data>": """
+    bnn : BNN
+        The model.
+    x : array or data frame of shape (rows, features)
+        Inputs. A data frame's column names become the coordinate `feature`, and its index becomes
+        `obs_id` where netCDF holds it: unique integers, strings or dates without a time zone. Of
+        any other index the text is kept in the coordinate `row`.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets. The column names of several become the coordinate `output`.
+    """,
+    "<row_weights>": """
+    row_weights : array of shape (rows,) or (priors, rows), optional
+        How often each row's log likelihood counts; once by default, 0 leaves the row out. For a
+        stacked prior there can be one set for each part. The fit's `log_likelihood` stays that of
+        one row each.
+    """,
+    "<log_likelihood>": """
+    log_likelihood : bool
+        Whether the fit has the group `log_likelihood`, which LOO is computed from: 8 bytes for
+        every row and draw.
+    """,
+    "<progress_bar>": """
+    progress_bar : bool
+        Whether to show one, where the output is a terminal.
+    """,
+}
+
+
+def shares_docs[Function: Callable](function: Function) -> Function:
+    """Fill in the parts of a fit function's docstring that all of them share."""
+    text = function.__doc__ or ""
+    for name, shared in _SHARED.items():
+        text = text.replace(f"    {name}\n", shared.strip("\n").rstrip(" "))
+    function.__doc__ = text
+    return function

@@ -1,0 +1,92 @@
+"""Directions of L-BFGS, in the compact form of its matrix.
+
+The usual recursion takes two short steps for every pair it remembers, one after the other, and on
+networks of some hundred weights these cost more than the gradient. The compact form needs three
+products with all pairs at once.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["Memory", "init", "inverse_hessian_product", "update"]
+
+
+class Memory(NamedTuple):
+    """The last few moves and what they did to the gradient.
+
+    Attributes
+    ----------
+    pairs : array of shape (2 * length, size)
+        Moves s, and behind them changes of the gradient y.
+    inverse : array of shape (length, length)
+        Of the products s'y of a move with itself and with all later changes, the triangle R.
+    gram : array of shape (length, length)
+        Products y'y.
+    curvature : array of shape (length,)
+        Products s'y of a move with its own change; 0 where nothing is remembered.
+    scale : array of shape ()
+        s'y / y'y of the last pair: the inverse curvature where nothing else is known.
+    slot : array of shape ()
+        Where the next pair goes, in place of the oldest.
+    """
+
+    pairs: jax.Array
+    inverse: jax.Array
+    gram: jax.Array
+    curvature: jax.Array
+    scale: jax.Array
+    slot: jax.Array
+
+
+def init(length: int, position: jax.Array) -> Memory:
+    """A memory of nothing."""
+    square = jnp.zeros((length, length), position.dtype)
+    pairs = jnp.zeros((2 * length, position.size), position.dtype)
+    one = jnp.ones((), position.dtype)
+    return Memory(pairs, square, square, square[0], one, jnp.zeros((), jnp.int32))
+
+
+def update(memory: Memory, move: jax.Array, change: jax.Array) -> Memory:
+    """Take in a pair in place of the oldest; one without positive curvature clears the memory."""
+    length, slot = len(memory.curvature), memory.slot
+    new = jnp.arange(length, dtype=slot.dtype) == slot
+    fall, square = jnp.vdot(move, change), jnp.vdot(change, change)
+    usable = fall > 0  # false for NaN
+    fall, square = (jnp.where(usable, number, 1.0) for number in (fall, square))
+    products = memory.pairs @ change
+    # The pairs are read before they are written to, or the compiler would copy them.
+    pairs, products = jax.lax.optimization_barrier((memory.pairs, products))
+    with_moves, with_changes = jnp.split(products, 2)
+    # Another column of R, and so of its inverse; the oldest row and column go.
+    inverse = jnp.where(new[:, None] | new[None, :], 0.0, memory.inverse)
+    column = jnp.where(new, 1 / fall, -(inverse @ jnp.where(new, 0.0, with_moves)) / fall)
+    row = jnp.where(new, square, with_changes)
+    gram = jnp.where(new[:, None], row[None, :], memory.gram)
+    pair = (jnp.where(usable, vector, 0.0) for vector in (move, change))
+    return Memory(
+        pairs.at[slot].set(next(pair)).at[length + slot].set(next(pair)),
+        jnp.where(usable, jnp.where(new[None, :], column[:, None], inverse), 0.0),
+        jnp.where(usable, jnp.where(new[None, :], row[:, None], gram), 0.0),
+        jnp.where(usable, jnp.where(new, fall, memory.curvature), 0.0),
+        fall / square,
+        (slot + 1) % length,
+    )
+
+
+def inverse_hessian_product(memory: Memory, gradient: jax.Array) -> jax.Array:
+    """Approximate the inverse Hessian's product with a gradient.
+
+    R. H. Byrd, J. Nocedal and R. B. Schnabel, Representations of quasi-Newton matrices and their
+    use in limited memory methods, 1994. doi:10.1007/BF01582063
+    """
+    with_moves, with_changes = jnp.split(memory.pairs @ gradient, 2)
+    inner = memory.inverse @ with_moves
+    middle = memory.curvature * inner + memory.scale * (memory.gram @ inner - with_changes)
+    weights = jnp.concatenate([memory.inverse.T @ middle, -memory.scale * inner])
+    direction = memory.scale * gradient + weights @ memory.pairs
+    # Without curvature, or where rounding has spoilt it, a step of at most one along the gradient.
+    usable = jnp.any(memory.curvature > 0) & (jnp.vdot(direction, gradient) > 0)
+    plain = gradient / jnp.maximum(1.0, jnp.linalg.norm(gradient))
+    return jnp.where(usable, direction, plain)

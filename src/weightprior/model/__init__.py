@@ -1,0 +1,1 @@
+"""Models: networks, likelihoods, priors, and their density. Arrays only."""

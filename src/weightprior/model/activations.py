@@ -1,0 +1,120 @@
+"""Activations: the known ones by name, and the slopes, kinks and symmetry of any of them."""
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "activation_function",
+    "describe_activation",
+    "is_odd",
+    "kinks",
+    "largest_slope",
+    "slopes",
+]
+
+Activation = Callable[[jax.Array], jax.Array]
+# Signals by whose values a function is recognised: its name may be that of every lambda.
+_RECOGNISED_BY = np.linspace(-8.0, 8.0, 161, dtype=np.float32)
+# Signals that activations are tried at: from where all are straight to where all have levelled off.
+_FAR = 40.0
+_SIGNALS = np.geomspace(1e-6, _FAR, 20_001)
+# Of the largest slope: what it may still grow by in the outer half, and what counts as a jump.
+_GROWTH, _JUMP = 0.01, 0.01
+# Halvings that take the distance between two signals below any that float64 tells apart.
+_HALVINGS = 60
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    # The exact form, as PyTorch and Keras have it; JAX's default is an approximation.
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "relu": jax.nn.relu,
+    "softplus": jax.nn.softplus,
+    "silu": jax.nn.silu,
+    "gelu": _gelu,
+    "identity": _identity,
+}
+
+
+def activation_function(activation: str | Activation) -> Activation:
+    """Return the function of an activation, which may be given by its name."""
+    return ACTIVATIONS[activation] if isinstance(activation, str) else activation
+
+
+@cache
+def describe_activation(activation: str | Activation) -> str:
+    """Name an activation; a callable by its values as well."""
+    if isinstance(activation, str):
+        return activation
+    with jax.enable_x64(False):
+        values = np.round(np.asarray(activation(jnp.asarray(_RECOGNISED_BY)), np.float64), 4)
+    digest = hashlib.sha256(values.tobytes()).hexdigest()[:16]
+    return f"{getattr(activation, '__name__', type(activation).__name__)} sha256 {digest}"
+
+
+def slopes(activation: Activation, signal: jax.Array) -> jax.Array:
+    """Derivative of an activation, of the signal's shape."""
+    return jax.jvp(activation, (signal,), (jnp.ones_like(signal),))[1]
+
+
+@cache
+def largest_slope(activation: Activation) -> float:
+    """Largest absolute slope; NaN where there is none above zero, or slopes grow without bound."""
+    size = np.abs(_slopes_at(activation, _grid()))
+    largest, inside = size.max(), size[np.abs(_grid()) <= _FAR / 2].max()
+    bounded = 0 < largest <= (1 + _GROWTH) * inside
+    return float(largest) if bounded else np.nan
+
+
+@cache
+def kinks(activation: Activation) -> tuple[float, ...]:
+    """Signals at which the slope jumps: 0 for a relu, none for a smooth activation."""
+    grid = _grid()
+    found = _slopes_at(activation, grid)
+    least = _JUMP * np.nanmax(np.abs(found))
+    candidates = np.abs(np.diff(found)) > least
+    left, right = grid[:-1][candidates], grid[1:][candidates]
+    for _ in range(_HALVINGS if left.size else 0):
+        middle = (left + right) / 2
+        low, mid, high = (_slopes_at(activation, s) for s in (left, middle, right))
+        is_left = np.abs(mid - low) > np.abs(high - mid)
+        left, right = np.where(is_left, left, middle), np.where(is_left, middle, right)
+    if not left.size:
+        return ()
+    jumps = np.abs(_slopes_at(activation, right) - _slopes_at(activation, left)) > least
+    # A jump lies beside the number where it happens; two grid cells may have found the same.
+    return tuple(sorted({float(at) + 0.0 for at in np.round(right[jumps], 9)}))
+
+
+def _grid() -> np.ndarray:
+    return np.concatenate([-_SIGNALS[::-1], [0.0], _SIGNALS])
+
+
+def _slopes_at(activation: Activation, signals: np.ndarray) -> np.ndarray:
+    with jax.enable_x64(True):
+        return np.asarray(slopes(activation, jnp.asarray(signals)[:, None]))[:, 0]
+
+
+@cache
+def is_odd(activation: Activation) -> bool:
+    """Tell whether turning the sign of an activation's input turns that of its output."""
+    signal = np.append(np.geomspace(1e-3, 30.0, 200), 0.0)[:, None]
+    with jax.enable_x64(True):
+        right, left = (np.asarray(activation(jnp.asarray(s))) for s in (signal, -signal))
+    # Thousands of times what float64 rounds off, millions of times less than is seen.
+    return bool(np.allclose(right, -left, rtol=1e-12, atol=1e-12))

@@ -1,0 +1,235 @@
+"""The model: a network, a likelihood, and the one density that every method evaluates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+
+from weightprior import _checks
+from weightprior.model import density
+from weightprior.model.likelihoods.base import (
+    Latent,
+    Likelihood,
+    check_likelihood,
+    latent_site,
+)
+from weightprior.model.network import (
+    Network,
+    check_network,
+    describe_network,
+    flatten_network,
+    unflatten_network,
+)
+from weightprior.model.priors.base import Prior
+from weightprior.model.sites import Site, Weights
+
+__all__ = ["BNN"]
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class BNN:
+    """A Bayesian neural network: what is modelled, without a prior.
+
+    Every latent is real-valued: weights, biases, and what the likelihood learns. So the MAP is the
+    same for every method, and nothing has to be transformed.
+
+    Parameters
+    ----------
+    network : Network
+        From `mlp`, or any other object with its members.
+    likelihood : Likelihood
+        Such as `Gaussian()`: how the targets scatter around the network's outputs.
+
+    Raises
+    ------
+    TypeError
+        Where one of them is something else.
+    ValueError
+        Where the likelihood needs another number of outputs, or a latent has the name of a site.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(10, hidden=(32,)), wp.Gaussian())
+    >>> sum(np.prod(site.shape, dtype=int) for site in bnn.sites.values()).item()
+    386
+    """
+
+    network: Network
+    likelihood: Likelihood
+
+    def __post_init__(self) -> None:
+        check_network(self.network)
+        check_likelihood(self.likelihood)
+        self.likelihood.check_outputs(self.network.num_outputs)
+        both = [name for name in self.latents if name in self.network.sites]
+        if both:
+            raise ValueError(
+                f"likelihood: expected latents with names of their own; got {both[0]!r}, which is "
+                "a site of the network. Rename one of them."
+            )
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        """Split into traced numbers (a known noise, numbers that a network holds) and structure."""
+        numbers, structure = flatten_network(self.network)
+        return (self.likelihood, *numbers), structure
+
+    @classmethod
+    def tree_unflatten(cls, structure, children):
+        """Rebuild from traced numbers and structure."""
+        likelihood, *numbers = children
+        new = object.__new__(cls)
+        object.__setattr__(new, "network", unflatten_network(structure, numbers))
+        object.__setattr__(new, "likelihood", likelihood)
+        return new
+
+    @property
+    def latents(self) -> Mapping[str, Latent]:
+        """Unknowns of the likelihood, by name."""
+        return self.likelihood.latents(self.network.num_outputs)
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """Every latent of the model: the network's sites, and those of the likelihood."""
+        own = {name: latent_site(name, latent) for name, latent in self.latents.items()}
+        return {**self.network.sites, **own}
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the model as JSON can hold it; written into its fits, to recognise them by."""
+        return {
+            "network": describe_network(self.network),
+            "likelihood": repr(self.likelihood),
+            "sites": {name: list(site.shape) for name, site in self.sites.items()},
+        }
+
+    def model(self, x, y=None, *, prior: Prior) -> None:
+        """Write the NumPyro model, for any kernel or handler of NumPyro's.
+
+        Parameters
+        ----------
+        x : array of shape (rows, features)
+            Inputs.
+        y : array, optional
+            Targets. None: they are sampled.
+        prior : NormalPrior or HierarchicalPrior
+            A single prior, not a stacked one.
+
+        Examples
+        --------
+        >>> import jax
+        >>> import numpy as np
+        >>> import numpyro
+        >>> import weightprior as wp
+        >>> bnn = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Bernoulli())
+        >>> predictive = numpyro.infer.Predictive(bnn.model, num_samples=7)
+        >>> draws = predictive(jax.random.key(0), np.ones((5, 2)), prior=wp.normal_prior(bnn))
+        >>> draws["y"].shape
+        (7, 5)
+        """
+        _checks.prior(self, prior, stacked=False, learned=True)
+        dtype = jnp.result_type(float)
+        laws = prior.hyperparameters(dtype).items()
+        conditional = prior.conditional({name: numpyro.sample(name, law) for name, law in laws})
+        weights = {
+            name: numpyro.sample(name, conditional.distribution(name, dtype)) for name in self.sites
+        }
+        for name, value in density.derived(self, weights).items():
+            numpyro.deterministic(name, value)
+        law = density.targets(self, weights, x)
+        with numpyro.plate("obs_id", law.batch_shape[0]):
+            observed = None if y is None else density.observed(self, y, law, dtype)
+            numpyro.sample("y", law, obs=observed)
+
+    def outputs(self, weights: Weights, x) -> jax.Array:
+        """Outputs of the network, before the likelihood turns them into targets.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site.
+        x : array of shape (rows, features)
+            Inputs.
+
+        Returns
+        -------
+        array of shape (rows, outputs)
+        """
+        return density.outputs(self, weights, x)
+
+    def log_prior(self, weights: Weights, prior: Prior) -> jax.Array:
+        """Log density of the weights under the prior, in nats; a flat site adds nothing.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site, and for every hyperparameter of the prior.
+        prior : NormalPrior or HierarchicalPrior
+            A single prior.
+
+        Returns
+        -------
+        array of shape ()
+        """
+        _checks.prior(self, prior, stacked=False, learned=True)
+        return density.log_prior(self, weights, prior)
+
+    def log_likelihood(self, weights: Weights, x, y, row_weights=None) -> jax.Array:
+        """Log density of all targets given the weights, in nats.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site.
+        x : array of shape (rows, features)
+            Inputs.
+        y : array of shape (rows,) or (rows, outputs)
+            Targets.
+        row_weights : array of shape (rows,), optional
+            How often each row counts; once by default.
+
+        Returns
+        -------
+        array of shape ()
+        """
+        return density.log_likelihood(self, weights, x, y, row_weights)
+
+    def log_joint(self, weights: Weights, x, y, prior: Prior, row_weights=None) -> jax.Array:
+        """Log density of weights and targets: the one that every method evaluates.
+
+        Its maximum is the MAP, and minus its gradient is that of loss plus L2 penalty.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site; they set the precision of the computation.
+        x : array of shape (rows, features)
+            Inputs.
+        y : array of shape (rows,) or (rows, outputs)
+            Targets.
+        prior : NormalPrior or HierarchicalPrior
+            A single prior.
+        row_weights : array of shape (rows,), optional
+            How often each row counts; once by default.
+
+        Returns
+        -------
+        array of shape ()
+            Nats, all constants included.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> import weightprior as wp
+        >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+        >>> weights = {"output.weight": jnp.zeros((1, 1)), "output.bias": jnp.zeros(1)}
+        >>> log_joint = bnn.log_joint(weights, [[1.0]], [0.0], wp.normal_prior(bnn))
+        >>> round(float(log_joint), 4)  # three standard normals at their centres
+        -2.7568
+        """
+        _checks.prior(self, prior, stacked=False, learned=True)
+        return density.log_joint(self, weights, x, y, prior, row_weights)

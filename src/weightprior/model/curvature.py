@@ -1,0 +1,178 @@
+"""Curvature of the log likelihood: the Gauss-Newton matrix, which is the Fisher information.
+
+It is what remains of the Hessian where the network is taken to be linear in its weights, and,
+unlike the Hessian, it is positive semi-definite everywhere.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from weightprior.model.priors.base import Prior
+from weightprior.model.sites import Weights
+
+__all__ = ["gauss_newton", "prior_precision", "well_determined"]
+
+# Rows whose Jacobians are held at once.
+_BLOCK = 512
+# What a flat prior knows, so that a matrix can be inverted where the data know nothing either.
+_FLAT_PRECISION = 1e-3
+
+
+def gauss_newton(
+    bnn,
+    weights_at: Callable[[jax.Array], Weights],
+    position: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+    row_weights: jax.Array,
+) -> jax.Array:
+    """Expected information that the rows' targets carry about a position.
+
+    Where a likelihood does not know it, the curvature of its log density stands for it, as in the
+    generalised Gauss-Newton matrix; that need not be positive semi-definite.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    weights_at : callable
+        Weights at a position: the coordinates in which the matrix is wanted.
+    position : array of shape (size,)
+        Where.
+    x : array of shape (rows, features)
+        Inputs.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets, for likelihoods whose expected information is not known.
+    row_weights : array of shape (rows,)
+        How often each row counts.
+
+    Returns
+    -------
+    array of shape (size, size)
+
+    References
+    ----------
+    J. Martens, New insights and perspectives on the natural gradient method, JMLR 21, 2020.
+    """
+    # Latents whose information is found together with that about the outputs.
+    coupled = [name for name, latent in bnn.latents.items() if latent.information is None]
+
+    def informed(row: jax.Array, position: jax.Array) -> jax.Array:
+        """Everything that one row's target informs about."""
+        weights = weights_at(position)
+        output = bnn.network.apply(weights, row[None, :])[0]
+        return jnp.concatenate([output, *(weights[name].ravel() for name in coupled)])
+
+    def in_row(row: jax.Array, target: jax.Array, row_weight: jax.Array) -> _OfRow:
+        """Information in one row: a root of it, or factors where it has none."""
+        output = informed(row, position)[: bnn.network.num_outputs]
+        jacobian = jax.jacrev(partial(informed, row))(position)
+        root = bnn.likelihood.information_root(output, weights_at(position))
+        counts = row_weight > 0
+        if root is None:
+            curvature = row_weight * bnn.likelihood.curvature(output, weights_at(position), target)
+            return _OfRow(jacobian, jnp.where(counts, curvature, jnp.zeros_like(curvature)))
+        found = jnp.sqrt(row_weight) * root.T @ jacobian
+        return _OfRow(jnp.where(counts, found, jnp.zeros_like(found)))
+
+    def add(total: jax.Array, block: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        factor, middle = jax.vmap(in_row)(*block)
+        if middle is not None:
+            return total + jnp.einsum("rai,rab,rbj->ij", factor, middle, factor), None
+        roots = factor.reshape(-1, position.size)
+        return total + roots.T @ roots, None
+
+    num_blocks = -(-len(x) // _BLOCK)
+    missing = -len(x) % num_blocks  # filled up with rows that do not count
+    blocks = tuple(
+        jnp.pad(a, ((0, missing), *[(0, 0)] * (a.ndim - 1))).reshape(num_blocks, -1, *a.shape[1:])
+        for a in (x, y, row_weights)
+    )
+    total, _ = jax.lax.scan(add, jnp.zeros((position.size, position.size), position.dtype), blocks)
+    return total + row_weights.sum() * _of_latents(bnn, weights_at, position)
+
+
+class _OfRow(NamedTuple):
+    """Information in a row: ``factor.T @ factor``, or with what stands between the two."""
+
+    factor: jax.Array
+    middle: jax.Array | None = None
+
+
+def _of_latents(bnn, weights_at, position: jax.Array) -> jax.Array:
+    """Information that one row carries about latents which share none with the outputs."""
+    total = jnp.zeros((), position.dtype)
+    for name, latent in bnn.latents.items():
+        if latent.information is not None:
+            jacobian = jax.jacrev(lambda p, name=name: weights_at(p)[name].ravel())(position)
+            total = total + latent.information * jacobian.T @ jacobian
+    return total
+
+
+def well_determined(
+    bnn,
+    weights: Weights,
+    x: jax.Array,
+    y: jax.Array,
+    prior: Prior,
+    row_weights: jax.Array,
+) -> dict[str, jax.Array]:
+    """Share of what is known about each weight that the data know, not the prior.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    weights : mapping of str to array
+        An array for every site.
+    x : array of shape (rows, features)
+        Inputs.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets.
+    prior : NormalPrior
+        A single prior.
+    row_weights : array of shape (rows,)
+        How often each row counts.
+
+    Returns
+    -------
+    dict of str to array
+        Of the sites' shapes: between 0, where the prior decides, and 1, where the data do. Their
+        sum is the effective number of parameters.
+
+    References
+    ----------
+    D. J. C. MacKay, A practical Bayesian framework for backpropagation networks, Neural
+    Computation 4, 1992. :doi:`10.1162/neco.1992.4.3.448`
+    """
+    unit = prior.length_scale(bnn.sites)
+    zero, unravel = ravel_pytree({name: jnp.zeros_like(weights[name]) for name in bnn.sites})
+
+    def weights_at(position):
+        moved = unravel(position)
+        return {name: weights[name] + unit[name] * moved[name] for name in moved}
+
+    data = _semi_definite(bnn, gauss_newton(bnn, weights_at, zero, x, y, row_weights))
+    known = data + jnp.diag(prior_precision(bnn, prior, zero.dtype))
+    return unravel(jnp.diagonal(jax.scipy.linalg.solve(known, data, assume_a="pos")))
+
+
+def _semi_definite(bnn, matrix: jax.Array) -> jax.Array:
+    """Leave out the negative part of a curvature; an information has none."""
+    one_row = jnp.zeros(bnn.network.num_outputs, matrix.dtype)
+    latents = {n: jnp.zeros(latent.shape, matrix.dtype) for n, latent in bnn.latents.items()}
+    if bnn.likelihood.information_root(one_row, latents) is not None:
+        return matrix
+    values, vectors = jnp.linalg.eigh(matrix)
+    return (vectors * jnp.maximum(values, 0.0)) @ vectors.T
+
+
+def prior_precision(bnn, prior: Prior, dtype: Any) -> jax.Array:
+    """Precision of the prior per squared unit, site after site: 1, or next to none where flat."""
+    flat = {name: jnp.isinf(jnp.asarray(prior.scale[name])) for name in bnn.sites}
+    return jnp.where(ravel_pytree(flat)[0], _FLAT_PRECISION, 1.0).astype(dtype)

@@ -1,0 +1,126 @@
+"""The one density that every method evaluates, as compiled programs see it.
+
+Nothing here reads a number to check it: what a user passes in is checked once, by `BNN` and by
+`fits.problem`. Shapes are checked, for these are known while a program is traced.
+"""
+
+from functools import reduce
+from operator import add
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from weightprior import _checks
+from weightprior.model.sites import Weights
+
+__all__ = [
+    "derived",
+    "draw",
+    "log_joint",
+    "log_likelihood",
+    "log_prior",
+    "log_prior_by_site",
+    "mean",
+    "observed",
+    "outputs",
+    "pointwise_log_likelihood",
+    "targets",
+]
+
+
+def outputs(bnn, weights: Weights, x: Any) -> jax.Array:
+    """Outputs of the network, of shape (rows, outputs)."""
+    return bnn.network.apply(weights, x)
+
+
+def targets(bnn, weights: Weights, x: Any) -> dist.Distribution:
+    """Distribution of the rows, of batch shape (rows,)."""
+    weights = _checks.arrays("weights", weights, bnn.sites)
+    return bnn.likelihood.targets(outputs(bnn, weights, x), weights)
+
+
+def mean(bnn, weights: Weights, x: Any) -> jax.Array:
+    """E[y | weights, x]: the location, the rate, or the probability of each class."""
+    weights = _checks.arrays("weights", weights, bnn.sites)
+    return bnn.likelihood.mean(outputs(bnn, weights, x), weights)
+
+
+def derived(bnn, weights: Weights) -> dict[str, jax.Array]:
+    """Latents of the likelihood on their natural scale, where they have a name there."""
+    return {
+        latent.derived: latent.natural(weights[name])
+        for name, latent in bnn.latents.items()
+        if latent.derived
+    }
+
+
+def log_prior_by_site(bnn, weights: Weights, prior: Any) -> dict[str, jax.Array]:
+    """Terms of the log prior, by site; those of hyperparameters first."""
+    weights = _checks.arrays("weights", weights, {**prior.sites, **bnn.sites})
+    laws = prior.hyperparameters(_dtype(bnn, weights)).items()
+    conditional = prior.conditional(weights)
+    return {
+        **{name: law.log_prob(weights[name]) for name, law in laws},
+        **{
+            name: conditional.distribution(name, weights[name].dtype).log_prob(weights[name])
+            for name in bnn.sites
+        },
+    }
+
+
+def log_prior(bnn, weights: Weights, prior: Any) -> jax.Array:
+    """Log density of the weights under a single prior, in nats; a flat site adds nothing."""
+    return reduce(add, log_prior_by_site(bnn, weights, prior).values())
+
+
+def pointwise_log_likelihood(bnn, weights: Weights, x: Any, y: Any) -> jax.Array:
+    """Log density of every row's targets given the weights, in nats: shape (rows,)."""
+    weights = _checks.arrays("weights", weights, bnn.sites)
+    law, dtype = targets(bnn, weights, x), _dtype(bnn, weights)
+    return law.log_prob(observed(bnn, y, law, dtype)).astype(dtype)
+
+
+def log_likelihood(bnn, weights: Weights, x: Any, y: Any, row_weights: Any = None) -> jax.Array:
+    """Log density of all targets given the weights, in nats; rows count by their weights."""
+    terms = pointwise_log_likelihood(bnn, weights, x, y)
+    if row_weights is None:
+        return terms.sum()
+    _checks.row_weights_shape(np.shape(row_weights), terms.shape)
+    counts = jnp.asarray(row_weights, terms.dtype)
+    # A row that does not count must not spoil the sum by overflowing.
+    return jnp.where(counts > 0, counts * terms, jnp.zeros_like(terms)).sum()
+
+
+def log_joint(
+    bnn, weights: Weights, x: Any, y: Any, prior: Any, row_weights: Any = None
+) -> jax.Array:
+    """Log density of weights and targets, in nats, all constants included."""
+    of_weights = log_prior(bnn, weights, prior)
+    of_targets = log_likelihood(bnn, weights, x, y, row_weights)
+    return of_weights + of_targets.astype(of_weights.dtype)
+
+
+def draw(bnn, key: jax.Array, prior: Any, dtype: Any) -> dict[str, jax.Array]:
+    """Draw hyperparameters and every site from a prior."""
+    laws = prior.hyperparameters(dtype)
+    keys = iter(jax.random.split(key, len(bnn.sites) + len(laws)))
+    hyperparameters = {name: law.sample(next(keys)) for name, law in laws.items()}
+    conditional = prior.conditional(hyperparameters)
+    return hyperparameters | {
+        name: conditional.distribution(name, dtype).sample(next(keys)) for name in bnn.sites
+    }
+
+
+def observed(bnn, y: Any, law: dist.Distribution, dtype: Any) -> jax.Array:
+    """Targets as their distribution wants them."""
+    # Otherwise a column of targets would be broadcast against all rows.
+    _checks.target_shape(np.shape(y), law.shape())
+    return bnn.likelihood.observed(y, dtype)
+
+
+def _dtype(bnn, weights: Weights) -> Any:
+    """Precision of the computation: that of the weights."""
+    return weights[next(iter(bnn.network.sites))].dtype

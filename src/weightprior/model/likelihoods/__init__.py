@@ -1,0 +1,1 @@
+"""Likelihoods, a file each; `base` is what they are written against."""

@@ -1,0 +1,284 @@
+"""The base of likelihoods: how targets scatter around a network's outputs.
+
+A likelihood is a pytree whose numbers (a known noise, degrees of freedom) are traced: changing them
+compiles nothing. A subclass says all that others need to know of it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.flatten_util import ravel_pytree
+
+from weightprior import _checks
+from weightprior.model.sites import Site, Weights
+
+__all__ = [
+    "Latent",
+    "Likelihood",
+    "RandomTerms",
+    "check_likelihood",
+    "latent_site",
+    "per_target",
+    "set_positive",
+]
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A real-valued unknown of a likelihood, with a Gaussian prior.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the array.
+    dims : tuple of str
+        Names of its axes.
+    prior : (float, float)
+        Centre and scale of its default prior.
+    derived : str
+        Name under which its value on the natural scale stands in a fit; none by default.
+    natural : callable
+        Function from the latent to its natural scale; the exponential by default.
+    information : float, optional
+        Expected information that one target carries about each number of it, where that is the same
+        for all rows and none is shared with the outputs. None: found by differentiation, together
+        with that about the outputs.
+    """
+
+    shape: tuple[int, ...] = ()
+    dims: tuple[str, ...] = ()
+    prior: tuple[float, float] = (0.0, 1.0)
+    derived: str = ""
+    natural: Callable[[jax.Array], jax.Array] = jnp.exp
+    information: Any = None
+
+
+class RandomTerms(NamedTuple):
+    """Terms that an anchored ensemble adds to each row's log likelihood, in random multiples.
+
+    Attributes
+    ----------
+    signed : array of shape (rows, any)
+        Multiplied by normal numbers, whose variance is how often the row counts.
+    counted : array of shape (rows, any)
+        Multiplied by gamma numbers less their mean, of the same variance: it still counts, but a
+        random number of times, never less than 0. Whole numbers are sums of unit exponentials.
+    """
+
+    signed: jax.Array
+    counted: jax.Array
+
+
+class Likelihood:
+    """A likelihood; subclasses are frozen dataclasses.
+
+    A subclass has to define `distribution`. It overrides what differs from the rest: by default
+    there are no latents, the targets are real numbers, and the mean is the output.
+
+    Attributes
+    ----------
+    static : tuple of str
+        Fields that are part of the structure; all others are traced numbers.
+    has_classes : bool
+        Whether targets are classes, scored by their probabilities, or numbers.
+    step : float
+        Distance between neighbouring values of a target: 0 for real numbers, 1 for counts.
+    normal_outputs : bool
+        Whether targets are normal around the outputs with the scale `noise_of`, so that a last
+        linear layer can be integrated out.
+    loss : str
+        Name of the loss that libraries have for it, for `prior_from_l2`; none by default.
+
+    Examples
+    --------
+    Gamma targets, whose shape is learned through its logarithm:
+
+    >>> from dataclasses import dataclass
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> import numpyro.distributions as dist
+    >>> import weightprior as wp
+    >>> @dataclass(frozen=True)
+    ... class Gamma(wp.Likelihood):
+    ...     def latents(self, num_outputs):
+    ...         return {"log_shape": wp.Latent(derived="shape")}
+    ...
+    ...     def distribution(self, output, weights):
+    ...         shape = jnp.exp(weights["log_shape"])
+    ...         return dist.Gamma(shape, shape * jnp.exp(-output[:, 0]))
+    ...
+    ...     def mean(self, output, weights):
+    ...         return jnp.exp(output[:, 0])
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), Gamma())
+    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> fit = wp.fit_laplace(bnn, x, np.exp(x[:, 0]), prior=wp.normal_prior(bnn))
+    >>> fit["posterior"]["shape"].dims
+    ('chain', 'draw')
+    """
+
+    static: ClassVar[tuple[str, ...]] = ()
+    has_classes: ClassVar[bool] = False
+    step: ClassVar[float] = 0.0
+    normal_outputs: ClassVar[bool] = False
+    loss: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
+
+    def _flatten(self):
+        names = [f.name for f in fields(self) if f.name not in self.static]  # pyright: ignore
+        return [getattr(self, n) for n in names], tuple(getattr(self, n) for n in self.static)
+
+    @classmethod
+    def _unflatten(cls, aux, children):
+        # Not through __init__: what JAX puts into a tree is not always a number to be checked.
+        new = object.__new__(cls)
+        traced = [f.name for f in fields(cls) if f.name not in cls.static]  # pyright: ignore
+        for name, value in zip((*traced, *cls.static), (*children, *aux), strict=True):
+            object.__setattr__(new, name, value)
+        return new
+
+    def latents(self, num_outputs: int) -> Mapping[str, Latent]:
+        """Unknowns of its own, beside the network's weights, by name."""
+        return {}
+
+    def check_outputs(self, num_outputs: int) -> None:
+        """Raise where a network with so many outputs cannot carry this likelihood."""
+
+    def check_target(self, y: Any, num_obs: int, num_outputs: int) -> np.ndarray:
+        """Return the targets as a float64 array, shape (rows,) or, for several, (rows, outputs)."""
+        array = _checks.finite("y", y)
+        shape = (num_obs,) if num_outputs == 1 else (num_obs, num_outputs)
+        _checks.target_shape(array.shape, shape)
+        return array
+
+    def observed(self, y: Any, dtype: Any) -> jax.Array:
+        """Targets as the distribution wants them."""
+        return jnp.asarray(y, dtype)
+
+    def distribution(self, output: jax.Array, weights: Weights) -> dist.Distribution:
+        """Distribution of every target, of the targets' shape.
+
+        Parameters
+        ----------
+        output : array of shape (rows, outputs)
+            The network's outputs.
+        weights : mapping of str to array
+            Holds the latents.
+        """
+        raise NotImplementedError
+
+    def targets(self, output: jax.Array, weights: Weights) -> dist.Distribution:
+        """Distribution of the rows, whose targets are an event where there are several outputs."""
+        elementwise = self.distribution(output, weights)
+        return elementwise.to_event(len(elementwise.batch_shape) - 1)
+
+    def mean(self, output: jax.Array, weights: Weights) -> jax.Array:
+        """E[y | weights, x]: the location, the rate, or the probabilities."""
+        return per_target(output)
+
+    def class_probabilities(self, mean: np.ndarray) -> np.ndarray:
+        """Probability of every class on a last axis, from `mean`, for targets that are classes."""
+        return mean
+
+    def noise_of(self, location: jax.Array, weights: Weights) -> jax.Array:
+        """Scale of every target around its location, of that shape, for `normal_outputs`."""
+        raise NotImplementedError
+
+    def information_root(self, output: jax.Array, weights: Weights) -> jax.Array | None:
+        """Root R of the expected information R R' that one row carries; None where not known.
+
+        Parameters
+        ----------
+        output : array of shape (outputs,)
+            The network's outputs for the row.
+        weights : mapping of str to array
+            Holds the latents.
+
+        Returns
+        -------
+        array of shape (outputs + latents, any) or None
+            About the outputs, and behind them about the latents whose `information` is None.
+        """
+        return None
+
+    def curvature(self, output: jax.Array, weights: Weights, y: jax.Array) -> jax.Array:
+        """Curvature of one row's log density, which stands for an information that is not known.
+
+        Parameters
+        ----------
+        output : array of shape (outputs,)
+            The network's outputs for the row.
+        weights : mapping of str to array
+            Holds the latents.
+        y : array of shape () or (outputs,)
+            The row's target.
+
+        Returns
+        -------
+        array of shape (outputs + latents, outputs + latents)
+            Minus the Hessian, with respect to the outputs and behind them to the latents whose
+            `information` is None. It need not be positive semi-definite.
+        """
+        told = self.latents(output.size)
+        free = {n: weights[n] for n, latent in told.items() if latent.information is None}
+        start, unravel = ravel_pytree([output, *free.values()])
+
+        def log_density(vector: jax.Array) -> jax.Array:
+            moved, *latents = unravel(vector)
+            law = self.targets(moved[None, :], {**weights, **dict(zip(free, latents, strict=True))})
+            return law.log_prob(self.observed(y[None], output.dtype)).sum()
+
+        return -jax.hessian(log_density)(start)
+
+    def random_terms(self, output: jax.Array, weights: Weights, y: jax.Array) -> RandomTerms:
+        """Terms that an anchored ensemble adds to each row; by default the row's log likelihood.
+
+        Its gradients have the right covariance if the model is right (the weighted likelihood
+        bootstrap). Others have it whatever the data are, where their Jacobian in the outputs is the
+        root of the information, so that a model with these outputs for weights is moved just
+        enough.
+
+        Parameters
+        ----------
+        output : array of shape (rows, outputs)
+            The network's outputs.
+        weights : mapping of str to array
+            Holds the latents.
+        y : array of shape (rows,) or (rows, outputs)
+            Targets.
+        """
+        law = self.targets(output, weights)
+        terms = law.log_prob(self.observed(y, output.dtype)).astype(output.dtype)[:, None]
+        return RandomTerms(terms[:, :0], terms)
+
+
+def latent_site(name: str, latent: Latent) -> Site:
+    """Describe a latent as a site of the model."""
+    return Site(latent.shape, latent.dims, None, "latent", name)
+
+
+def check_likelihood(likelihood: Any) -> None:
+    """Raise where something else was passed as a likelihood."""
+    if not isinstance(likelihood, Likelihood):
+        raise TypeError(
+            f"likelihood: expected an instance such as weightprior.Gaussian(); got {likelihood!r}."
+        )
+
+
+def per_target(output: jax.Array) -> jax.Array:
+    """Drop the axis of a single output: targets of one output have the shape (rows,)."""
+    return output[:, 0] if output.shape[1] == 1 else output
+
+
+def set_positive(likelihood: Likelihood, name: str, *, optional: bool = False) -> None:
+    """Replace a field by a float, or raise where it is not positive."""
+    # A float whatever came: JAX compiles anew for an int or a numpy scalar.
+    value = getattr(likelihood, name)
+    if value is not None or not optional:
+        object.__setattr__(likelihood, name, _checks.number(name, value, above=0))

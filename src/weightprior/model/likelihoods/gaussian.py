@@ -1,0 +1,53 @@
+"""The Gaussian likelihood."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from weightprior.model.likelihoods._scaled import Scaled
+from weightprior.model.likelihoods.base import RandomTerms, per_target, set_positive
+
+__all__ = ["Gaussian"]
+
+
+@dataclass(frozen=True)
+class Gaussian(Scaled):
+    """Gaussian noise around the outputs.
+
+    Parameters
+    ----------
+    noise : float, optional
+        Its standard deviation in units of y, where it is known. None: it is learned through the
+        latent `log_noise`, one per output.
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> wp.Gaussian(noise=0.5)
+    Gaussian(noise=0.5)
+    """
+
+    noise: float | None = None
+    normal_outputs: ClassVar[bool] = True
+    loss: ClassVar[str] = "squared error"
+
+    def __post_init__(self) -> None:
+        set_positive(self, "noise", optional=True)
+
+    def distribution(self, output, weights):
+        location = per_target(output)
+        return dist.Normal(location, self.noise_of(location, weights))
+
+    def random_terms(self, output, weights, y):
+        # As if the targets were moved by a multiple of the noise. To what the residuals of moved
+        # targets say of the noise that adds half of the scatter that is due; the other half comes
+        # from how often its own log counts.
+        noise = self.noise_of(output, weights)
+        counted = output[:, :0] if self.noise is not None else -jnp.log(noise)
+        return RandomTerms((output - y.reshape(output.shape)) / noise, counted)
+
+    @property
+    def _information(self):
+        return 1.0, 2.0

@@ -1,0 +1,285 @@
+"""Multi-layer perceptrons: the networks that this package describes by itself."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightprior import _checks
+from weightprior.model.activations import (
+    ACTIVATIONS,
+    Activation,
+    activation_function,
+    describe_activation,
+)
+from weightprior.model.network import Head, HiddenLayer, HiddenUnits
+from weightprior.model.sites import Site, Weights
+
+__all__ = ["MLP", "mlp"]
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multi-layer perceptron with linear outputs. Made by `mlp`.
+
+    Attributes
+    ----------
+    feature_names : tuple
+        A name per input, or 0, 1, ... where none were given.
+    hidden : tuple of int
+        Units of each hidden layer; empty for a linear model.
+    num_outputs : int
+        Outputs.
+    activations : tuple
+        A name or a callable for each hidden layer.
+    """
+
+    feature_names: tuple[str | int, ...]
+    hidden: tuple[int, ...]
+    num_outputs: int
+    activations: tuple[str | Activation, ...]
+
+    @property
+    def num_features(self) -> int:
+        """Number of inputs."""
+        return len(self.feature_names)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers: ``hidden_0``, ``hidden_1``, ..., ``output``."""
+        return (*(f"hidden_{i}" for i in range(len(self.hidden))), "output")
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """Name of every weight array, in the order of the layers, with its `Site`."""
+        sizes = (self.num_features, *self.hidden, self.num_outputs)
+        dims = ("feature", *self.layers)
+        sites = {}
+        for i, layer in enumerate(self.layers):
+            fan_in = sizes[i]
+            sites[f"{layer}.weight"] = Site(
+                sizes[i : i + 2], dims[i : i + 2], fan_in, "weight", layer
+            )
+            sites[f"{layer}.bias"] = Site(
+                sizes[i + 1 : i + 2], dims[i + 1 : i + 2], fan_in, "bias", layer
+            )
+        return sites
+
+    def apply(self, weights: Weights, x: jax.Array) -> jax.Array:
+        """Outputs of the network.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site.
+        x : array of shape (rows, features)
+            Inputs, used in the precision of the weights.
+
+        Returns
+        -------
+        array of shape (rows, outputs)
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> import weightprior as wp
+        >>> network = wp.mlp(2, hidden=(3,))
+        >>> weights = {name: jnp.ones(site.shape) for name, site in network.sites.items()}
+        >>> network.apply(weights, jnp.zeros((5, 2))).shape
+        (5, 1)
+        """
+        return self._forward(weights, x)[0]
+
+    def hidden_units(self, weights: Weights, x: jax.Array) -> dict[str, HiddenUnits]:
+        """Pre- and post-activations of every hidden layer.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            An array for every site.
+        x : array of shape (rows, features)
+            Inputs.
+
+        Returns
+        -------
+        dict of str to HiddenUnits
+            By layer name; each holds two arrays of shape (rows, units).
+        """
+        return self._forward(weights, x)[1]
+
+    @property
+    def head(self) -> Head:
+        """The output layer."""
+        return Head("output.weight", "output.bias", self._last_signal)
+
+    @cached_property
+    def hidden_layers(self) -> tuple[HiddenLayer, ...]:
+        """The hidden layers, inputs first."""
+        layers = self.layers
+        return tuple(
+            HiddenLayer(
+                layer,
+                self.hidden[i],
+                activation_function(self.activations[i]),
+                f"{layer}.weight",
+                f"{layer}.bias",
+                f"{layers[i + 1]}.weight",
+                layers[i + 1] if i + 1 < len(self.hidden) else None,
+            )
+            for i, layer in enumerate(layers[:-1])
+        )
+
+    def apply_without(self, weights: Weights, x: jax.Array, layer: str, unit: Any) -> jax.Array:
+        """Outputs with one unit of a hidden layer held at its mean over the rows."""
+        mean = self.hidden_units(weights, x)[layer].post.mean(axis=0)[unit]
+        above = self.layers[self.layers.index(layer) + 1]
+        following, bias = f"{above}.weight", f"{above}.bias"
+        outgoing = weights[following]
+        stays = (jnp.arange(len(outgoing)) != unit)[:, None]
+        changed = {
+            following: jnp.where(stays, outgoing, 0.0),
+            bias: weights[bias] + mean * outgoing[unit],  # which takes over the mean
+        }
+        return self.apply({**weights, **changed}, x)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the activations, which the sites do not tell."""
+        return {"activations": [describe_activation(activation) for activation in self.activations]}
+
+    def _last_signal(self, weights: Weights, x: jax.Array) -> jax.Array:
+        """Input of the output layer."""
+        if not self.hidden:
+            return jnp.asarray(x, dtype=weights["output.weight"].dtype)
+        return self._forward(weights, x)[1][self.layers[-2]].post
+
+    def _forward(self, weights: Weights, x: jax.Array):
+        weights = _checks.arrays("weights", weights, self.sites)
+        _checks.input_shape(np.shape(x), self.num_features)
+        units = {}
+        signal = jnp.asarray(x, dtype=weights["output.weight"].dtype)
+        for layer, activation in zip(self.layers, (*self.activations, "identity"), strict=True):
+            pre = signal @ weights[f"{layer}.weight"] + weights[f"{layer}.bias"][None, :]
+            signal = activation_function(activation)(pre)
+            units[layer] = HiddenUnits(pre, signal)
+        del units["output"]
+        return signal, units
+
+
+def mlp(
+    num_features: int | Sequence[str],
+    hidden: Sequence[int] = (32,),
+    num_outputs: int = 1,
+    activation: str | Activation | Sequence[str | Activation] = "tanh",
+) -> MLP:
+    """Describe a multi-layer perceptron with linear outputs.
+
+    Parameters
+    ----------
+    num_features : int or sequence of str
+        Number of inputs, or their names (a data frame's ``columns``).
+    hidden : sequence of int
+        Units of each hidden layer. Empty: a linear model.
+    num_outputs : int
+        Outputs: one per target, class logits, or two for a heteroscedastic likelihood.
+    activation : str, callable, or a sequence of them
+        ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"softplus"``, ``"silu"``, ``"gelu"``,
+        ``"identity"``, or an elementwise function of a JAX array; one for all hidden layers or
+        one per layer.
+
+    Returns
+    -------
+    MLP
+        Its `sites` name every weight array; `apply` computes the outputs.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a count is not positive, a name is unknown or doubled, or there are not as many
+        activations as hidden layers.
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> network = wp.mlp(["age", "dose"], hidden=(8, 4), activation=["tanh", "relu"])
+    >>> network.sites["hidden_1.weight"]
+    Site(shape=(8, 4), dims=('hidden_0', 'hidden_1'), fan_in=8, kind='weight', layer='hidden_1')
+    """
+    if isinstance(hidden, int | str) or not hasattr(hidden, "__iter__"):
+        raise TypeError(
+            f"hidden: expected a sequence of layer widths, such as (32,) or (); got {hidden!r}."
+        )
+    widths = tuple(_checks.integer(f"hidden[{i}]", h, 1) for i, h in enumerate(hidden))
+    return MLP(
+        _feature_names(num_features),
+        widths,
+        _checks.integer("num_outputs", num_outputs, 1),
+        _activations(activation, len(widths)),
+    )
+
+
+def _feature_names(num_features: int | Sequence[str]) -> tuple[str | int, ...]:
+    if isinstance(num_features, str):
+        raise TypeError(
+            f"num_features: expected a count or a list of names; got {num_features!r}. "
+            "For one feature pass 1 or a list with its name."
+        )
+    if not isinstance(num_features, Iterable):
+        return tuple(range(_checks.integer("num_features", num_features, 1)))
+    given = list(num_features)
+    if any(np.ndim(name) > 0 for name in given):
+        raise TypeError(f"num_features: expected a count or a list of names; got {given!r}.")
+    names = tuple(str(name) for name in given)
+    if not names or len(set(names)) < len(names):
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"num_features: expected at least one name and each once; "
+            f"got {len(names)} names"
+            + (f", doubled: {_checks.several(doubled)}." if doubled else ".")
+        )
+    return names
+
+
+def _activations(activation: Any, num_layers: int) -> tuple[str | Activation, ...]:
+    given: tuple[Any, ...]
+    if isinstance(activation, str) or callable(activation):
+        given = (activation,)
+        chosen = given * num_layers
+    elif isinstance(activation, Sequence):
+        chosen = given = tuple(activation)
+    else:
+        raise TypeError(
+            f"activation: expected one of {_checks.several(ACTIVATIONS)}, a callable, or a list "
+            f"with one for each hidden layer; got {activation!r}."
+        )
+    if len(chosen) != num_layers:
+        raise ValueError(
+            f"activation: expected one for all hidden layers or one for each of the {num_layers}; "
+            f"got {len(chosen)}."
+        )
+    # A single wrong name is wrong even where no hidden layer would use it.
+    for act in given:
+        if callable(act):
+            _elementwise(act)
+        else:
+            _checks.one_of("activation", act, ACTIVATIONS)
+    return chosen
+
+
+def _elementwise(activation: Any) -> None:
+    signal = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    try:
+        result = jax.eval_shape(activation, signal)
+    except Exception as error:
+        raise TypeError(
+            "activation: expected an elementwise function of one JAX array (jax.numpy.sin, not "
+            f"numpy.sin); got {activation!r}, which raises {type(error).__name__}."
+        ) from error
+    if getattr(result, "shape", None) != signal.shape:
+        raise ValueError(
+            "activation: expected a function that keeps the shape of its array; "
+            f"got {activation!r}, which turns (2, 3) into {getattr(result, 'shape', result)!r}."
+        )

@@ -1,0 +1,199 @@
+"""The protocol of a network: named weights and a pure function of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from weightprior.model.sites import Site, Weights
+
+__all__ = [
+    "Head",
+    "HiddenLayer",
+    "HiddenUnits",
+    "Network",
+    "check_network",
+    "dense_layers_of",
+    "describe_network",
+    "flatten_network",
+    "head_of",
+    "hidden_layers_of",
+    "unflatten_network",
+]
+
+
+class Network(Protocol):
+    """Named weights and a pure function of them; it holds no prior.
+
+    A class with these four members is a network, whether or not it inherits from this one. Its
+    instances are hashable, or pytrees whose leaves are numbers that are not fitted.
+
+    Attributes
+    ----------
+    sites : mapping of str to Site
+        Every array of weights, by name.
+    num_outputs : int
+        Number of outputs.
+    feature_names : tuple
+        A name per input, or 0, 1, ... where there are none.
+
+    Notes
+    -----
+    A network may say more about itself. What is absent is done without, or refused in a sentence:
+
+    - ``head``, a `Head`: a last linear layer. It may be integrated out, or approximated alone;
+    - ``hidden_layers``, a tuple of `HiddenLayer`, with ``hidden_units(weights, x)``, a dict of
+      `HiddenUnits` by layer, and ``apply_without(weights, x, layer, unit)``, the outputs with one
+      unit held at its mean over the rows: for diagnostics of units and their symmetries;
+    - ``describe()``, a dict of what JSON can hold: all that the function depends on beside the
+      sites, written into fits to recognise the model by.
+
+    Examples
+    --------
+    A linear function of sines, in a class of its own:
+
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> class Sines:
+    ...     sites = {"amplitude": wp.Site((3,), ("frequency",), 3, "weight", "amplitude")}
+    ...     num_outputs = 1
+    ...     feature_names = (0,)
+    ...
+    ...     def apply(self, weights, x):
+    ...         x = jnp.asarray(x, weights["amplitude"].dtype)
+    ...         return jnp.sin(x * jnp.arange(1.0, 4.0)) @ weights["amplitude"][:, None]
+    >>> bnn = wp.BNN(Sines(), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-2, 2, 30)[:, None]
+    >>> fit = wp.fit_map(bnn, x, np.sin(2 * x[:, 0]), prior=wp.normal_prior(bnn))
+    >>> fit["posterior"]["amplitude"].dims
+    ('chain', 'draw', 'frequency')
+    """
+
+    @property
+    def sites(self) -> Mapping[str, Site]:
+        """Every array of weights, by name."""
+        ...
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of outputs."""
+        ...
+
+    @property
+    def feature_names(self) -> tuple[Any, ...]:
+        """A name per input."""
+        ...
+
+    def apply(self, weights: Weights, x: Any) -> jax.Array:
+        """Outputs of shape (rows, outputs), in the precision of the weights."""
+        ...
+
+
+class Head(NamedTuple):
+    """A last linear layer: ``inputs(weights, x) @ weights[weight] + weights[bias]``.
+
+    Attributes
+    ----------
+    weight, bias : str
+        Names of its sites, of shapes (columns, outputs) and (outputs,).
+    inputs : callable
+        ``inputs(weights, x)``: what the weight multiplies, of shape (rows, columns). It depends on
+        no site of the head.
+    """
+
+    weight: str
+    bias: str
+    inputs: Callable[[Weights, Any], jax.Array]
+
+    @property
+    def sites(self) -> tuple[str, str]:
+        """Names of both sites."""
+        return self.weight, self.bias
+
+
+class HiddenLayer(NamedTuple):
+    """A hidden layer of units that do not differ but by their weights.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer, and of the axis of its units.
+    num_units : int
+        Number of units.
+    activation : str or callable
+        Name of an activation, or an elementwise function of a JAX array.
+    incoming, bias, outgoing : str
+        Sites of shapes (below, units), (units,) and (units, above).
+    above : str or None
+        The hidden layer that `outgoing` leads to; None where it leads to the outputs.
+    """
+
+    name: str
+    num_units: int
+    activation: Any
+    incoming: str
+    bias: str
+    outgoing: str
+    above: str | None
+
+
+class HiddenUnits(NamedTuple):
+    """Inputs of a layer's activations and their outputs, each of shape (rows, units)."""
+
+    pre: jax.Array
+    post: jax.Array
+
+
+_MEMBERS = ("sites", "num_outputs", "feature_names", "apply")
+
+
+def check_network(network: Any) -> None:
+    """Raise where something else was passed as a network."""
+    missing = [name for name in _MEMBERS if not hasattr(network, name)]
+    if missing or isinstance(network, type):
+        told = f", which has no {missing[0]!r}" if missing and network is not None else ""
+        raise TypeError(
+            "network: expected a network, as weightprior.mlp(...) makes, or an object with "
+            f"{', '.join(_MEMBERS)}; got {network!r}{told}."
+        )
+
+
+def head_of(network: Network) -> Head | None:
+    """Return a network's last linear layer, where it tells of one."""
+    return getattr(network, "head", None)
+
+
+def hidden_layers_of(network: Network) -> tuple[HiddenLayer, ...] | None:
+    """Return a network's hidden layers; None where it does not tell whether it has any."""
+    return getattr(network, "hidden_layers", None)
+
+
+def describe_network(network: Network) -> dict[str, Any]:
+    """Describe all that a network's function depends on beside its sites."""
+    describe = getattr(network, "describe", None)
+    return {"class": type(network).__name__} if describe is None else describe()
+
+
+def dense_layers_of(network: Network) -> list[tuple[str, str]] | None:
+    """Return weight and bias of each layer of a perceptron, in order; None of other networks."""
+    hidden, head = hidden_layers_of(network), head_of(network)
+    if hidden is None or head is None:
+        return None
+    layers = [*((layer.incoming, layer.bias) for layer in hidden), head.sites]
+    return layers if {*network.sites} == {name for pair in layers for name in pair} else None
+
+
+def flatten_network(network: Network) -> tuple[list[Any], Any]:
+    """Split a network into numbers that it holds, which are traced, and structure."""
+    numbers, structure = jax.tree.flatten(network)
+    if jax.tree_util.treedef_is_leaf(structure):  # no pytree: part of the structure itself
+        return [], network
+    return numbers, structure
+
+
+def unflatten_network(structure: Any, numbers: Sequence[Any]) -> Network:
+    """Rebuild a network from what `flatten_network` made of it."""
+    if isinstance(structure, jax.tree_util.PyTreeDef):
+        return structure.unflatten(numbers)
+    return structure

@@ -1,0 +1,1 @@
+"""Priors, a family per file; `base` is what they are written against."""

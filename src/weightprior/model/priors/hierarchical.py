@@ -1,0 +1,299 @@
+"""Priors whose centre and width are learned, and the coordinates in which they are sampled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from weightprior.model.priors._shapes import describe_distribution, is_local, two_moments
+from weightprior.model.priors.base import Prior
+from weightprior.model.priors.normal import NormalPrior
+from weightprior.model.sites import Site, Weights
+
+__all__ = ["HierarchicalPrior"]
+
+_LEARNED = ("center", "log_scale")
+
+
+class GivenHyperparameters(NamedTuple):
+    """The prior of the weights given the hyperparameters.
+
+    Attributes
+    ----------
+    loc, scale : dict of str to array
+        Of sites in groups.
+    base : NormalPrior
+        Of all others.
+    standardised : dict of str to numpyro.distributions.Distribution
+        Where it is not normal.
+    """
+
+    loc: dict[str, Any]
+    scale: dict[str, Any]
+    base: NormalPrior
+    standardised: dict[str, dist.Distribution]
+
+    def distribution(self, name: str, dtype: Any) -> dist.Distribution:
+        """NumPyro's distribution of one site."""
+        if name not in self.loc:
+            return self.base.distribution(name, dtype)
+        loc, scale = (jnp.asarray(part[name], dtype) for part in (self.loc, self.scale))
+        loc = jnp.broadcast_to(loc, scale.shape)
+        shape = self.standardised.get(name)
+        if shape is None or is_local(shape):
+            return dist.Normal(loc, scale).to_event(loc.ndim)
+        affine = dist.transforms.AffineTransform(loc, scale)
+        return dist.TransformedDistribution(shape.expand(loc.shape), affine).to_event(loc.ndim)
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class HierarchicalPrior(Prior):
+    """Priors around centres, and of widths, that are latent. Made by `hierarchical_prior`.
+
+    Attributes
+    ----------
+    base : NormalPrior
+        What centres and scales are counted in, and the prior of sites in no group.
+    groups : dict of str to dict of str to Site
+        Sites by group.
+    center, log_scale : dict of str to (loc, scale)
+        By group, the Gaussians of the latents; empty where they are not learned.
+    standardised : dict of str to numpyro.distributions.Distribution
+        Of sites whose standardised weights are not normal.
+    """
+
+    base: NormalPrior
+    groups: dict[str, dict[str, Site]]
+    center: dict[str, tuple[Any, Any]]
+    log_scale: dict[str, tuple[Any, Any]]
+    standardised: dict[str, dist.Distribution]
+    labels: tuple[Any, ...] | None = field(default=None, init=False)
+    no_joint_mode: ClassVar[str] = (
+        "The mode of weights and their scale together is degenerate: all weights at their centre "
+        "and next to no scale, whatever the data say. Sample it with fit_mcmc, or choose among "
+        "fixed centres and scales by their evidence: fit_tempered with a stacked prior."
+    )
+
+    def tree_flatten(self):
+        """Split into traced numbers and structure."""
+        structure = tuple((group, tuple(sites.items())) for group, sites in self.groups.items())
+        return (self.base, self.center, self.log_scale, self.standardised), structure
+
+    @classmethod
+    def tree_unflatten(cls, structure, children):
+        """Rebuild from traced numbers and structure."""
+        base, center, log_scale, standardised = children
+        groups = {group: dict(sites) for group, sites in structure}
+        return cls(base, groups, center, log_scale, standardised)
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """Hyperparameters: every latent above the weights."""
+        return {name: site for name, (site, _) in self._hyperparameters().items()}
+
+    @property
+    def loc(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Mean of every weight, over all that the latents may be."""
+        return {name: loc for name, (loc, _) in self._moments().items()}
+
+    @property
+    def scale(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Standard deviation of every weight, over all that the latents may be; inf for none."""
+        return {name: scale for name, (_, scale) in self._moments().items()}
+
+    def flat(self) -> list[str]:
+        """Sites where the prior is flat, so that nothing can be drawn from it."""
+        return self.base.flat()
+
+    def hyperparameters(self, dtype: Any) -> dict[str, dist.Distribution]:
+        """NumPyro's distributions of `sites`."""
+        cast = {
+            name: (site.shape, jax.tree.map(lambda a: jnp.asarray(a, dtype), law))
+            for name, (site, law) in self._hyperparameters().items()
+        }
+        return {n: law.expand(shape).to_event(len(shape)) for n, (shape, law) in cast.items()}
+
+    def check(self, sites: Mapping[str, Site]) -> None:
+        """Raise where the prior does not suit a model with these sites."""
+        self.base.check(sites)
+
+    def length_scale(self, sites: Mapping[str, Site]) -> dict[str, Any]:
+        """Natural unit of every weight: that of `base`."""
+        return self.base.length_scale(sites)
+
+    def coordinates(self, sites: Mapping[str, Site], dtype: Any) -> "HierarchicalCoordinates":
+        """Coordinates of the hyperparameters, and of the weights given these."""
+        return HierarchicalCoordinates(self, sites, self.length_scale(sites), dtype)
+
+    def of_weights(self) -> dict[str, dist.Distribution]:
+        """Distributions of standardised weights that are not normal, whatever the latents."""
+        return {n: shape for n, shape in self.standardised.items() if not is_local(shape)}
+
+    def conditional(self, hyperparameters: Mapping[str, Any]) -> GivenHyperparameters:
+        """Prior of the weights, given the hyperparameters."""
+        loc, scale = {}, {}
+        for group, sites in self.groups.items():
+            center = hyperparameters[f"center.{group}"] if group in self.center else 0.0
+            width = (
+                jnp.exp(hyperparameters[f"log_scale.{group}"]) if group in self.log_scale else 1.0
+            )
+            for name in sites:
+                unit = self.base.scale[name]
+                loc[name] = self.base.loc[name] + unit * center
+                scale[name] = unit * width * hyperparameters.get(f"local_scale.{name}", 1.0)
+        return GivenHyperparameters(loc, scale, self.base, self.standardised)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe, as JSON can hold it, what `loc` and `scale` do not tell; for a fit."""
+        local = [name for name, shape in self.standardised.items() if is_local(shape)]
+        return {
+            "groups": {group: list(sites) for group, sites in self.groups.items()},
+            **{kind: _numbers(getattr(self, kind)) for kind in _LEARNED},
+            "standardised": {
+                name: describe_distribution(shape) for name, shape in self.standardised.items()
+            },
+            "components": self._components(local),
+            "learned_loc": [name for group in self.center for name in self.groups[group]],
+            "own_scale": local,
+            "proper": [name for sites in self.groups.values() for name in sites],
+        }
+
+    def _components(self, local: list[str]) -> dict[str, list[str]]:
+        """Terms of the log prior that are scaled together: hyperparameters, by group.
+
+        The prior of the weights below them is left alone.
+        """
+        learned = {group for group in self.groups if group in {**self.center, **self.log_scale}}
+        below = {name for group in learned for name in self.groups[group]} | {*local}
+        found: dict[str, list[str]] = {}
+        for name in self.base.loc:
+            if name not in below:
+                found.setdefault(name.partition(".")[0], []).append(name)
+        for name, site in self.sites.items():
+            found.setdefault(site.layer, []).append(name)
+        return found
+
+    def _hyperparameters(self) -> dict[str, tuple[Site, dist.Distribution]]:
+        found = {
+            f"{kind}.{group}": (
+                Site((), (), None, "latent", group),
+                dist.Normal(*getattr(self, kind)[group]),
+            )
+            for group in self.groups
+            for kind in _LEARNED
+            if group in getattr(self, kind)
+        }
+        local = {
+            f"local_scale.{name}": (
+                replace(site, kind="latent", layer=name),
+                self.standardised[name],
+            )
+            for sites in self.groups.values()
+            for name, site in sites.items()
+            if name in self.standardised and is_local(self.standardised[name])
+        }
+        return found | local
+
+    def _moments(self) -> dict[str, tuple[Any, Any]]:
+        found = {name: (self.base.loc[name], self.base.scale[name]) for name in self.base.loc}
+        for group, sites in self.groups.items():
+            center, spread = self.center.get(group, (0.0, 0.0))
+            log_width, log_spread = self.log_scale.get(group, (0.0, 0.0))
+            mean_square_width = np.exp(2 * log_width + 2 * log_spread**2)
+            for name in sites:
+                mean, mean_square = two_moments(self.standardised.get(name))
+                width = np.exp(log_width + log_spread**2 / 2)
+                variance = spread**2 + mean_square_width * mean_square - (width * mean) ** 2
+                loc, unit = found[name]
+                found[name] = loc + unit * (center + width * mean), unit * np.sqrt(variance)
+        return found
+
+
+class HierarchicalCoordinates(NamedTuple):
+    """Coordinates of the hyperparameters, and of the weights given these.
+
+    A weight's coordinate is not where it stands but its standardised part, from which the
+    hyperparameters make the weight. So in its coordinates every number is of order one, however
+    narrow they make the weights, and a step that suits some of their scales suits all.
+    """
+
+    prior: HierarchicalPrior
+    model_sites: Mapping[str, Site]
+    unit: Mapping[str, Any]
+    dtype: Any
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """Hyperparameters and weights."""
+        return {**self.prior.sites, **self.model_sites}
+
+    def weights(self, z: Weights) -> dict[str, jax.Array]:
+        """Hyperparameters and weights at a position."""
+        above = self.prior.hyperparameters(self.dtype).items()
+        found = {
+            name: law.loc + law.scale * z[name] if _is_normal(law) else jnp.exp(z[name])
+            for name, law in above
+        }
+        loc, unit = self._lengths(found)
+        return found | {name: loc[name] + unit[name] * z[name] for name in self.model_sites}
+
+    def position(self, weights: Weights) -> dict[str, jax.Array]:
+        """Position of weights and hyperparameters; of those that are missing at 0."""
+        z = {name: jnp.zeros(site.shape, self.dtype) for name, site in self.sites.items()}
+        for name, law in self.prior.hyperparameters(self.dtype).items():
+            if name in weights:
+                value = weights[name]
+                z[name] = (value - law.loc) / law.scale if _is_normal(law) else jnp.log(value)
+        loc, unit = self._lengths(self.weights(z))
+        return z | {name: (weights[name] - loc[name]) / unit[name] for name in self.model_sites}
+
+    def log_prior(self, z: Weights, weights: Weights) -> jax.Array:
+        """Log density of a position."""
+        log_prior = jnp.zeros((), self.dtype)
+        for name, law in self.prior.hyperparameters(self.dtype).items():
+            if _is_normal(law):
+                log_prior += _standard_normal(z[name])
+            else:
+                log_prior += law.log_prob(jnp.exp(z[name])) + z[name].sum()
+        grouped = {name for sites in self.prior.groups.values() for name in sites}
+        shapes = self.prior.of_weights()
+        for name in self.model_sites:
+            if name in shapes:
+                log_prior += shapes[name].log_prob(z[name]).sum()
+            elif name in grouped:
+                log_prior += _standard_normal(z[name])
+            else:
+                flat = jnp.isinf(self.prior.base.scale[name])
+                log_prior += _standard_normal(jnp.where(flat, 0.0, z[name]))
+        return log_prior
+
+    def log_units(self, z: Weights) -> dict[str, jax.Array]:
+        """Log of what each number changes by, per unit of its coordinate."""
+        found = {
+            name: jnp.log(law.scale) if _is_normal(law) else z[name]
+            for name, law in self.prior.hyperparameters(self.dtype).items()
+        }
+        _, unit = self._lengths(self.weights(z))
+        return found | {n: jnp.broadcast_to(jnp.log(unit[n]), z[n].shape) for n in self.model_sites}
+
+    def _lengths(self, found: Weights) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """Where weights are counted from, and in what units."""
+        given = self.prior.conditional(found)
+        return {**self.prior.base.loc, **given.loc}, {**self.unit, **given.scale}
+
+
+def _is_normal(law: dist.Distribution) -> bool:
+    return not law.event_shape and isinstance(law, dist.Normal)
+
+
+def _standard_normal(z: jax.Array) -> jax.Array:
+    return -0.5 * jnp.square(z).sum()
+
+
+def _numbers(latent: Mapping[str, tuple[Any, Any]]) -> dict[str, list[float]]:
+    return {group: [float(number) for number in pair] for group, pair in latent.items()}

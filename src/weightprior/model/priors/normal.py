@@ -1,0 +1,213 @@
+"""The normal prior: one Gaussian per weight, each with a centre and a scale of its own.
+
+A prior is a pytree of numbers and nothing else, so that changing it never compiles anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from numbers import Real
+from operator import add
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.core import Tracer
+
+from weightprior import _checks
+from weightprior.model._distributions import NormalOrFlat
+from weightprior.model.priors.base import Prior
+from weightprior.model.sites import Site, Weights
+
+__all__ = ["NormalPrior", "check_scale", "stack_priors"]
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class NormalPrior(Prior):
+    """Independent Gaussians over all latents. Made by `normal_prior` and `stack_priors`.
+
+    Attributes
+    ----------
+    loc, scale : dict of str to array
+        Centre and standard deviation of every number of every site, of the site's shape; a
+        stacked prior has one more axis, the first. An infinite scale is a flat prior.
+    labels : tuple or None
+        Names of a stacked prior's parts; None where it is a single prior.
+    """
+
+    loc: dict[str, Any]
+    scale: dict[str, Any]
+    labels: tuple[Any, ...] | None = field(default=None)
+    fixed: ClassVar[bool] = True
+
+    def tree_flatten(self):
+        """Split into traced numbers and structure."""
+        return (self.loc, self.scale), self.labels
+
+    @classmethod
+    def tree_unflatten(cls, labels, children):
+        """Rebuild from traced numbers and structure."""
+        loc, scale = children
+        return cls(loc, scale, labels)
+
+    def distribution(self, name: str, dtype: Any) -> dist.Distribution:
+        """NumPyro's distribution of one site."""
+        loc = jnp.asarray(self.loc[name], dtype)
+        return NormalOrFlat(loc, jnp.asarray(self.scale[name], dtype)).to_event(loc.ndim)
+
+    def conditional(self, hyperparameters: Mapping[str, Any]) -> "NormalPrior":
+        """Prior of the weights: itself, since there are no hyperparameters."""
+        return self
+
+    def length_scale(self, sites: Mapping[str, Site]) -> dict[str, Any]:
+        """Natural unit of every weight: methods count from the prior's centre in these units.
+
+        It is the prior's scale or, where that is flat, one over the root of the fan-in (1 for
+        biases and for latents).
+        """
+        return {
+            name: jnp.where(
+                jnp.isinf(self.scale[name]),
+                site.fan_in**-0.5 if site.kind == "weight" and site.fan_in else 1.0,
+                self.scale[name],
+            )
+            for name, site in sites.items()
+        }
+
+    def coordinates(self, sites: Mapping[str, Site], dtype: Any) -> "NormalCoordinates":
+        """Coordinates counted from the centre in units of the length scale."""
+        return NormalCoordinates(self, sites, self.length_scale(sites), dtype)
+
+    def flat(self) -> list[str]:
+        """Sites where the prior is flat, so that nothing can be drawn from it."""
+        return [name for name, scale in self.scale.items() if np.any(np.isinf(scale))]
+
+    def singles(self) -> Sequence["NormalPrior"]:
+        """Single priors that a stacked one is made of; itself where it is not stacked."""
+        if self.labels is None:
+            return [self]
+        return [
+            NormalPrior(
+                {name: values[i] for name, values in self.loc.items()},
+                {name: values[i] for name, values in self.scale.items()},
+            )
+            for i in range(len(self.labels))
+        ]
+
+    def check(self, sites: Mapping[str, Site]) -> None:
+        """Raise where the prior does not suit a model with these sites."""
+        lead = () if self.labels is None else (len(self.labels),)
+        expected = {name: (*lead, *site.shape) for name, site in sites.items()}
+        for part, values in (("loc", self.loc), ("scale", self.scale)):
+            shapes = {name: np.shape(array) for name, array in values.items()}
+            if shapes != expected:
+                raise ValueError(
+                    f"prior.{part}: expected the sites and shapes {expected}; got {shapes}. "
+                    "Was it made for another model? normal_prior(bnn) makes one for this."
+                )
+            if any(isinstance(array, Tracer) for array in values.values()):
+                continue  # numbers are not read in traced code
+            for name, array in values.items():
+                _check_numbers(part, name, np.asarray(array))
+
+    def __getitem__(self, label: Any) -> "NormalPrior":
+        """Return the part of a stacked prior with this label."""
+        if self.labels is None:
+            raise ValueError(
+                f"prior[{label!r}]: expected a stacked prior; got a single one, without labels."
+            )
+        _checks.known_names("label", [label], self.labels)
+        return self.singles()[self.labels.index(label)]
+
+
+class NormalCoordinates(NamedTuple):
+    """Coordinates counted from the centre of a prior, in units of the length scale."""
+
+    prior: NormalPrior
+    sites: Mapping[str, Site]
+    unit: Mapping[str, Any]
+    dtype: Any
+
+    def weights(self, z: Weights) -> dict[str, jax.Array]:
+        """Weights at a position."""
+        return {name: self.prior.loc[name] + self.unit[name] * z[name] for name in z}
+
+    def position(self, weights: Weights) -> dict[str, jax.Array]:
+        """Position of weights."""
+        return {n: (weights[n] - self.prior.loc[n]) / self.unit[n] for n in self.sites}
+
+    def log_prior(self, z: Weights, weights: Weights) -> jax.Array:
+        """Log density of the weights at a position."""
+        terms = (self.prior.distribution(n, self.dtype).log_prob(weights[n]) for n in self.sites)
+        return reduce(add, terms)
+
+    def log_units(self, z: Weights) -> dict[str, jax.Array]:
+        """Log of the length scale."""
+        return {name: jnp.log(self.unit[name]) + jnp.zeros_like(z[name]) for name in self.sites}
+
+
+def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
+    """Lay several priors of one model side by side; a fit of the stack is a sweep.
+
+    Parameters
+    ----------
+    priors : mapping of label to NormalPrior
+        At least one. The labels (all strings or all numbers) become the coordinate `prior` of
+        the fit. A grid is labelled by strings such as ``"0.5, 0.1"``.
+
+    Returns
+    -------
+    NormalPrior
+        With one more axis in front of every array.
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Gaussian())
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)})
+    >>> path.labels
+    (0.1, 1.0)
+    """
+    if not isinstance(priors, Mapping) or not priors:
+        raise TypeError(f"priors: expected a dict of label to prior, not empty; got {priors!r}.")
+    labels, parts = tuple(priors), list(priors.values())
+    if not any(all(isinstance(lab, kind) for lab in labels) for kind in (str, Real)):
+        raise TypeError(
+            f"priors: expected labels that are all strings or all numbers; got {labels}."
+        )
+    for label, part in priors.items():
+        if not isinstance(part, NormalPrior) or part.labels is not None:
+            raise TypeError(f"priors[{label!r}]: expected a single NormalPrior; got {part!r}.")
+        shapes = {name: np.shape(values) for name, values in part.loc.items()}
+        first = {name: np.shape(values) for name, values in parts[0].loc.items()}
+        if shapes != first:
+            raise ValueError(
+                f"priors[{label!r}]: expected the sites and shapes of the first prior, {first}; "
+                f"got {shapes}. Stack priors of one model only."
+            )
+    # Not by jax.tree.map, which would sort the sites.
+    return NormalPrior(
+        {name: np.stack([part.loc[name] for part in parts]) for name in parts[0].loc},
+        {name: np.stack([part.scale[name] for part in parts]) for name in parts[0].loc},
+        labels,
+    )
+
+
+def check_scale(name: str, values: np.ndarray) -> None:
+    """Raise where a scale is not positive; inf is allowed."""
+    bad = values[~(values > 0)]
+    if bad.size:
+        raise ValueError(
+            f"scale[{name!r}]: expected positive numbers (inf for a flat prior); "
+            f"got {bad.flat[0]:g}."
+        )
+
+
+def _check_numbers(part: str, name: str, array: np.ndarray) -> None:
+    if part == "scale":
+        check_scale(name, array)
+    else:
+        _checks.finite(f"loc[{name!r}]", array)

@@ -1,0 +1,169 @@
+"""`normal_prior`: centres and scales in any of the forms that a user may write."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weightprior import _checks
+from weightprior.model.adapters import posterior_means
+from weightprior.model.priors.normal import NormalPrior, check_scale
+from weightprior.model.sites import Site
+
+__all__ = ["fan_in_scale", "normal_prior", "resolve"]
+
+
+def normal_prior(
+    bnn,
+    loc: Any = 0.0,
+    scale: Any = 1.0,
+    *,
+    latents: Mapping[str, tuple[float, float]] | None = None,
+) -> NormalPrior:
+    """Put a Gaussian on every latent: the prior whose MAP is L2 regularisation.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model whose sites are covered.
+    loc : float, dict, or DataTree
+        Centre. A number; a dict by site (``"hidden_0.weight"``), layer (``"hidden_0"``) or kind
+        (``"weight"``, ``"bias"``), the most specific of which wins; a value is a number or, for a
+        site, an array of its shape. A fit stands for the posterior mean of every site, the noise
+        included. A dict has to cover every weight and bias.
+    scale : float or dict
+        Standard deviation, in the same forms. ``inf`` is a flat prior.
+    latents : dict of str to (float, float), optional
+        Centre and scale of the likelihood's own latents, such as ``{"log_noise": (-1, 1)}``, the
+        log of the noise in log units of y. By default those that the likelihood states; `loc` and
+        `scale` win where they name a latent.
+
+    Returns
+    -------
+    NormalPrior
+
+    Raises
+    ------
+    ValueError
+        For an unknown or uncovered site, a wrong shape, a scale that is not positive, NaN.
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(3, hidden=(4,)), wp.Gaussian(noise=1.0))
+    >>> prior = wp.normal_prior(bnn, scale={"weight": 0.5, "output": 0.2, "bias": float("inf")})
+    >>> float(prior.scale["output.weight"][0, 0])
+    0.2
+    """
+    _checks.model(bnn)
+    defaults = _latent_priors(bnn, latents)
+    means = posterior_means("loc", loc, bnn.sites)
+    centers, widths = ({n: pair[i] for n, pair in defaults.items()} for i in (0, 1))
+    loc = resolve("loc", loc if means is None else means, bnn.sites, centers)
+    scale = resolve("scale", scale, bnn.sites, widths)
+    for name, values in loc.items():
+        _checks.finite(f"loc[{name!r}]", values)
+    for name, values in scale.items():
+        check_scale(name, values)
+    return NormalPrior(loc, scale)
+
+
+def _latent_priors(bnn, given: Any) -> dict[str, tuple[float, float]]:
+    """Centre and scale of every latent of the likelihood."""
+    found = {name: latent.prior for name, latent in bnn.latents.items()}
+    if given is None:
+        return found
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            "latents: expected a dict of (centre, scale) by the name of a latent, such as "
+            f"{{'log_noise': (-1, 1)}}; got {given!r}."
+        )
+    _checks.known_names("latents", given, found)
+    for name, pair in given.items():
+        if np.shape(pair) != (2,):
+            raise ValueError(f"latents[{name!r}]: expected (centre, scale); got {pair!r}.")
+    return found | dict(given)
+
+
+def resolve(
+    argument: str,
+    value: Any,
+    sites: Mapping[str, Site],
+    defaults: Mapping[str, float] | None = None,
+) -> dict[str, np.ndarray]:
+    """Give every site an array of its own from any of the forms a user may write.
+
+    `defaults` has numbers for sites that need not be named.
+    """
+    defaults = defaults or {}
+    own = [site for name, site in sites.items() if name not in defaults]
+    kinds = dict.fromkeys(["weight", "bias", *(site.kind for site in own)])
+    if not isinstance(value, Mapping):
+        if np.ndim(value) > 0:
+            raise TypeError(
+                f"{argument}: expected a number or a dict of arrays by site; got an array, which "
+                f"does not say which site it is for. The sites are {_checks.several(sites)}."
+            )
+        value = dict.fromkeys(kinds, value)
+    layers = dict.fromkeys(site.layer for site in own)
+    _checks.known_names(argument, value, dict.fromkeys([*sites, *layers, *kinds]))
+    value = {**defaults, **value}
+    resolved, missing = {}, []
+    for name, site in sites.items():
+        key = next((key for key in (name, site.layer, site.kind) if key in value), None)
+        if key is None:
+            missing.append(name)
+        else:
+            resolved[name] = _site_array(f"{argument}[{key!r}]", value[key], site, key == name)
+    if missing:
+        raise ValueError(
+            f"{argument}: expected a value for every site; got none for {_checks.several(missing)}."
+            f" Name the site, its layer ({_checks.several(layers)}) or its kind "
+            f"({_checks.several(kinds)})."
+        )
+    return resolved
+
+
+def _site_array(argument: str, value: Any, site: Site, is_site: bool) -> np.ndarray:
+    array = _checks.numbers(argument, value)
+    if array.ndim and not (is_site and array.shape == site.shape):
+        expected = f"a number or an array of shape {site.shape}" if is_site else "a number"
+        raise ValueError(f"{argument}: expected {expected}; got shape {array.shape}.")
+    if np.any(np.isnan(array)):
+        raise ValueError(f"{argument}: expected numbers; got NaN.")
+    return np.array(np.broadcast_to(array, site.shape))
+
+
+def fan_in_scale(bnn, gain: float = 1.0) -> dict[str, float]:
+    """Scales that keep a layer's inputs at the same size, however wide the layer below is.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The model.
+    gain : float
+        Scale of a unit's whole input. Positive.
+
+    Returns
+    -------
+    dict of str to float
+        By site: ``gain / sqrt(fan_in)`` for weights, `gain` for biases. For `normal_prior`'s
+        `scale`.
+
+    References
+    ----------
+    R. M. Neal, Bayesian Learning for Neural Networks, 1996. :doi:`10.1007/978-1-4612-0745-0`
+
+    Examples
+    --------
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(4, hidden=(16,)), wp.Bernoulli())
+    >>> wp.fan_in_scale(bnn)["output.weight"]
+    0.25
+    """
+    _checks.model(bnn)
+    gain = _checks.number("gain", gain, above=0)
+    return {
+        name: gain / np.sqrt(site.fan_in).item() if site.kind == "weight" else gain
+        for name, site in bnn.network.sites.items()
+    }

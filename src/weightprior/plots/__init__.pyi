@@ -1,0 +1,10 @@
+from .comparison import plot_comparison as plot_comparison
+from .coverage import plot_coverage as plot_coverage
+from .evidence import plot_evidence as plot_evidence
+from .evidence_map import plot_evidence_map as plot_evidence_map
+from .mechanisms import plot_mechanisms as plot_mechanisms
+from .path import plot_path as plot_path
+from .predictive import plot_predictive as plot_predictive
+from .sbc import plot_sbc as plot_sbc
+from .unit_ablation import plot_unit_ablation as plot_unit_ablation
+from .weights import plot_weights as plot_weights

@@ -1,0 +1,688 @@
+"""Penalties as priors: exact inverses, the gradients of the libraries' losses, and their optima."""
+
+import re
+import warnings
+from functools import cache
+from itertools import product
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+
+import oracle
+import weightprior as wp
+from shared_fits import ROUNDING
+
+ROWS, PENALTY, NOISE = 12, 0.7, 0.6
+_rng = np.random.default_rng(0)
+X = _rng.normal(size=(ROWS, 2))
+CONTINUOUS = np.sin(X @ [[1.0, -1.0], [2.0, 0.5]]) + 0.3 * _rng.normal(size=(ROWS, 2))
+LABELS, COUNTS = np.arange(24.0).reshape(12, 2) // 2 % 2, np.arange(24.0).reshape(12, 2) % 5
+CLASSES = np.arange(12.0) % 3
+
+
+def network(num_outputs, activation="tanh"):
+    return wp.mlp(2, hidden=(3, 2), num_outputs=num_outputs, activation=activation)
+
+
+# Model and targets by the name of the loss.
+PROBLEMS = {
+    "gaussian": (wp.BNN(network(1), wp.Gaussian(NOISE)), CONTINUOUS[:, 0]),
+    "gaussian, two": (wp.BNN(network(2), wp.Gaussian(NOISE)), CONTINUOUS),
+    "bernoulli": (wp.BNN(network(1), wp.Bernoulli()), LABELS[:, 0]),
+    "bernoulli, two": (wp.BNN(network(2), wp.Bernoulli()), LABELS),
+    "categorical": (wp.BNN(network(3), wp.Categorical(3)), CLASSES),
+    "poisson": (wp.BNN(network(1), wp.Poisson()), COUNTS[:, 0]),
+    "poisson, two": (wp.BNN(network(2), wp.Poisson()), COUNTS),
+    "heteroscedastic": (wp.BNN(network(2), wp.HeteroscedasticGaussian()), CONTINUOUS[:, 0]),
+    "student": (wp.BNN(network(1), wp.StudentT(4.0, NOISE)), CONTINUOUS[:, 0]),
+}
+
+
+# The libraries' losses, as their manuals have them: of outputs (rows, K) and targets.
+
+
+def columns(y):
+    return y[:, None] if y.ndim == 1 else y
+
+
+def squares(f, y):
+    return (f - columns(y)) ** 2
+
+
+def binary(f, y):
+    return jnp.logaddexp(0.0, f) - columns(y) * f
+
+
+def classes(f, y):
+    return -jax.nn.log_softmax(f)[jnp.arange(len(y)), y.astype(int)]
+
+
+def counts(f, y):
+    return jnp.exp(f) - columns(y) * f
+
+
+def heteroscedastic(f, y):
+    var = jnp.exp(2 * f[:, 1])
+    return (jnp.log(var) + (y - f[:, 0]) ** 2 / var) / 2
+
+
+def student(f, y):
+    return 2.5 * jnp.log1p((f[:, 0] - y) ** 2 / (4 * NOISE**2))
+
+
+def per_row(loss):
+    return lambda f, y: loss(f, y).sum() / len(y)
+
+
+def keras_mean(loss):
+    return lambda f, y: jnp.mean(jnp.mean(loss(f, y), axis=-1))
+
+
+def keras_sum(loss):
+    return lambda f, y: jnp.sum(jnp.mean(loss(f, y), axis=-1))
+
+
+def all_of(reduce, **other):
+    terms = {"gaussian": squares, "bernoulli": binary, "categorical": classes, "poisson": counts}
+    return {name: (lambda f, y, t=term: reduce(t(f, y))) for name, term in terms.items()} | other
+
+
+LOSSES = {
+    ("sum", "mean"): all_of(
+        jnp.sum,
+        gaussian=lambda f, y: squares(f, y).sum() / 2,
+        heteroscedastic=lambda f, y: heteroscedastic(f, y).sum(),
+        student=lambda f, y: student(f, y).sum(),
+    ),
+    ("ridge", "mean"): {"gaussian": lambda f, y: squares(f, y).sum()},
+    ("sklearn_mlp", "mean"): {
+        "gaussian": lambda f, y: squares(f, y).sum() / (2 * len(y)),
+        "bernoulli": per_row(binary),
+        "categorical": per_row(classes),
+        "poisson": per_row(counts),
+    },
+    ("logistic_C", "mean"): {
+        "bernoulli": lambda f, y: PENALTY * binary(f, y).sum(),
+        "categorical": lambda f, y: PENALTY * classes(f, y).sum(),
+    },
+    ("torch", "mean"): all_of(jnp.mean, heteroscedastic=per_row(heteroscedastic)),
+    ("torch", "sum"): all_of(jnp.sum, heteroscedastic=lambda f, y: heteroscedastic(f, y).sum()),
+    ("keras", "mean"): {
+        "gaussian": keras_mean(squares),
+        "bernoulli": keras_mean(binary),
+        "categorical": per_row(classes),
+        "poisson": keras_mean(counts),
+    },
+    ("keras", "sum"): {
+        "gaussian": keras_sum(squares),
+        "bernoulli": keras_sum(binary),
+        "categorical": lambda f, y: classes(f, y).sum(),
+        "poisson": keras_sum(counts),
+    },
+}
+
+
+def decay(convention, weights, loc, batch):
+    """The penalty as the library writes it."""
+    kernels = sum(jnp.sum((w - loc[k]) ** 2) for k, w in weights.items() if "weight" in k)
+    biases = sum(jnp.sum((w - loc[k]) ** 2) for k, w in weights.items() if "bias" in k)
+    return {
+        "sum": PENALTY / 2 * (kernels + biases),
+        "ridge": PENALTY * kernels,
+        "sklearn_mlp": PENALTY / (2 * batch) * kernels,
+        "logistic_C": kernels / 2,
+        "torch": PENALTY / 2 * (kernels + biases),
+        "keras": PENALTY * kernels,
+    }[convention]
+
+
+def objective(convention, reduction, name, loc, batch=ROWS):
+    """What the library minimises; of mini-batches, their mean."""
+    bnn, y = PROBLEMS[name]
+    loss = LOSSES[convention, reduction][name.split(",")[0]]
+    slices = [slice(i, i + batch) for i in range(0, ROWS, batch)]
+
+    def function(weights):
+        f = bnn.network.apply(weights, X)
+        batches = [loss(f[rows], y[rows]) for rows in slices]
+        return sum(batches) / len(batches) + decay(convention, weights, loc, batch)
+
+    return function
+
+
+CASES = [
+    (convention, reduction, name)
+    for (convention, reduction), losses in LOSSES.items()
+    for name in PROBLEMS
+    if name.split(",")[0] in losses
+]
+
+
+def random_weights(bnn, seed):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=site.shape) for name, site in bnn.sites.items()}
+
+
+def assert_proportional(theirs, ours):
+    """Assert that two gradients vanish together: one is a positive multiple of the other."""
+    theirs, ours = (np.concatenate([np.ravel(g[k]) for k in ours]) for g in (theirs, ours))
+    factor = theirs @ ours / (ours @ ours)
+    assert factor > 0
+    size = np.abs(theirs).max()
+    np.testing.assert_allclose(theirs / size, factor * ours / size, **ROUNDING)
+
+
+# Gradients.
+
+
+BATCHES = [
+    pytest.param(*case, batch, marks=[pytest.mark.slow] * (batch < ROWS and case[2] != "gaussian"))
+    for case, batch in product(CASES, [ROWS, 4])
+    if batch == ROWS or case[0] in ("sklearn_mlp", "torch", "keras")
+]
+
+
+@pytest.mark.parametrize(("convention", "reduction", "name", "batch"), BATCHES)
+def test_the_density_has_the_gradient_of_the_loss(convention, reduction, name, batch):
+    counts_in_full = convention == "sklearn_mlp" or reduction == "sum"
+    bnn, y = PROBLEMS[name]
+    loc, weights = random_weights(bnn, 1), random_weights(bnn, 2)
+    prior = wp.prior_from_l2(
+        bnn,
+        PENALTY,
+        convention=convention,
+        num_obs=ROWS,
+        loc=loc,
+        reduction=reduction,
+        batch_size=batch if batch < ROWS and counts_in_full else None,
+    )
+    with jax.enable_x64(True):
+        weights = jax.tree.map(jnp.asarray, weights)
+        theirs = jax.grad(objective(convention, reduction, name, loc, batch))(weights)
+        ours = jax.grad(lambda w: -bnn.log_joint(w, X, y, prior))(weights)
+    assert_proportional(theirs, ours)
+
+
+ACTIVATIONS = {"tanh": "tanh", "sigmoid": "logistic", "relu": "relu", "identity": "identity"}
+
+
+def perceptron(bnn, y, activation, **options):
+    """A network of scikit-learn's of the model's shape, not yet trained."""
+    neural_network = pytest.importorskip("sklearn.neural_network")
+    make = neural_network.MLPClassifier
+    if not bnn.likelihood.has_classes:
+        make = neural_network.MLPRegressor
+    if isinstance(bnn.likelihood, wp.Poisson):
+        options["loss"] = "poisson"
+    model = make(
+        hidden_layer_sizes=bnn.network.hidden,
+        activation=ACTIVATIONS[activation],
+        solver="lbfgs",
+        **options,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that one iteration is not enough
+        return model.set_params(max_iter=1).fit(X, y)
+
+
+def put(model, weights):
+    arrays = [np.array(w) for w in weights.values()]
+    model.coefs_, model.intercepts_ = arrays[::2], [a.copy() for a in arrays[1::2]]
+
+
+def taken(model, bnn):
+    pairs = zip(model.coefs_, model.intercepts_, strict=True)
+    arrays = [jnp.asarray(array) for pair in pairs for array in pair]
+    return dict(zip(bnn.sites, arrays, strict=True))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", [n for c, _, n in CASES if c == "sklearn_mlp"])
+def test_the_density_has_the_gradient_that_scikit_learn_computes(name, activation):
+    bnn, y = PROBLEMS[name]
+    bnn = wp.BNN(network(bnn.network.num_outputs, activation), bnn.likelihood)
+    weights = random_weights(bnn, 3)
+    model = perceptron(bnn, y, activation, alpha=PENALTY)
+    put(model, weights)
+    layers = len(model.coefs_)
+    blank = [[None] * layers for _ in range(3)]
+    targets = np.eye(3)[y.astype(int)] if name == "categorical" else columns(y)
+    _, kernels, biases = model._backprop(X, targets, None, [X, *[None] * layers], *blank)
+    pairs = zip(kernels, biases, strict=True)
+    theirs = dict(zip(bnn.sites, [array for pair in pairs for array in pair], strict=True))
+    prior = wp.prior_from_l2(bnn, PENALTY, convention="sklearn_mlp")
+    with jax.enable_x64(True):
+        weights = jax.tree.map(jnp.asarray, weights)
+        ours = jax.grad(lambda w: -bnn.log_joint(w, X, y, prior))(weights)
+    assert_proportional(theirs, ours)
+
+
+# Inverses.
+
+
+ROUND_TRIP = {"rtol": 8 * np.finfo(float).eps}
+
+
+@hypothesis.given(
+    case=st.sampled_from(CASES),
+    penalty=st.just(0.0) | st.floats(1e-9, 1e9),
+    num_obs=st.integers(1, 10**6),
+    batch_size=st.none() | st.integers(1, 10**6),
+    loc=st.floats(-1e3, 1e3),
+    learned=st.booleans(),
+)
+def test_a_number_comes_back(case, penalty, num_obs, batch_size, loc, learned):
+    convention, reduction, name = case
+    bnn = PROBLEMS[name][0]
+    options = {"convention": convention, "num_obs": num_obs, "reduction": reduction}
+    if convention == "sklearn_mlp" or reduction == "sum":
+        options["batch_size"] = batch_size
+    if learned and isinstance(bnn.likelihood, wp.Gaussian):
+        bnn, options["noise"] = wp.BNN(bnn.network, wp.Gaussian()), 0.3
+    if convention == "logistic_C":
+        penalty = penalty or np.inf
+    prior = wp.prior_from_l2(bnn, penalty, loc=loc, **options)
+    np.testing.assert_allclose(wp.l2_from_prior(bnn, prior, **options), penalty, **ROUND_TRIP)
+    assert all(np.all(prior.loc[site] == loc) for site in bnn.network.sites)
+
+
+NET = PROBLEMS["gaussian"][0]
+DICTS = {
+    "by kind": {"weight": 0.1, "bias": 0.2},
+    "by layer": {"hidden_0": 0.1, "hidden_1": 0.0, "output": 3.0, "bias": 0.4},
+    "by site": {"weight": 1.0, "bias": 0.0, "output.weight": 2.0, "hidden_0.bias": 0.5},
+    "arrays": {"weight": 1.0, "bias": 2.0, "hidden_0.weight": np.arange(6.0).reshape(2, 3)},
+    "all free": {"weight": 0.0, "bias": 0.0},
+}
+
+
+@pytest.mark.parametrize("convention", ["sum", "torch", "keras"])
+@pytest.mark.parametrize("name", DICTS)
+def test_a_dict_comes_back_site_by_site(convention, name):
+    options = {"convention": convention, "num_obs": 50}
+    prior = wp.prior_from_l2(NET, DICTS[name], **options)
+    back = wp.l2_from_prior(NET, prior, **options)
+    again = wp.prior_from_l2(NET, back, **options)
+    for site in NET.sites:
+        np.testing.assert_allclose(again.scale[site], prior.scale[site], **ROUND_TRIP)
+    if name == "all free":
+        assert back == 0.0
+        return
+    assert list(back) == list(NET.sites)
+    assert isinstance(back["output.weight"], float)
+    assert isinstance(back["hidden_0.weight"], np.ndarray if name == "arrays" else float)
+
+
+def test_the_most_specific_penalty_wins():
+    penalty = {"weight": 1.0, "bias": 4.0, "hidden_0": 16.0, "hidden_0.bias": 64.0}
+    scale = wp.prior_from_l2(NET, penalty, convention="sum").scale
+    found = {name: NOISE / values.flat[0] for name, values in scale.items()}
+    expected = {"hidden_0.weight": 4.0, "hidden_0.bias": 8.0, "hidden_1.weight": 1.0}
+    expected |= {"hidden_1.bias": 2.0, "output.weight": 1.0, "output.bias": 2.0}
+    assert found == pytest.approx(expected)
+
+
+def test_in_keras_biases_are_free_unless_named():
+    options = {"convention": "keras", "num_obs": 10}
+    penalty = {"weight": 1.0, "hidden_0": 2.0, "output.bias": 3.0, "output.weight": 4.0}
+    prior = wp.prior_from_l2(NET, penalty, **options)
+    assert wp.l2_from_prior(NET, prior, **options) == pytest.approx(
+        {
+            "hidden_0.weight": 2.0,
+            "hidden_0.bias": 0.0,
+            "hidden_1.weight": 1.0,
+            "hidden_1.bias": 0.0,
+            "output.weight": 4.0,
+            "output.bias": 3.0,
+        }
+    )
+
+
+def test_a_learned_noise_is_centred_at_what_was_assumed():
+    bnn = wp.BNN(network(2), wp.Gaussian())
+    prior = wp.prior_from_l2(bnn, 0.5, convention="ridge", noise=0.3)
+    np.testing.assert_array_equal(prior.loc["log_noise"], np.log(0.3))
+    np.testing.assert_array_equal(prior.scale["log_noise"], 1.0)
+    named = {"weight": 0.0, "bias": 0.0, "log_noise": -2.0}
+    prior = wp.prior_from_l2(bnn, 0.5, convention="ridge", noise=0.3, loc=named)
+    np.testing.assert_array_equal(prior.loc["log_noise"], -2.0)
+
+
+# Optima.
+
+
+def curvature(bnn, x, y, prior, weights):
+    """Gradient and Hessian of minus the log density of one flat vector, and that vector."""
+    with jax.enable_x64(True):
+        vector, unravel = ravel_pytree(jax.tree.map(jnp.asarray, weights))
+
+        def function(v):
+            return -bnn.log_joint(unravel(v), x, y, prior)
+
+        gradient, hessian = jax.jit(lambda v: (jax.grad(function)(v), jax.hessian(function)(v)))(
+            vector
+        )
+        return np.asarray(gradient), np.asarray(hessian), np.asarray(vector)
+
+
+def best(bnn, fit):
+    return {name: fit["posterior"][name].to_numpy()[0, 0] for name in bnn.sites}
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_ridge_is_the_map(targets):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    y = CONTINUOUS[:, 0] if targets == 1 else CONTINUOUS
+    ridge = linear_model.Ridge(alpha=PENALTY).fit(X, y)
+    bnn = wp.BNN(wp.mlp(2, hidden=(), num_outputs=targets), wp.Gaussian(NOISE))
+    prior = wp.prior_from_l2(bnn, PENALTY, convention="ridge")
+    found = best(bnn, wp.fit_map(bnn, X, y, prior=prior, num_restarts=1))
+    gradient, hessian, _ = curvature(bnn, X, y, prior, found)
+    # On a quadratic, that is how far the optimum is; ridge's own rounding comes on top.
+    left = np.abs(np.linalg.solve(hessian, gradient)).max() + 1e-12
+    np.testing.assert_allclose(found["output.weight"], ridge.coef_.reshape(targets, 2).T, atol=left)
+    np.testing.assert_allclose(found["output.bias"], np.ravel(ridge.intercept_), atol=left)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_logistic_regression_is_the_map(num_classes):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    y = LABELS[:, 0] if num_classes == 2 else CLASSES
+    model = linear_model.LogisticRegression(C=PENALTY, tol=1e-10, max_iter=10_000).fit(X, y)
+    outputs, likelihood = (1, wp.Bernoulli()) if num_classes == 2 else (3, wp.Categorical(3))
+    bnn = wp.BNN(wp.mlp(2, hidden=(), num_outputs=outputs), likelihood)
+    prior = wp.prior_from_l2(bnn, PENALTY, convention="logistic_C")
+    found = best(bnn, wp.fit_map(bnn, X, y, prior=prior, num_restarts=1))
+    theirs = {"output.weight": model.coef_.T, "output.bias": model.intercept_}
+    if num_classes > 2:  # A constant added to free intercepts changes nothing.
+        for weights in (found, theirs):
+            weights["output.bias"] = weights["output.bias"] - weights["output.bias"].mean()
+    distance = 0.0
+    for weights in (found, theirs):
+        gradient, hessian, _ = curvature(bnn, X, y, prior, weights)
+        distance += np.linalg.norm(np.linalg.pinv(hessian, rcond=1e-10) @ gradient)
+    # One Newton step from each, twice for what it leaves so close to the optimum.
+    for site in bnn.sites:
+        np.testing.assert_allclose(found[site], theirs[site], atol=2 * distance + 1e-12)
+
+
+# None with relu: their optima are on kinks, where there is no Hessian to bound anything with.
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [
+        ("gaussian", "tanh"),
+        pytest.param("categorical", "sigmoid", marks=pytest.mark.slow),
+        pytest.param("bernoulli", "tanh", marks=pytest.mark.slow),
+        pytest.param("gaussian", "identity", marks=pytest.mark.slow),
+        pytest.param("poisson", "sigmoid", marks=pytest.mark.slow),
+    ],
+)
+def test_near_an_optimum_perceptrons_of_scikit_learn_fall_into_it(name, activation):
+    alpha = 0.1
+    bnn, y = PROBLEMS[name]
+    bnn = wp.BNN(network(bnn.network.num_outputs, activation), bnn.likelihood)
+    prior = wp.prior_from_l2(bnn, alpha, convention="sklearn_mlp")
+    found = wp.fit_map(bnn, X, y, prior=prior, num_restarts=4)
+    ours = best(bnn, found)
+    model = perceptron(bnn, y, activation, alpha=alpha, tol=1e-12, warm_start=True)
+    rng = np.random.default_rng(0)
+    put(model, {site: w + 1e-3 * rng.normal(size=w.shape) for site, w in ours.items()})
+    model.set_params(max_iter=20_000, max_fun=10**6).fit(X, y)
+    with jax.enable_x64(True):
+        theirs = taken(model, bnn)
+        lp = float(bnn.log_joint(theirs, X, y, prior))
+    gap = found["sample_stats"]["lp"].item() - lp
+    bound = ROUNDING["atol"]
+    for weights in (ours, theirs):
+        gradient, hessian, _ = curvature(bnn, X, y, prior, weights)
+        values, vectors = np.linalg.eigh(hessian)
+        # Directions in which nothing changes: a dead unit's bias, rotations of identity units.
+        stiff = values > 1e-6 * values.max()
+        bound += np.sum((vectors.T @ gradient)[stiff] ** 2 / values[stiff])
+    assert abs(gap) <= bound
+
+
+RESTARTS = [
+    pytest.param(name, activation, marks=pytest.mark.slow)
+    for name, activation in product(["gaussian", "bernoulli", "categorical"], ACTIVATIONS)
+    if (name, activation) != ("gaussian", "tanh")
+]
+
+
+@pytest.mark.filterwarnings("ignore:fit_map. the best restart did not reach")  # relu
+@pytest.mark.parametrize(("name", "activation"), [("gaussian", "tanh"), *RESTARTS])
+def test_restarts_are_no_worse_than_twenty_fits_of_scikit_learn(name, activation):
+    alpha = 0.1
+    bnn, y = PROBLEMS[name]
+    bnn = wp.BNN(network(bnn.network.num_outputs, activation), bnn.likelihood)
+    prior = wp.prior_from_l2(bnn, alpha, convention="sklearn_mlp")
+    # Relu's optima lie on kinks, where both stop early: with as many restarts as fits, either may
+    # be ahead by half a nat.
+    num_restarts = 200 if activation == "relu" else 20
+    found = wp.fit_map(bnn, X, y, prior=prior, num_restarts=num_restarts)
+    ours = found["sample_stats"]["lp"].item()
+    theirs = []
+    for seed in range(20):
+        model = perceptron(bnn, y, activation, alpha=alpha, tol=1e-12, random_state=seed)
+        model.set_params(max_iter=20_000, max_fun=10**6).fit(X, y)
+        with jax.enable_x64(True):
+            theirs.append(float(bnn.log_joint(taken(model, bnn), X, y, prior)))
+    assert ours >= max(theirs) - ROUNDING["atol"]
+
+
+def test_without_hidden_layer_weight_decay_has_a_closed_form():
+    bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Gaussian(NOISE))
+    prior = wp.prior_from_l2(bnn, PENALTY, convention="torch", num_obs=ROWS)
+    y = CONTINUOUS[:, 0]
+    design = np.column_stack([X, np.ones(ROWS)])
+    # Half of weight_decay, over the mean of squares.
+    by_hand = np.linalg.solve(
+        design.T @ design / ROWS + PENALTY / 2 * np.eye(3), design.T @ y / ROWS
+    )
+    numbers = oracle.from_sites(prior.loc), oracle.from_sites(prior.scale)
+    closed = oracle.LinearGaussian(X, y, NOISE, *numbers).map
+    np.testing.assert_allclose(closed, by_hand, rtol=1e-12)
+
+
+# Optimisers: where they stay.
+
+STEPS, RATE, MOMENTUM = 100, 1e-3, 0.9
+
+
+@cache
+def optimum(convention, reduction, penalty=0.05):
+    bnn, y = PROBLEMS["gaussian, two"]
+    prior = wp.prior_from_l2(bnn, penalty, convention=convention, num_obs=ROWS, reduction=reduction)
+    return best(bnn, wp.fit_map(bnn, X, y, prior=prior, num_restarts=4, tolerance=1e-9))
+
+
+def optimiser(kind, penalty):
+    # Adam divides by the root of the gradient's square plus eps: a small one would blow rounding
+    # up, and where it stops does not depend on it.
+    adam = {"learning_rate": RATE, "eps": 1.0}
+    sgd = optax.sgd(RATE, momentum=MOMENTUM)
+    return {
+        "sgd": optax.chain(optax.add_decayed_weights(penalty), sgd),
+        "adam": optax.chain(optax.add_decayed_weights(penalty), optax.adam(**adam)),
+        "adamw": optax.adamw(**adam, weight_decay=penalty),
+        "keras sgd": sgd,  # the penalty is part of its loss
+        "keras adam": optax.adam(**adam),
+    }[kind]
+
+
+def moved(kind, reduction, penalty=0.05):
+    """How far an optimiser goes from our optimum, and how far the optimum's gradient lets it."""
+    convention = "keras" if kind.startswith("keras") else "torch"
+    bnn, y = PROBLEMS["gaussian, two"]
+    loss = LOSSES[convention, reduction]["gaussian"]
+    steps = optimiser(kind, penalty)
+
+    def library(w):
+        data = loss(bnn.network.apply(w, X), y)
+        kernels = sum(jnp.sum(v**2) for k, v in w.items() if "weight" in k)
+        return data + (penalty * kernels if convention == "keras" else 0.0)
+
+    def whole(w):
+        rest = 0.0 if convention == "keras" else sum(jnp.sum(v**2) for v in w.values())
+        return library(w) + penalty / 2 * rest
+
+    def step(_, state):
+        weights, memory = state
+        updates, memory = steps.update(jax.grad(library)(weights), memory, weights)
+        return optax.apply_updates(weights, updates), memory
+
+    with jax.enable_x64(True):
+        start = jax.tree.map(jnp.asarray, optimum(convention, reduction))
+        end = jax.jit(lambda s: jax.lax.fori_loop(0, STEPS, step, s))((start, steps.init(start)))[0]
+        distance = jnp.linalg.norm(ravel_pytree(end)[0] - ravel_pytree(start)[0])
+        slope = jnp.linalg.norm(ravel_pytree(jax.grad(whole)(start))[0])
+        size = jnp.linalg.norm(ravel_pytree(start)[0])
+    # Momentum adds up 1 / (1 - momentum) gradients, which shrink towards the optimum; each step
+    # rounds weights and gradients, sums of a hundred terms, once.
+    rounding = 100 * np.finfo(float).eps * float(size)
+    return float(distance), STEPS * (RATE * float(slope) / (1 - MOMENTUM) + rounding)
+
+
+STATIONARY = list(product(["sgd", "adam", "keras sgd", "keras adam"], ["mean", "sum"]))
+
+
+@pytest.mark.parametrize(("kind", "reduction"), STATIONARY)
+def test_optimisers_stay_at_our_optimum(kind, reduction):
+    distance, bound = moved(kind, reduction)
+    assert distance <= bound < 1e-6
+
+
+@pytest.mark.parametrize(("kind", "reduction"), STATIONARY)
+def test_with_another_penalty_they_leave(kind, reduction):
+    distance, _ = moved(kind, reduction, penalty=0.1)
+    assert distance > 1e-3
+
+
+def test_adamw_leaves_it():
+    # With the very numbers with which Adam stays.
+    for reduction in ("mean", "sum"):
+        distance, bound = moved("adamw", reduction)
+        assert distance > 100 * bound
+
+
+# Wrong input.
+
+
+def raises(message, error=ValueError):
+    pattern = ".*".join(re.escape(part) for part in message.split("..."))
+    return pytest.raises(error, match=f"(?s)^{pattern}")
+
+
+GIVEN = {"bnn": NET, "penalty": 1.0, "convention": "sum"}
+LEARNED = wp.BNN(network(1), wp.Gaussian())
+TORCH = {"convention": "torch"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"convention": "adamw"}, "convention: ...'adamw'...second moments...Gaussian prior"),
+        ({"convention": "AdamW"}, "convention: ...'AdamW'...convention='torch'"),
+        ({"convention": "lion"}, "convention: ...'lion'...convention='torch'"),
+        ({"convention": "sgdw"}, "convention: ...'sgdw'...learning rate...convention='torch'"),
+        ({"convention": "decoupled"}, "convention: ...'decoupled'...convention='torch'"),
+        ({"convention": "Ridge"}, "convention: expected one of 'sum', ...Did you mean 'ridge'?"),
+        ({"convention": None}, "convention: expected one of 'sum'"),
+        (
+            {"bnn": PROBLEMS["poisson"][0], "convention": "ridge"},
+            "convention: ...serves squared error.",
+        ),
+        (
+            {"convention": "logistic_C"},
+            "convention: ...serves binary cross entropy, cross entropy.",
+        ),
+        (
+            {"bnn": PROBLEMS["student"][0], **TORCH},
+            "convention: expected one with the loss of StudentT(df=4.0, noise=0.6); got 'torch'",
+        ),
+        ({"bnn": PROBLEMS["heteroscedastic"][0], "convention": "keras"}, "convention: "),
+        (
+            {"bnn": wp.BNN(network(2), wp.Categorical(2)), "convention": "logistic_C"},
+            "convention: expected more than two classes ...Use Bernoulli()",
+        ),
+        (TORCH, "num_obs: expected the number of training rows, since the loss is a mean"),
+        ({"convention": "keras"}, "num_obs: expected"),
+        ({"convention": "sklearn_mlp", "batch_size": 5}, "num_obs: ...a sum over a batch"),
+        ({**TORCH, "reduction": "sum", "batch_size": 5}, "num_obs: ...a sum over a batch"),
+        ({"num_obs": 0}, "num_obs: expected at least 1; got 0"),
+        ({"reduction": "sum"}, "reduction: ...'sum'...It is for 'torch' and 'keras'"),
+        ({**TORCH, "reduction": "none"}, "reduction: expected one of 'mean', 'sum'; got 'none'"),
+        ({"batch_size": 5, "num_obs": 9}, "batch_size: expected None for convention='sum'"),
+        ({**TORCH, "batch_size": 5, "num_obs": 9}, "batch_size: ...changes nothing; got 5"),
+        ({"convention": "sklearn_mlp", "batch_size": 0}, "batch_size: expected at least 1"),
+        ({"bnn": LEARNED}, "noise: ...relative to the noise; got None"),
+        ({"noise": 0.5}, "noise: expected that of the model, 0.6; got 0.5"),
+        ({"noise": -0.6}, "noise: expected a number above 0"),
+        (
+            {"penalty": -1.0},
+            "penalty: expected finite numbers of at least 0 (0 for a flat prior); got -1",
+        ),
+        ({"penalty": np.nan}, "penalty: ...got nan"),
+        ({"penalty": np.inf}, "penalty: ...got inf"),
+        ({"penalty": {"weight": 1.0, "bias": -2.0}}, "penalty['hidden_0.bias']: ...got -2"),
+        ({"penalty": {"weight": 1.0}}, "penalty: expected a value for every site; got none for"),
+        ({"penalty": {"hidden_0": 1.0}, "convention": "keras", "num_obs": 9}, "penalty: ...every"),
+        ({"penalty": {"wieght": 1.0, "bias": 1.0}}, "penalty: ...Did you mean 'weight'?"),
+        ({"penalty": {"weight": 1.0, "bias": 1.0, "log_noise": 1.0}}, "penalty: ...'log_noise'"),
+        ({"penalty": {"weight": np.ones(2), "bias": 1.0}}, "penalty['weight']: expected a number"),
+        ({"loc": np.nan}, "loc['weight']: "),
+    ],
+)
+def test_wrong_input_is_named(options, message):
+    with raises(message):
+        wp.prior_from_l2(**{**GIVEN, **options})
+
+
+@pytest.mark.parametrize("c", [0.0, -1.0, np.nan])
+def test_an_impossible_c_is_named(c):
+    with raises("penalty: expected a C above 0 (inf: a flat prior); got "):
+        wp.prior_from_l2(PROBLEMS["bernoulli"][0], c, convention="logistic_C")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bnn": None}, "bnn: expected a model"),
+        ({"penalty": "1"}, "penalty: expected numbers; got str"),
+        ({"penalty": None}, "penalty: expected numbers; got NoneType"),
+        ({"penalty": np.ones(3)}, "penalty: expected a number or a dict by site; got shape (3,)"),
+        ({"penalty": {"weight": 1.0}, "convention": "ridge"}, "penalty: expected a number, of"),
+        ({"num_obs": 10.0}, "num_obs: expected a whole number"),
+        ({"noise": "0.6"}, "noise: expected a number"),
+    ],
+)
+def test_wrong_types_are_named(options, message):
+    with raises(message, TypeError):
+        wp.prior_from_l2(**{**GIVEN, **options})
+
+
+@pytest.mark.parametrize(
+    ("scale", "got"),
+    [
+        (1.0, "'output.bias': '1 to 1'"),
+        ({"weight": 1.0, "output.weight": 2.0, "bias": np.inf}, "'output.weight': '2 to 2'"),
+    ],
+)
+@pytest.mark.parametrize("convention", ["ridge", "sklearn_mlp"])
+def test_a_prior_that_needs_more_than_a_number_is_refused(convention, scale, got):
+    with raises(f"prior: expected one scale for all weights and inf for all biases...{got}"):
+        wp.l2_from_prior(NET, wp.normal_prior(NET, scale=scale), convention=convention)
+
+
+def test_a_prior_of_another_kind_is_refused():
+    prior = wp.normal_prior(NET)
+    with raises("prior: expected a single prior; got a stacked one"):
+        wp.l2_from_prior(NET, wp.stack_priors({"a": prior}), convention="sum")
+    with raises("prior: expected a NormalPrior", TypeError):
+        wp.l2_from_prior(NET, 1.0, convention="sum")  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,172 @@
+from functools import cache
+from itertools import accumulate, chain, cycle
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import weightprior as wp
+from problems import NET, fit
+from weightprior.fits.task import Task
+from weightprior.inference import _starts
+from weightprior.inference._chains import chains as _chains
+from weightprior.inference._chains.hmc import HMC
+from weightprior.inference._chains.kernel import Target
+from weightprior.inference._chains.nuts import NUTS
+from weightprior.inference._coordinates.choose import coordinates_of
+
+KERNELS = {"hmc": HMC(), "nuts": NUTS(500)}
+OPTIONS = {"target_accept_prob": np.asarray(0.8), "num_warmup": np.asarray(500)}
+PRIOR = NET.prior(loc=0.3, scale={"weight": 0.8, "bias": 1.5})
+NUM_DRAWS = 30
+
+
+def task_of(prior):
+    return Task(prior, np.ones(len(NET.x)))
+
+
+def begin(kernel, bnn, prior, starts):
+    """Where chains stand that begin at these weights, and the density there."""
+    shared, keys = (bnn, NET.x, NET.y, OPTIONS), list(jax.random.split(jax.random.key(1), 3))
+    tasks = [task_of(prior)] * len(starts)
+    chains = _chains.begin(kernel, shared, tasks, keys[: len(starts)], starts)
+    positions = [kernel.position(chain.state) for chain in chains]
+    return np.stack(positions), np.array([kernel.log_density(chain.state) for chain in chains])
+
+
+def space_of(kernel, bnn, prior):
+    """What the kernel moves through."""
+    return coordinates_of(kernel.collapses, (bnn, NET.x, NET.y), task_of(prior))
+
+
+@cache
+def weights():
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=site.shape) for name, site in NET.bnn.sites.items()}
+
+
+def permuted(w, order):
+    """The same function, with its hidden units in another order."""
+    return {
+        "hidden_0.weight": w["hidden_0.weight"][:, order],
+        "hidden_0.bias": w["hidden_0.bias"][order],
+        "output.weight": w["output.weight"][order],
+        "output.bias": w["output.bias"],
+    }
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_chains_begin_at_the_weights_they_are_given(kernel):
+    starts = [weights(), permuted(weights(), [2, 0, 1])]
+    positions, log_densities = begin(kernel, NET.bnn, PRIOR, starts)
+    eps = np.finfo(np.float32).eps
+    space = space_of(kernel, NET.bnn, PRIOR)
+    found = jax.vmap(space.weights)(positions)
+    for name in space.of_prior.sites:
+        expected = np.stack([start[name] for start in starts])
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=10 * eps)
+    with jax.enable_x64(True):
+        space = space_of(kernel, NET.bnn, PRIOR)
+        expected = jax.jit(space.log_density)(space.position(weights()))
+    # Under a prior that treats units alike, their order does not matter.
+    np.testing.assert_allclose(log_densities, expected, rtol=100 * eps)
+
+
+def test_chains_begin_at_the_end_of_short_optimisations_from_draws_of_the_prior():
+    bnn = wp.BNN(NET.bnn.network, wp.Gaussian())
+    prior = wp.normal_prior(bnn, loc=0.3, scale=0.8, latents={"log_noise": (-1.0, 0.5)})
+    positions, log_densities = begin(KERNELS["nuts"], bnn, prior, [None] * 3)
+    # NUTS stands where all weights can be seen.
+    space = space_of(KERNELS["nuts"], bnn, prior)
+    keys = jax.random.split(jax.random.key(1), 3)
+    draws = np.stack([space.draw(jax.random.split(key)[0]) for key in keys])
+    # All but the noise, which stays where it was drawn.
+    noise = np.asarray(space.mask({"log_noise"}))
+    rounding = 10 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(positions[:, noise], draws[:, noise], rtol=0, atol=rounding)
+    evaluate = jax.jit(jax.vmap(jax.value_and_grad(space.log_density)))
+    assert np.all(log_densities > evaluate(draws)[0])
+    gradients = np.asarray(evaluate(positions)[1])
+    assert np.abs(gradients[:, ~noise]).max() <= _starts._TOLERANCE
+    assert np.abs(positions[0] - positions[1]).max() > 0.1
+
+
+@cache
+def run(kernel, **options):
+    return fit(kernel, NET, PRIOR, num_chains=2, num_samples=NUM_DRAWS, **options)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("seconds", [(0.02, 0.7), (1e-9,)], ids=["uneven chunks", "full chunks"])
+def test_where_the_chunks_are_cut_does_not_matter(kernel, seconds, monkeypatch):
+    # A clock by which the calls take these times, in turn; the chunks are cut by it.
+    ticks = accumulate(chain.from_iterable((0.0, s) for s in cycle(seconds)))
+    monkeypatch.setattr(_chains, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    again = run.__wrapped__(kernel)
+    for group in ("posterior", "sample_stats"):
+        xr.testing.assert_identical(run(kernel)[group].dataset, again[group].dataset)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_thinning_keeps_every_second_draw_of_the_same_chain(kernel):
+    half = fit(kernel, NET, PRIOR, num_chains=2, num_samples=NUM_DRAWS // 2, thinning=2)
+    full = run(kernel)
+    kept = full["posterior"].isel(draw=slice(1, None, 2))
+    for name in NET.bnn.sites:
+        np.testing.assert_array_equal(half["posterior"][name], kept[name])
+    ours = half["sample_stats"]
+    pairs = full["sample_stats"].dataset.coarsen(draw=2)
+    np.testing.assert_array_equal(ours["n_steps"], pairs.sum()["n_steps"])
+    np.testing.assert_array_equal(ours["diverging"], pairs.max()["diverging"])
+    np.testing.assert_allclose(
+        ours["acceptance_rate"], pairs.mean()["acceptance_rate"], rtol=4 * np.finfo(np.float32).eps
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_statistics_are_those_of_the_draws(kernel):
+    stats = run(kernel)["sample_stats"]
+    assert set(stats.data_vars) == {
+        *("lp", "acceptance_rate", "diverging", "energy", "n_steps", "step_size")
+    }
+    assert np.all((stats["acceptance_rate"] >= 0) & (stats["acceptance_rate"] <= 1))
+    assert stats["diverging"].dtype == bool
+    assert np.all(stats["n_steps"] >= 1)
+    # Kinetic energy is positive: half a chi-square of 9 degrees of freedom, or more.
+    space = space_of(KERNELS[kernel], NET.bnn, PRIOR)
+    weights = {n: run(kernel)["posterior"][n].to_numpy() for n in NET.bnn.sites}
+    density = jax.jit(jax.vmap(jax.vmap(lambda w: space.log_density(space.position(w)))))(weights)
+    assert np.all(stats["energy"].to_numpy() > -np.asarray(density) - 1e-3)
+    # Tuned in the warm-up alone, chain by chain.
+    step_size = stats["step_size"].to_numpy()
+    assert np.all(step_size == step_size[:, :1])
+    assert step_size[0, 0] != step_size[1, 0]
+
+
+def test_a_chain_leaves_a_place_too_narrow_for_its_step_size():
+    """Twice the width is the limit of stability, above which every proposal is rejected."""
+    width, kernel = 0.02, HMC()
+
+    def log_density(z):
+        return -0.5 * jnp.sum((z / width) ** 2)
+
+    @jax.jit
+    def run(key):
+        target = Target(log_density, lambda key, z: z)
+        state = kernel.init(key, jnp.full(3, width), target, OPTIONS)
+        adaptation = state.adaptation._replace(log_step_size=jnp.log(2.5 * width))
+        state = state._replace(adaptation=adaptation)
+        tuned = OPTIONS | {"num_warmup": 0}
+
+        def step(state, i):
+            state, _ = kernel.step(jax.random.fold_in(key, i), state, target, tuned, i)
+            return state, kernel.position(state)
+
+        return jax.lax.scan(step, state, jnp.arange(100))[1]
+
+    positions = np.asarray(run(jax.random.key(0)))
+    moves = np.any(np.diff(positions, axis=0) != 0, axis=1)
+    assert moves.mean() > 0.1

@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from weightprior.inference._optima.lbfgs import init, inverse_hessian_product, update
+
+RNG = np.random.default_rng(0)
+SIZE, LENGTH = 6, 4
+ROOT = RNG.normal(size=(SIZE, SIZE))
+HESSIAN = ROOT @ ROOT.T + np.eye(SIZE)
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+
+def pairs(count):
+    moves = RNG.normal(size=(count, SIZE))
+    return moves, moves @ HESSIAN
+
+
+def memory_of(moves, changes, dtype):
+    memory = init(LENGTH, jnp.zeros(SIZE, dtype))
+    for move, change in zip(moves, changes, strict=True):
+        memory = update(memory, jnp.asarray(move, dtype), jnp.asarray(change, dtype))
+    return memory
+
+
+def bfgs_matrix(moves, changes):
+    """The inverse Hessian that BFGS builds from the pairs, one after the other."""
+    matrix = np.eye(SIZE) * (moves[-1] @ changes[-1]) / (changes[-1] @ changes[-1])
+    for s, y in zip(moves, changes, strict=True):
+        left = np.eye(SIZE) - np.outer(s, y) / (s @ y)
+        matrix = left @ matrix @ left.T + np.outer(s, s) / (s @ y)
+    return matrix
+
+
+@pytest.mark.parametrize("count", [1, 3, LENGTH, LENGTH + 1, 3 * LENGTH + 2])
+def test_it_is_bfgs_with_the_last_pairs(count, precision):
+    moves, changes = pairs(count)
+    gradient = RNG.normal(size=SIZE)
+    found = inverse_hessian_product(
+        memory_of(moves, changes, precision), jnp.asarray(gradient, precision)
+    )
+    expected = bfgs_matrix(moves[-LENGTH:], changes[-LENGTH:]) @ gradient
+    # Rounding, multiplied by the conditions of the Hessian and of the moves.
+    tolerance = 1e4 * np.finfo(precision).eps
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.linalg.norm(expected))
+
+
+def test_without_a_pair_the_step_is_at_most_one():
+    memory = init(LENGTH, jnp.zeros(SIZE))
+    for length in (0.1, 10.0):
+        gradient = jnp.full(SIZE, length)
+        step = inverse_hessian_product(memory, gradient)
+        np.testing.assert_allclose(step, gradient / max(1.0, length * SIZE**0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", [0.0, -1.0, np.nan])
+def test_a_pair_without_curvature_clears_the_memory(change):
+    memory = memory_of(*pairs(3), "float32")
+    cleared = update(memory, jnp.ones(SIZE), jnp.full(SIZE, change))
+    gradient = jnp.full(SIZE, 0.1)
+    np.testing.assert_array_equal(inverse_hessian_product(cleared, gradient), gradient)
+    # And learns again from the next.
+    [move], [difference] = pairs(1)
+    again = inverse_hessian_product(
+        update(cleared, jnp.float32(move), jnp.float32(difference)), gradient
+    )
+    expected = bfgs_matrix(move[None], difference[None]) @ np.full(SIZE, 0.1)
+    np.testing.assert_allclose(again, expected, rtol=1e-3)
+
+
+def test_the_pairs_are_not_copied():
+    """A copy in every step would cost more than the step."""
+
+    def run(position):
+        def step(i, carry):
+            z, memory = carry
+            move = -0.1 * inverse_hessian_product(memory, z)
+            return z + move, update(memory, move, move * jnp.arange(1.0, 501.0))
+
+        return jax.lax.fori_loop(0, 100, step, (position, init(50, position)))[0]
+
+    text = jax.jit(run).lower(jnp.ones(500)).compile().as_text()
+    body = text[text.index("while_body") :] if "while_body" in text else text
+    assert "f32[100,500]{1,0} copy(" not in body

@@ -1,0 +1,211 @@
+"""Models, data and fits that several test modules share, and their densities in plain numpy.
+
+Every fit is made once per run, by the first test that asks for it.
+"""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+import weightprior as wp
+from oracle import LinearGaussian, to_sites
+from weightprior.fits.problem import Problem
+from weightprior.fits.results import Outcome, build
+
+# What rounding leaves of float64 sums over a few rows and weights.
+ROUNDING = {"rtol": 1e-9, "atol": 1e-9}
+NUM_CHAINS, NUM_DRAWS = 4, 250
+
+
+def _mlp(num_outputs=1):
+    return wp.mlp(2, hidden=(3,), num_outputs=num_outputs)
+
+
+LIKELIHOODS = {
+    "gaussian": wp.BNN(_mlp(), wp.Gaussian()),
+    "gaussian, two outputs": wp.BNN(_mlp(2), wp.Gaussian()),
+    # So many degrees of symmetry give the variance of draws a variance.
+    "student": wp.BNN(_mlp(), wp.StudentT(df=10.0)),
+    "heteroscedastic": wp.BNN(_mlp(2), wp.HeteroscedasticGaussian()),
+    "bernoulli": wp.BNN(_mlp(), wp.Bernoulli()),
+    "bernoulli, two outputs": wp.BNN(_mlp(2), wp.Bernoulli()),
+    "categorical": wp.BNN(_mlp(3), wp.Categorical(3)),
+    "poisson": wp.BNN(_mlp(), wp.Poisson()),
+}
+NUMBERS = [name for name, bnn in LIKELIHOODS.items() if not bnn.likelihood.has_classes]
+CLASSES = [name for name in LIKELIHOODS if name not in NUMBERS]
+
+
+_rng = np.random.default_rng(0)
+FRAME = pd.DataFrame(_rng.normal(size=(20, 2)), columns=["age", "dose"])
+TARGET = np.sin(FRAME["age"].to_numpy()) + _rng.normal(0.0, 0.5, size=20)
+TWO_TARGETS = np.stack([TARGET, FRAME["dose"] + _rng.normal(0.0, 0.5, size=20)], axis=1)
+REGRESSION = wp.BNN(wp.mlp(list(FRAME), hidden=(3,)), wp.Gaussian())
+TWO_OUTPUTS = wp.BNN(wp.mlp(2, hidden=(), num_outputs=2), wp.Gaussian())
+
+_mcmc = {"num_warmup": 200, "num_samples": 150, "num_chains": 2, "rng_key": 5}
+FITTERS = {
+    "map": partial(wp.fit_map, num_restarts=3, rng_key=5),
+    "hmc": partial(wp.fit_mcmc, **_mcmc),
+    # A target that keeps these few draws free of divergences.
+    "nuts": partial(wp.fit_mcmc, kernel="nuts", target_accept_prob=0.95, **_mcmc),
+}
+_PRIORS = {
+    "single": lambda bnn: wp.normal_prior(bnn, loc=0.2, scale=0.5),
+    "strings": lambda bnn: wp.stack_priors(
+        {"narrow": wp.normal_prior(bnn, scale=0.3), "moved": _PRIORS["single"](bnn)}
+    ),
+    "numbers": lambda bnn: wp.stack_priors(
+        {scale: wp.normal_prior(bnn, scale=scale) for scale in (0.25, 0.5, 1.0)}
+    ),
+}
+
+
+@cache
+def prior_of(bnn, kind):
+    """A single prior, or one stacked under labels that are strings (holding it) or numbers."""
+    return _PRIORS[kind](bnn)
+
+
+@cache
+def fitted(method, prior="single", bnn=REGRESSION):
+    """A real fit: of a data frame and one target, or of an array and two."""
+    x, y = (FRAME, TARGET) if bnn is REGRESSION else (FRAME.to_numpy(), TWO_TARGETS)
+    return FITTERS[method](bnn, x, y, prior=prior_of(bnn, prior))
+
+
+# Without a hidden layer everything is known, also of draws that come from no sampler.
+LINEAR = wp.BNN(wp.mlp(2, hidden=()), wp.Gaussian(noise=0.5))
+EXACT = LinearGaussian(FRAME, TARGET, 0.5, loc=[0.3, -0.2, 0.1], scale=[1.0, 0.5, 2.0])
+EXACT_DRAWS = _rng.multivariate_normal(EXACT.mean, EXACT.covariance, (NUM_CHAINS, NUM_DRAWS))
+
+
+@cache
+def exact_fit():
+    """Independent draws from the exact posterior of the linear model."""
+    loc, scale = (to_sites(given) for given in (EXACT.loc, EXACT.scale))
+    prior = wp.normal_prior(LINEAR, loc, scale)
+    return made_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS), prior=prior)
+
+
+class Case(NamedTuple):
+    """A model, rows it was not fitted to, and a fit whose draws are known."""
+
+    bnn: wp.BNN
+    x: np.ndarray
+    y: np.ndarray
+    fit: Any
+    weights: dict[str, np.ndarray]
+
+
+@cache
+def case(name):
+    """A fit of made-up draws, so that what is computed from draws can be checked on its own."""
+    bnn, rng = LIKELIHOODS[name], np.random.default_rng(1)
+    weights = random_weights(bnn, rng, (NUM_CHAINS, NUM_DRAWS))
+    x = rng.normal(size=(8, 2))
+    y = random_targets(bnn, {site: w[0, 0] for site, w in weights.items()}, x, rng)
+    return Case(bnn, x, y, made_fit(bnn, x, y, weights), weights)
+
+
+def random_weights(bnn, rng, lead):
+    return {
+        name: rng.normal(0.0, 0.5, size=(*lead, *site.shape)) for name, site in bnn.sites.items()
+    }
+
+
+def random_targets(bnn, weights, x, rng):
+    """Targets from one draw of the weights."""
+    if isinstance(bnn.likelihood, wp.Categorical):
+        return np.array([rng.choice(p.size, p=p) for p in mean(bnn, weights, x)])
+    return law(bnn, weights, x).rvs(random_state=rng)
+
+
+def made_fit(
+    bnn,
+    x,
+    y,
+    *weights,
+    prior=None,
+    stats=None,
+    draws="chains",
+    method="made",
+    options=None,
+    row_weights=None,
+    log_likelihood=True,
+    **outcome,
+):
+    """A fit of given draws, a dict of them for every part of the prior."""
+    shape = next(iter(weights[0].values())).shape[:2]
+    stats = [{"diverging": np.zeros(shape, bool)}] * len(weights) if stats is None else stats
+    problem = Problem.checked(
+        bnn, x, y, prior=prior or wp.normal_prior(bnn), row_weights=row_weights, learned=True
+    )
+    made = Outcome(list(weights), list(stats), draws, **{"exact": True, **outcome})
+    return build(
+        problem,
+        made,
+        method=method,
+        seconds=1.0,
+        options=options or {},
+        log_likelihood=log_likelihood,
+    )
+
+
+def sites(fit):
+    """The draws of a single prior's fit as arrays."""
+    draws = {n: v.to_numpy().astype(np.float64) for n, v in fit["posterior"].data_vars.items()}
+    return {name: values for name, values in draws.items() if name != "noise"}
+
+
+def outputs(bnn, weights, x):
+    """A network of tanh units, by numpy: ``(..., rows, outputs)`` for weights ``(..., shape)``."""
+    signal = np.asarray(x, dtype=np.float64)
+    for layer in bnn.network.layers:
+        signal = signal @ weights[f"{layer}.weight"] + weights[f"{layer}.bias"][..., None, :]
+        signal = signal if layer == "output" else np.tanh(signal)
+    return signal
+
+
+def law(bnn, weights, x):
+    """Distribution of every target given every draw, by scipy."""
+    signal, likelihood = outputs(bnn, weights, x), bnn.likelihood
+    several = signal.shape[-1] > 1
+    location = signal if several else signal[..., 0]
+    match likelihood:
+        case wp.HeteroscedasticGaussian():
+            return stats.norm(signal[..., 0], np.exp(signal[..., 1]))
+        case wp.Gaussian():
+            return stats.norm(location, _noise(likelihood.noise, weights, several))
+        case wp.StudentT():
+            return stats.t(likelihood.df, location, _noise(likelihood.noise, weights, several))
+        case wp.Bernoulli():
+            return stats.bernoulli(special.expit(location))
+        case wp.Poisson():
+            return stats.poisson(np.exp(location))
+
+
+def _noise(known, weights, several):
+    if known is not None:
+        return known
+    noise = np.exp(weights["log_noise"])
+    return noise[..., None, :] if several else noise[..., None]
+
+
+def mean(bnn, weights, x):
+    """E[y | weights, x] of every draw."""
+    if isinstance(bnn.likelihood, wp.Categorical):
+        return special.softmax(outputs(bnn, weights, x), axis=-1)
+    return law(bnn, weights, x).mean()
+
+
+def log_density(bnn, weights, x, y):
+    """Log density of every row given every draw."""
+    if isinstance(bnn.likelihood, wp.Categorical):
+        return np.log(mean(bnn, weights, x))[..., np.arange(len(y)), y]
+    given = law(bnn, weights, x)
+    terms = given.logpmf(y) if hasattr(given.dist, "pmf") else given.logpdf(y)
+    return terms.sum(-1) if np.ndim(y) == 2 else terms

@@ -1,0 +1,227 @@
+"""A likelihood and a network of one's own, each written here alone, go everywhere that ours go."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+from scipy import stats
+
+import weightprior as wp
+from weightprior.model import density
+
+
+@dataclass(frozen=True)
+class SkewedNoise(wp.Likelihood):
+    """Normal noise whose scale and skewness are learned: targets are sinh-arcsinh of a normal."""
+
+    def latents(self, num_outputs):
+        return {
+            "log_spread": wp.Latent(prior=(-1.0, 0.7), derived="spread"),
+            "skew": wp.Latent(prior=(0.0, 0.5), derived="skewness", natural=jnp.tanh),
+        }
+
+    def distribution(self, output, weights):
+        location, spread = output[:, 0], jnp.exp(weights["log_spread"])
+        skew = jnp.tanh(weights["skew"])
+        return _Skewed(location, jnp.broadcast_to(spread, location.shape), skew)
+
+
+class _Skewed(dist.Distribution):
+    """y = location + spread * sinh(arcsinh(z) + skew), z standard normal."""
+
+    support = dist.constraints.real
+    pytree_data_fields = ("location", "spread", "skew")
+
+    def __init__(self, location, spread, skew):
+        self.location, self.spread, self.skew = location, spread, skew
+        super().__init__(batch_shape=location.shape, validate_args=False)
+
+    def _standard(self, value):
+        return jnp.arcsinh((value - self.location) / self.spread) - self.skew
+
+    def log_prob(self, value):
+        inner = self._standard(value)
+        scaled = (value - self.location) / self.spread
+        slope = jnp.log(jnp.cosh(inner)) - jnp.log(self.spread) - 0.5 * jnp.log1p(scaled**2)
+        return -0.5 * (jnp.sinh(inner) ** 2 + jnp.log(2 * jnp.pi)) + slope
+
+    def cdf(self, value):
+        return dist.Normal(0.0, 1.0).cdf(jnp.sinh(self._standard(value)))
+
+    def sample(self, key, sample_shape=()):
+        z = jax.random.normal(key, (*sample_shape, *self.batch_shape), self.location.dtype)
+        return self.location + self.spread * jnp.sinh(jnp.arcsinh(z) + self.skew)
+
+
+class Waves:
+    """Sines of a learned frequency, beside a slope: a network that tells nothing but the least."""
+
+    sites: ClassVar = {
+        "frequency": wp.Site((2,), ("wave",), 1, "weight", "waves"),
+        "amplitude": wp.Site((2,), ("wave",), 2, "weight", "waves"),
+        "slope": wp.Site((), (), 1, "weight", "line"),
+    }
+    num_outputs = 1
+    feature_names = ("time",)
+
+    def apply(self, weights, x):
+        x = jnp.asarray(x, weights["slope"].dtype)
+        waves = jnp.sin(x * weights["frequency"]) @ weights["amplitude"]
+        return (waves + weights["slope"] * x[:, 0])[:, None]
+
+
+_rng = np.random.default_rng(0)
+X = np.linspace(-1.5, 1.5, 30)[:, None]
+Y = np.sin(2 * X[:, 0]) + 0.3 * np.sinh(np.arcsinh(_rng.normal(size=30)) + 0.3)
+# Both; and the likelihood above a linear model, whose curvature is the Hessian's own.
+MODELS = {
+    "own network": wp.BNN(Waves(), SkewedNoise()),
+    "own network, our likelihood": wp.BNN(Waves(), wp.Gaussian()),
+    "our network": wp.BNN(wp.mlp(1, hidden=(3,)), SkewedNoise()),
+}
+LINEAR = wp.BNN(wp.mlp(1, hidden=()), SkewedNoise())
+_chains = {"num_warmup": 60, "num_samples": 60, "num_chains": 2}
+FITS = {
+    "map": (wp.fit_map, {"num_restarts": 3}),
+    "hmc": (wp.fit_mcmc, _chains),
+    "nuts": (wp.fit_mcmc, {**_chains, "kernel": "nuts"}),
+    "mclmc": (wp.fit_mcmc, {**_chains, "kernel": "mclmc"}),
+    "laplace": (wp.fit_laplace, {"num_samples": 120, "num_restarts": 3}),
+    "vi": (wp.fit_vi, {"num_steps": 200, "num_samples": 120}),
+    "tempered": (wp.fit_tempered, {"num_temperatures": 4, "num_samples": 30, "num_chains": 4}),
+    "ensemble": (wp.fit_ensemble, {"num_members": 3}),
+}
+# The kernels share what surrounds them.
+AT_LEISURE = ("nuts", "mclmc", "ensemble")
+pytestmark = pytest.mark.filterwarnings("ignore:fit_vi. far:UserWarning")
+
+
+@cache
+def prior_of(name):
+    bnn = MODELS[name]
+    single = wp.normal_prior(bnn, scale=0.8)
+    return wp.stack_priors({"zero": single, "moved": wp.normal_prior(bnn, loc=0.3, scale=0.8)})
+
+
+@cache
+def fitted(name, method):
+    fit, options = FITS[method]
+    return fit(MODELS[name], X, Y, prior=prior_of(name), rng_key=1, **options)
+
+
+def cases():
+    for name in MODELS:
+        for method in FITS:
+            slow = method in AT_LEISURE or name != "own network"
+            marks = [pytest.mark.slow] if slow else []
+            yield pytest.param(name, method, marks=marks, id=f"{name}, {method}")
+
+
+@pytest.mark.parametrize(("name", "method"), [*cases()])
+class TestEveryFit:
+    def test_it_is_read_scored_and_saved(self, name, method, tmp_path):
+        bnn, fit = MODELS[name], fitted(name, method)
+        fit.to_netcdf(tmp_path / "fit.nc")
+        with xr.open_datatree(tmp_path / "fit.nc") as read:
+            read = read.load()
+        predicted = wp.predict(bnn, read, X)
+        assert np.isfinite(predicted["y"]).all()
+        xr.testing.assert_identical(predicted, wp.predict(bnn, fit, X))
+        scores = wp.score(bnn, read, X, Y)
+        assert np.isfinite(scores["elpd_i"]).all()
+        assert ((scores["coverage"] >= 0) & (scores["coverage"] <= 1)).all()
+        posterior, told = read["posterior"].dataset, bnn.latents
+        for latent_name, latent in told.items():
+            natural = latent.natural(posterior[latent_name].to_numpy().astype(float))
+            np.testing.assert_allclose(posterior[latent.derived], natural, rtol=1e-6)
+
+    def test_it_stands_in_the_table(self, name, method):
+        bnn, fit = MODELS[name], fitted(name, method)
+        table = wp.compare(bnn, {method: fit}, X, Y)
+        assert table.index.tolist() == [f"{method}[zero]", f"{method}[moved]"]
+        for column in ("lpd_train", "lpd_test", "rmse", "norm"):
+            assert np.isfinite(table[column]).all()
+        drawn = method not in ("map", "ensemble")
+        assert table["elpd_loo"].notna().all() == drawn
+
+
+@pytest.mark.parametrize("method", ["laplace", "vi", "tempered"])
+def test_it_has_an_evidence(method):
+    found = wp.log_evidence(fitted("own network", method))
+    assert np.isfinite(found["log_evidence"]).all()
+    assert (found["reason"].str.len() > 0).any() or method == "tempered"
+    if method == "laplace":
+        assert "of whose number the network does not tell" in found["reason"][0].item()
+
+
+def test_it_is_cross_validated_and_coded():
+    bnn = MODELS["own network"]
+    found = wp.cross_validate(bnn, X, Y, prior=prior_of("own network"), num_folds=3)
+    assert np.isfinite(found["elpd_i"]).all()
+    code = wp.two_part_code(bnn, fitted("own network", "map"))
+    assert code["layer"].to_numpy().tolist() == ["waves", "line", "log_spread", "skew"]
+    assert (code["bits"] > 0).all()
+
+
+def test_leave_one_out_is_arvizs():
+    table = wp.compare(MODELS["own network"], {"hmc": fitted("own network", "hmc")})
+    assert np.isfinite(table["elpd_loo"]).all()
+
+
+def exact_precision(bnn, mode, prior):
+    """Hessian of minus the log joint density at a mode, in the order of the sites."""
+    with jax.enable_x64(True):
+        sites = {name: jnp.asarray(mode[name]) for name in bnn.sites}
+        vector, unravel = ravel_pytree(sites)
+        hessian = jax.hessian(lambda v: -density.log_joint(bnn, unravel(v), X, Y, prior))(vector)
+        names, _ = ravel_pytree({n: jnp.full(w.shape, i) for i, (n, w) in enumerate(sites.items())})
+    return np.asarray(hessian), np.asarray(names), list(sites)
+
+
+@pytest.mark.parametrize("curvature", ["ggn", "hessian"])
+def test_laplace_sds_of_its_latents_are_those_of_the_exact_hessian(curvature):
+    """Of a linear model the Gauss-Newton matrix is the Hessian, if the latents are all in it."""
+    num_samples, prior = 4000, wp.normal_prior(LINEAR)
+    fit = wp.fit_laplace(LINEAR, X, Y, prior=prior, curvature=curvature, num_samples=num_samples)
+    mode = {name: fit["restarts"][name][0].to_numpy() for name in LINEAR.sites}
+    hessian, numbers, names = exact_precision(LINEAR, mode, prior)
+    sds = np.sqrt(np.diagonal(np.linalg.inv(hessian)))
+    for latent in LINEAR.latents:
+        [expected] = sds[numbers == names.index(latent)]
+        drawn = fit["posterior"][latent].to_numpy().std(ddof=1)
+        # The sd of normal draws is off by its relative standard error, one over the root of 2 n;
+        # four comparisons at a false alarm of 1e-6 in all.
+        limit = stats.norm.isf(1e-6 / 8) / np.sqrt(2 * num_samples)
+        assert abs(drawn / expected - 1) < limit
+        assert expected < 0.8 * float(prior.scale[latent])  # the data say something
+
+
+def test_what_it_does_not_tell_is_said_in_a_sentence():
+    bnn, fit = MODELS["own network"], fitted("own network", "map")
+    for diagnose in (
+        lambda: wp.diagnostics.align(bnn, fit),
+        lambda: wp.diagnostics.saturation(bnn, fit, X),
+        lambda: wp.diagnostics.unit_ablation(bnn, fit, X, Y),
+    ):
+        with pytest.raises(ValueError, match="bnn: expected a network that tells its hidden units"):
+            diagnose()
+    with pytest.raises(ValueError, match="structure: expected 'full' or 'diagonal'"):
+        wp.fit_laplace(bnn, X, Y, prior=prior_of("own network"), structure="last_layer")
+    # What needs no units has its answer.
+    found = wp.diagnostics.nonlinearity(bnn, fit, X)
+    assert np.isfinite(found["lipschitz"]).all()
+    assert np.isfinite(wp.diagnostics.effective_parameters(bnn, fit, X, Y)["gamma"]).all()
+    assert np.isfinite(wp.diagnostics.contraction(bnn, fit)["distance_by_layer"]).all()
+
+
+def test_a_posterior_of_it_is_a_prior():
+    bnn, fit = MODELS["own network"], fitted("own network", "laplace")
+    prior = wp.posterior_as_prior(bnn, wp.unstack_fit(fit)["zero"], widen=2.0)
+    assert all(np.all(scale > 0) for scale in prior.scale.values())
