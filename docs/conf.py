@@ -57,6 +57,6 @@ def keep_initials(app, what, name, obj, options, lines):
 
 
 def skip_foreign(app, what, name, obj, skip, options):
-    """Leave out functions of other libraries that are defaults of fields: theirs is no text of ours."""
+    """Leave out defaults of fields that are functions of other libraries."""
     module = getattr(obj, "__module__", None) or "weightprior"
     return True if not module.startswith("weightprior") else None

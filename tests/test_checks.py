@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from weightprior import Site, _checks
+import weightprior as wp
+from weightprior import _checks
+from weightprior.model.linearised import linearised
 
 
 class TestNames:
@@ -197,10 +199,53 @@ class TestRows:
         assert _checks.rows(np.zeros((1, 2)), self.NAMES).shape == (1, 2)
 
 
+class TestRowWeights:
+    @pytest.mark.parametrize("values", [[1, 0, 2.5], (0.0, 0.0, 0.0), np.ones(3, bool)])
+    def test_numbers_of_at_least_zero_for_every_row_pass(self, values):
+        checked = _checks.row_weights(values, 3, None)
+        assert checked.dtype == np.float64
+        np.testing.assert_array_equal(checked, np.asarray(values, float))
+
+    def test_parts_of_a_stacked_prior_may_have_their_own(self):
+        values = np.arange(6.0).reshape(2, 3)
+        np.testing.assert_array_equal(_checks.row_weights(values, 3, 2), values)
+        assert _checks.row_weights(values[0], 3, 2).shape == (3,)
+
+    @pytest.mark.parametrize(
+        ("values", "num_parts", "expected"),
+        [
+            (np.ones(2), None, r"shape \(3,\), a number for every row of x; got \(2,\)"),
+            (np.ones((3, 1)), None, r"shape \(3,\), .*got \(3, 1\)"),
+            (1.0, None, r"shape \(3,\), .*got \(\)"),
+            (np.ones((2, 3)), None, r"shape \(3,\), .*got \(2, 3\)"),
+            (np.ones((3, 2)), 2, r"shape \(3,\) or \(2, 3\), .*got \(3, 2\)"),
+            ([1.0, -0.5, -1.0], None, r"numbers of at least 0; got -0\.5"),
+            ([1.0, np.nan, 1.0], None, r"finite numbers; got 1 NaN"),
+            ([1.0, np.inf, 1.0], None, r"finite numbers; got 1 NaN or infinite"),
+        ],
+    )
+    def test_others_do_not(self, values, num_parts, expected):
+        with pytest.raises(ValueError, match=rf"^row_weights: expected {expected}"):
+            _checks.row_weights(values, 3, num_parts)
+
+
+class TestModel:
+    def test_it_is_known_by_what_it_has(self):
+        bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian())
+        _checks.model(bnn)
+        center = {name: np.zeros(site.shape) for name, site in bnn.sites.items()}
+        _checks.model(linearised(bnn, center))
+
+    @pytest.mark.parametrize("thing", [wp.BNN, wp.mlp(1), wp.Gaussian(), None, "bnn"])
+    def test_nothing_else_is_one(self, thing):
+        with pytest.raises(TypeError, match=r"^bnn: expected a model, BNN\(network, likelihood\)"):
+            _checks.model(thing)
+
+
 class TestSites:
     SITES = {  # noqa: RUF012
-        "bias": Site((2,), ("output",), 3, "bias", "output"),
-        "noise": Site((), (), None, "latent", "noise"),
+        "bias": wp.Site((2,), ("output",), 3, "bias", "output"),
+        "noise": wp.Site((), (), None, "latent", "noise"),
     }
     GOOD = {"bias": np.zeros(2), "noise": jnp.zeros(())}  # noqa: RUF012
 

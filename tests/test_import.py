@@ -10,7 +10,7 @@ import pytest
 import weightprior as wp
 
 HEAVY = ("numpyro", "jax", "xarray", "arviz", "pandas", "matplotlib", "blackjax", "arviz_plots")
-STEPS = ("import weightprior as wp", "wp.mlp", "wp.fit_map", "wp.compare")
+STEPS = ("import weightprior as wp", "wp.plots", "wp.mlp", "wp.fit_map", "wp.compare")
 
 
 @cache
@@ -36,6 +36,7 @@ def loaded():
     ("step", "absent"),
     [
         (STEPS[0], HEAVY),
+        ("wp.plots", HEAVY),
         ("wp.mlp", ("xarray", "arviz", "pandas", "matplotlib", "blackjax", "arviz_plots")),
         ("wp.fit_map", ("matplotlib", "arviz_plots", "blackjax")),
         ("wp.compare", ("matplotlib", "arviz_plots")),
@@ -50,18 +51,18 @@ def test_what_is_used_is_loaded():
     assert {"jax", "xarray", "pandas"} <= {*loaded()["wp.compare"]}
 
 
-@pytest.mark.parametrize("name", wp.__all__)
-def test_every_public_name_is_there_and_described(name):
-    assert getattr(wp, name).__doc__.strip()
-    assert name in dir(wp)
+MODULES = (wp, wp.diagnostics, wp.plots)
 
 
-@pytest.mark.parametrize("name", wp.diagnostics.__all__)
-def test_every_diagnostic_is_there_and_described(name):
-    assert getattr(wp.diagnostics, name).__doc__.strip()
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module in MODULES for name in module.__all__]
+)
+def test_every_public_name_is_there_and_described(module, name):
+    assert getattr(module, name).__doc__.strip()
+    assert name in dir(module)
 
 
-@pytest.mark.parametrize("module", [wp, wp.diagnostics])
+@pytest.mark.parametrize("module", MODULES)
 def test_an_unknown_name_raises(module):
     with pytest.raises(AttributeError, match="fit_magic"):
         _ = module.fit_magic

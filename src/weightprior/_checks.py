@@ -192,7 +192,7 @@ def finite(argument: str, values: Any) -> np.ndarray:
 
 
 def _way_out(array: np.ndarray) -> str:
-    """What to do about numbers that are not finite: the usual reason for a column is its scale."""
+    """Advise on numbers that are not finite: the usual reason for a column is its scale."""
     empty = np.flatnonzero(~np.isfinite(array).any(0)) if array.ndim == 2 and len(array) > 1 else ()
     if len(empty):
         which = f"Column {empty[0]} has" if len(empty) == 1 else f"{len(empty)} columns have"

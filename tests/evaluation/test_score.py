@@ -212,7 +212,9 @@ def test_targets_of_the_model_itself_are_covered(name, monkeypatch):
     chosen = rng.integers(fits.NUM_CHAINS * fits.NUM_DRAWS, size=len(x))
     weights = {site: flat(w)[chosen] for site, w in given.weights.items()}
     y = fits.law(given.bnn, weights, x[:, None]).rvs(random_state=rng)[:, 0]
-    monkeypatch.setattr(MODULE, "_BLOCK", 4000 * 8)  # blocks of a shape that is compiled already
+    monkeypatch.setattr(
+        MODULE, "_NUMBERS_AT_ONCE", 4000 * 8
+    )  # blocks of a shape that is compiled already
     error = np.sqrt(LEVELS * (1 - LEVELS) / len(y))
     assert_estimate(score(name, x=x, y=y)["coverage"], LEVELS, error)
 
@@ -225,7 +227,7 @@ def test_one_row_has_no_standard_error():
 
 def test_rows_are_scored_in_blocks_as_they_are_at_once(monkeypatch):
     whole = score("bernoulli, two outputs")
-    monkeypatch.setattr(MODULE, "_BLOCK", 4000 * 5)  # blocks of 5 and 3 rows
+    monkeypatch.setattr(MODULE, "_NUMBERS_AT_ONCE", 4000 * 5)  # blocks of 5 and 3 rows
     xr.testing.assert_allclose(score("bernoulli, two outputs"), whole, **ROUNDING)
 
 

@@ -85,7 +85,7 @@ def test_a_learned_centre_meets_its_closed_form():
     prior = wp.hierarchical_prior(
         LINEAR.bnn, {"all": ["weight", "bias"]}, center=(0.4, 1.5), log_scale=None, base=base
     )
-    # The centre and the weights move together, so slowly that with fewer draws chains agree by luck.
+    # Centre and weights move together, so slowly that with fewer draws chains agree by luck.
     found = fit(LINEAR, prior, num_samples=800)
     unit, columns = oracle.from_sites(base.scale), oracle.design(LINEAR.x)
     spread = np.diag(unit**2) + 1.5**2 * np.outer(unit, unit)

@@ -268,29 +268,6 @@ class TestNumPyro:
         assert_sd(draws, exact.sd)
 
 
-class TestLengthScale:
-    def test_it_is_the_scale_or_where_that_is_flat_one_over_the_root_of_the_fan_in(self):
-        bnn = wp.BNN(wp.mlp(4, hidden=(9,)), wp.Gaussian())
-        scale = {
-            "hidden_0.weight": np.where(np.arange(36).reshape(4, 9) < 5, np.inf, 3.0),
-            "hidden_0.bias": np.inf,
-            "output.weight": np.inf,
-            "output.bias": 0.2,
-        }
-        latents = {"log_noise": (0.0, np.inf)}
-        unit = wp.normal_prior(bnn, scale=scale, latents=latents).length_scale(bnn.sites)
-        expected = {
-            "hidden_0.weight": np.where(np.arange(36).reshape(4, 9) < 5, 1 / 2, 3.0),
-            "hidden_0.bias": np.ones(9),
-            "output.weight": np.full((9, 1), 1 / 3),
-            "output.bias": np.array([0.2]),
-            "log_noise": np.array(1.0),
-        }
-        assert list(unit) == list(bnn.sites)
-        for name in bnn.sites:
-            np.testing.assert_allclose(unit[name], expected[name], rtol=1e-6)
-
-
 def test_sites_are_the_networks_and_the_likelihoods():
     bnn = model_of("gaussian_learned_two")
     assert list(bnn.sites) == [*bnn.network.sites, "log_noise"]

@@ -1,16 +1,22 @@
 """Likelihoods: scipy's densities, finite at any output, and numbers that compile nothing."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
-from scipy import special, stats
+from jax.flatten_util import ravel_pytree
+from numpyro.infer.util import log_density as numpyro_density
+from scipy import linalg, special, stats
 
 import weightprior as wp
 from assertions import assert_estimate
+from shared_fits import ROUNDING
 from weightprior.model import density
+from weightprior.model.curvature import gauss_newton
 
 RNG = np.random.default_rng(0)
 ROWS = 7
@@ -269,3 +275,252 @@ def test_targets_are_checked_against_the_outputs(case):
     checked = case.likelihood.check_target(case.y, ROWS, case.output.shape[1])
     assert checked.dtype == np.float64
     np.testing.assert_array_equal(checked, case.y)
+
+
+# Information.
+
+
+def curvature_of_all(likelihood, output, latents, y):
+    """Minus the Hessian of one row's log density in the outputs and all latents, in their order."""
+    vector, unravel = ravel_pytree([output, *latents.values()])
+
+    def log_density_at(vector):
+        moved, *values = unravel(vector)
+        law = likelihood.targets(moved[None], dict(zip(latents, values, strict=True)))
+        return law.log_prob(likelihood.observed(y[None], output.dtype)).sum()
+
+    return -jax.hessian(log_density_at)(vector)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_information_is_the_mean_curvature_over_targets(name):
+    """Fisher's identity, at the outputs of the first row and targets that are drawn from it."""
+    case, num_draws = CASES[name], 20_000
+    likelihood = case.likelihood
+    with jax.enable_x64(True):
+        outputs, latents = in_jax(case)
+        output = outputs[0]
+        told = likelihood.latents(output.size)
+        assert list(latents) == list(told)
+
+        @jax.jit
+        def curvatures(key):
+            drawn = likelihood.targets(output[None], latents).sample(key, (num_draws,))[:, 0]
+            given = jax.vmap(lambda y: curvature_of_all(likelihood, output, latents, y))(drawn)
+            default = jax.vmap(lambda y: likelihood.curvature(output, latents, y))(drawn)
+            return given, default
+
+        found, default = map(np.asarray, curvatures(jax.random.key(2)))
+        root = np.asarray(likelihood.information_root(output, latents))
+    # The base class's is of the outputs alone: all latents tell their information themselves.
+    np.testing.assert_allclose(default, found[:, : output.size, : output.size], **ROUNDING)
+    of_latents = [np.full(latent.shape, latent.information).ravel() for latent in told.values()]
+    blocks = [root @ root.T, *map(np.diag, of_latents)]
+    # Of numbers that do not depend on the target, rounding alone is left.
+    assert_estimate(
+        found.mean(axis=0),
+        linalg.block_diag(*blocks),
+        found.std(axis=0, ddof=1) / np.sqrt(num_draws),
+        reference_mcse=ROUNDING["atol"],
+    )
+
+
+# Likelihoods of one's own.
+
+
+@dataclass(frozen=True)
+class Shifted(wp.Likelihood):
+    """Normal targets with a scale and an offset of their own, one for each output."""
+
+    unit: float = 1.0
+
+    def latents(self, num_outputs):
+        shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
+        return {
+            # Not in the order of the alphabet.
+            "offset": wp.Latent(shape, dims, (0.5, 2.0), natural=lambda a: a),
+            "log_scale": wp.Latent(shape, dims, (-1.0, 0.5), "scale"),
+        }
+
+    def distribution(self, output, weights):
+        offset, scale = (
+            jnp.broadcast_to(a if a.ndim == 0 else a[None, :], output.shape)
+            for a in (weights["offset"], self.unit * jnp.exp(weights["log_scale"]))
+        )
+        location, scale = (a[:, 0] if a.shape[1] == 1 else a for a in (output + offset, scale))
+        return dist.Normal(location, scale)
+
+    def mean(self, output, weights):
+        location = output + weights["offset"]
+        return location[:, 0] if location.shape[1] == 1 else location
+
+
+@dataclass(frozen=True)
+class Concave(wp.Likelihood):
+    """The same for one output, in coordinates in which every row's log density is concave."""
+
+    def latents(self, num_outputs):
+        return {"root_precision": wp.Latent(prior=(2.0, 0.2)), "offset": wp.Latent()}
+
+    def distribution(self, output, weights):
+        root = weights["root_precision"]
+        return dist.Normal((output[:, 0] + weights["offset"]) / root, 1 / root)
+
+
+@dataclass(frozen=True)
+class Gamma(wp.Likelihood):
+    """Positive targets: the output is the log of the mean, and the shape is learned."""
+
+    def latents(self, num_outputs):
+        return {"log_shape": wp.Latent(derived="shape")}
+
+    def distribution(self, output, weights):
+        shape = jnp.exp(weights["log_shape"])
+        return dist.Gamma(shape, shape * jnp.exp(-output[:, 0]))
+
+    def mean(self, output, weights):
+        return jnp.exp(output[:, 0])
+
+
+class Own(NamedTuple):
+    """A linear model with a likelihood of one's own, data, weights and scipy's distribution."""
+
+    bnn: wp.BNN
+    x: np.ndarray
+    y: np.ndarray
+    weights: dict
+    law: object
+
+
+def own_cases():
+    rng, x = np.random.default_rng(5), RNG.normal(size=(ROWS, 2))
+    found = {}
+    for name, likelihood, num_outputs in (
+        ("shifted", Shifted(1.5), 1),
+        ("shifted, two outputs", Shifted(1.5), 2),
+        ("concave", Concave(), 1),
+        ("gamma", Gamma(), 1),
+    ):
+        bnn = wp.BNN(wp.mlp(2, hidden=(), num_outputs=num_outputs), likelihood)
+        weights = {site: 0.5 * rng.normal(size=s.shape) for site, s in bnn.sites.items()}
+        if name == "concave":
+            weights["root_precision"] = np.array(2.3)
+        f = x @ weights["output.weight"] + weights["output.bias"]
+        f = f if num_outputs > 1 else f[:, 0]
+        match likelihood:
+            case Shifted():
+                law = stats.norm(f + weights["offset"], 1.5 * np.exp(weights["log_scale"]))
+            case Concave():
+                root = weights["root_precision"]
+                law = stats.norm((f + weights["offset"]) / root, 1 / root)
+            case Gamma():
+                shape = np.exp(weights["log_shape"])
+                law = stats.gamma(shape, scale=np.exp(f) / shape)
+        found[name] = Own(bnn, x, law.rvs(random_state=rng), weights, law)
+    return found
+
+
+OWN = own_cases()
+each_own = pytest.mark.parametrize("name", OWN)
+
+
+@each_own
+def test_ones_own_has_the_density_that_was_meant(name, precision):
+    own = OWN[name]
+    weights = {site: jnp.asarray(w, precision) for site, w in own.weights.items()}
+    rows = density.pointwise_log_likelihood(own.bnn, weights, own.x, own.y)
+    terms = own.law.logpdf(own.y)
+    assert rows.dtype == precision
+    assert_close(rows, terms.sum(-1) if terms.ndim == 2 else terms, precision)
+    prior = wp.normal_prior(own.bnn)
+    numpyros, _ = numpyro_density(own.bnn.model, (own.x, own.y), {"prior": prior}, weights)
+    joint = own.bnn.log_joint(weights, own.x, own.y, prior)
+    np.testing.assert_allclose(joint, numpyros, rtol=100 * np.finfo(precision).eps)
+
+
+@each_own
+def test_ones_own_has_latents_with_their_priors_and_natural_scales(name):
+    bnn = OWN[name].bnn
+    told = bnn.likelihood.latents(bnn.network.num_outputs)
+    assert list(bnn.sites) == ["output.weight", "output.bias", *told]
+    prior = wp.normal_prior(bnn, loc=9.0, scale=9.0)
+    for latent_name, latent in told.items():
+        centre, width = latent.prior
+        assert bnn.sites[latent_name].kind == "latent"
+        np.testing.assert_array_equal(prior.loc[latent_name], np.full(latent.shape, centre))
+        np.testing.assert_array_equal(prior.scale[latent_name], np.full(latent.shape, width))
+    weights = {site: jnp.asarray(w) for site, w in OWN[name].weights.items()}
+    found = density.derived(bnn, weights)
+    assert list(found) == [latent.derived for latent in told.values() if latent.derived]
+    for natural, latent in (("scale", "log_scale"), ("shape", "log_shape")):
+        if natural in found:
+            np.testing.assert_allclose(found[natural], np.exp(weights[latent]), rtol=1e-6)
+
+
+@each_own
+def test_gauss_newton_of_ones_own_is_the_exact_hessian_of_a_linear_network(name):
+    """With nothing but its distribution told, and rows that count 0, 1 or more times."""
+    own = OWN[name]
+    row_weights = np.array([1.0, 0.0, 2.0, 1.0, 0.5, 1.0, 3.0])
+    with jax.enable_x64(True):
+        vector, unravel = ravel_pytree({site: jnp.asarray(w) for site, w in own.weights.items()})
+        arrays = [jnp.asarray(a) for a in (own.x, own.y, row_weights)]
+        found = gauss_newton(own.bnn, unravel, vector, *arrays)
+        expected = -jax.hessian(
+            lambda v: own.bnn.log_likelihood(unravel(v), own.x, own.y, row_weights)
+        )(vector)
+    size = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * size)
+    if name == "concave":  # but for what rounding leaves of zero: bias and offset are one
+        assert np.linalg.eigvalsh(found)[0] > -1e-12 * size
+
+
+@each_own
+def test_the_curvature_of_ones_own_is_that_of_finite_differences(name):
+    own = OWN[name]
+    likelihood, names = own.bnn.likelihood, list(own.bnn.latents)
+    with jax.enable_x64(True):
+        weights = {site: jnp.asarray(w) for site, w in own.weights.items()}
+        output, target = own.bnn.outputs(weights, own.x)[0], jnp.asarray(own.y[0])
+        found = likelihood.curvature(output, weights, target)
+        vector, unravel = ravel_pytree([output, *(weights[n] for n in names)])
+
+        @jax.jit
+        def slope(vector):
+            def row(vector):
+                moved, *latents = unravel(vector)
+                law = likelihood.targets(moved[None], dict(zip(names, latents, strict=True)))
+                return law.log_prob(target[None]).sum()
+
+            return jax.grad(row)(vector)
+
+        step = 1e-5
+        expected = [
+            -(slope(vector + step * unit) - slope(vector - step * unit)) / (2 * step)
+            for unit in np.eye(vector.size)
+        ]
+    # Central differences are off by a squared step, and by rounding over the step.
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7 * np.abs(found).max())
+
+
+def test_numbers_of_ones_own_are_traced():
+    own = OWN["shifted"]
+    weights = {site: jnp.asarray(w, jnp.float32) for site, w in own.weights.items()}
+    joint = jax.jit(lambda bnn: bnn.log_likelihood(weights, own.x, own.y))
+    for unit in (0.5, 1.5, 4.0):
+        ours = joint(wp.BNN(own.bnn.network, Shifted(unit)))
+        law = stats.norm(own.law.mean(), unit * np.exp(own.weights["log_scale"]))
+        np.testing.assert_allclose(ours, law.logpdf(own.y).sum(), rtol=1e-5)
+    assert joint._cache_size() == 1
+
+
+@each_own
+def test_an_ensemble_counts_the_rows_of_ones_own(name):
+    own = OWN[name]
+    with jax.enable_x64(True):
+        weights = {site: jnp.asarray(w) for site, w in own.weights.items()}
+        output = own.bnn.outputs(weights, own.x)
+        terms = own.bnn.likelihood.random_terms(output, weights, jnp.asarray(own.y))
+        rows = density.pointwise_log_likelihood(own.bnn, weights, own.x, own.y)
+    assert terms.signed.shape == (ROWS, 0)
+    np.testing.assert_allclose(terms.counted[:, 0], rows, rtol=1e-12)

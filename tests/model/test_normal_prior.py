@@ -1,8 +1,11 @@
 """Priors: every way to write one, the density it has, and that its numbers compile nothing."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import xarray as xr
 from scipy import stats
@@ -109,6 +112,117 @@ class TestForms:
             "output.bias": 3.0,
         }
         assert_filled(wp.normal_prior(BNN, scale=scales).scale, scales | {"log_noise": 1.0})
+
+
+@dataclass(frozen=True)
+class Shifted(wp.Likelihood):
+    """Normal targets with an offset of their own, and a scale for each output."""
+
+    def latents(self, num_outputs):
+        return {
+            "offset": wp.Latent(prior=(0.5, 2.0)),
+            "log_scale": wp.Latent((num_outputs,), ("output",), (-1.5, 0.3)),
+        }
+
+    def distribution(self, output, weights):
+        return dist.Normal(output + weights["offset"], jnp.exp(weights["log_scale"])[None, :])
+
+
+class TestLatents:
+    TWO = wp.BNN(wp.mlp(1, hidden=(), num_outputs=2), Shifted())
+
+    def assert_latents(self, prior, offset, log_scale):
+        for i, part in enumerate((prior.loc, prior.scale)):
+            np.testing.assert_array_equal(part["offset"], offset[i])
+            np.testing.assert_array_equal(part["log_scale"], [log_scale[i]] * 2)
+
+    @pytest.mark.parametrize("latents", [None, {}])
+    def test_by_default_they_have_the_prior_that_the_likelihood_states(self, latents):
+        prior = wp.normal_prior(self.TWO, loc=7.0, scale=7.0, latents=latents)
+        self.assert_latents(prior, (0.5, 2.0), (-1.5, 0.3))
+
+    @pytest.mark.parametrize("pair", [(3, 4), [3.0, 4.0], np.array([3.0, 4.0])])
+    def test_one_that_is_named_changes_alone(self, pair):
+        prior = wp.normal_prior(self.TWO, latents={"log_scale": pair})
+        self.assert_latents(prior, (0.5, 2.0), (3.0, 4.0))
+        np.testing.assert_array_equal(prior.loc["output.weight"], 0.0)
+
+    def test_one_may_be_flat(self):
+        prior = wp.normal_prior(self.TWO, latents={"offset": (0.0, np.inf)})
+        assert prior.flat() == ["offset"]
+
+    def test_a_centre_or_a_scale_that_names_one_wins(self):
+        rest = {"weight": 0.1, "bias": 0.2}
+        prior = wp.normal_prior(
+            self.TWO,
+            loc={**rest, "offset": 5.0},
+            scale={**rest, "log_scale": np.array([6.0, 7.0])},
+            latents={"offset": (3.0, 4.0), "log_scale": (8.0, 9.0)},
+        )
+        assert (prior.loc["offset"], prior.scale["offset"]) == (5.0, 4.0)
+        np.testing.assert_array_equal(prior.loc["log_scale"], [8.0, 8.0])
+        np.testing.assert_array_equal(prior.scale["log_scale"], [6.0, 7.0])
+
+    def test_an_unknown_one_is_told_from_those_that_there_are(self):
+        with pytest.raises(
+            ValueError,
+            match=r"^latents: expected names among 'offset', 'log_scale'; got 'log_scal'\. "
+            r"Did you mean 'log_scale'\?$",
+        ):
+            wp.normal_prior(self.TWO, latents={"log_scal": (0.0, 1.0)})
+
+    @pytest.mark.parametrize("name", ["weight", "output.bias", "output"])
+    def test_weights_are_none_of_them(self, name):
+        with pytest.raises(ValueError, match=rf"^latents: expected names.*got '{name}'"):
+            wp.normal_prior(self.TWO, latents={name: (0.0, 1.0)})
+
+    @pytest.mark.parametrize("pair", [1.0, None, (1.0,), (0.0, 1.0, 2.0), [[0.0, 1.0]], {}])
+    def test_each_is_a_centre_and_a_scale(self, pair):
+        with pytest.raises(
+            ValueError, match=r"^latents\['offset'\]: expected \(centre, scale\); got"
+        ):
+            wp.normal_prior(self.TWO, latents={"offset": pair})
+
+    @pytest.mark.parametrize("latents", [(0.0, 1.0), [("offset", (0.0, 1.0))], "offset", 1.0])
+    def test_they_come_in_a_dict(self, latents):
+        with pytest.raises(TypeError, match=r"^latents: expected a dict of \(centre, scale\)"):
+            wp.normal_prior(self.TWO, latents=latents)
+
+    @pytest.mark.parametrize(
+        ("pair", "message"),
+        [
+            ((0.0, 0.0), r"^scale\['offset'\]: expected positive numbers"),
+            ((0.0, -1.0), r"^scale\['offset'\]: expected positive numbers"),
+            ((0.0, np.nan), r"^scale\['offset'\]: expected numbers; got NaN"),
+            ((np.inf, 1.0), r"^loc\['offset'\]: expected finite numbers"),
+        ],
+    )
+    def test_their_numbers_are_those_of_a_prior(self, pair, message):
+        with pytest.raises(ValueError, match=message):
+            wp.normal_prior(self.TWO, latents={"offset": pair})
+
+
+class TestLengthScale:
+    def test_it_is_the_scale_or_where_that_is_flat_one_over_the_root_of_the_fan_in(self):
+        bnn = wp.BNN(wp.mlp(4, hidden=(9,)), wp.Gaussian())
+        scale = {
+            "hidden_0.weight": np.where(np.arange(36).reshape(4, 9) < 5, np.inf, 3.0),
+            "hidden_0.bias": np.inf,
+            "output.weight": np.inf,
+            "output.bias": 0.2,
+        }
+        latents = {"log_noise": (0.0, np.inf)}
+        unit = wp.normal_prior(bnn, scale=scale, latents=latents).length_scale(bnn.sites)
+        expected = {
+            "hidden_0.weight": np.where(np.arange(36).reshape(4, 9) < 5, 1 / 2, 3.0),
+            "hidden_0.bias": np.ones(9),
+            "output.weight": np.full((9, 1), 1 / 3),
+            "output.bias": np.array([0.2]),
+            "log_noise": np.array(1.0),
+        }
+        assert list(unit) == list(bnn.sites)
+        for name in bnn.sites:
+            np.testing.assert_allclose(unit[name], expected[name], rtol=1e-6)
 
 
 class TestFitAsCentre:

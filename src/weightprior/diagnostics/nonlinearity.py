@@ -19,9 +19,9 @@ __all__ = ["nonlinearity"]
 
 _KINK_KINDS = ("kink_inside", "dead", "always_active")
 # Rows whose Jacobians are held at once.
-_BLOCK = 512
+_ROWS_AT_ONCE = 512
 # What varies by no more than this share of its size does not vary: rounding explains it.
-_ROUNDING = 1e-12
+_SPREAD_BY_ROUNDING = 1e-12
 
 
 def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
@@ -134,7 +134,7 @@ def _linear_basis(x: np.ndarray) -> np.ndarray:
 
 
 def _of_draw(bnn: Any, weights, x, basis, bends) -> dict[str, Any]:
-    norms = jax.lax.map(lambda row: _jacobian_norm(bnn, weights, row), x, batch_size=_BLOCK)
+    norms = jax.lax.map(lambda row: _jacobian_norm(bnn, weights, row), x, batch_size=_ROWS_AT_ONCE)
     found = {
         "nonlinear": _unexplained(density.outputs(bnn, weights, x), basis),
         "lipschitz": norms.max(),
@@ -174,7 +174,7 @@ def _unexplained(signal: jax.Array, basis: jax.Array, *, together: bool = False)
     axis = (0, 1) if together else 0
     apart = signal - signal.mean(axis=0)
     spread = jnp.abs(apart).max(axis=axis)
-    varies = spread > _ROUNDING * jnp.abs(signal).max(axis=axis)
+    varies = spread > _SPREAD_BY_ROUNDING * jnp.abs(signal).max(axis=axis)
     scaled = apart / jnp.where(varies, spread, 1.0)
     rest = scaled - basis @ (basis.T @ scaled)
     share = (rest**2).sum(axis=axis) / (scaled**2).sum(axis=axis)

@@ -21,11 +21,11 @@ from weightprior.model.priors.normal import NormalPrior
 __all__ = ["prior_data_conflict"]
 
 # Data that fewer of a prior's own data sets are as far out as contradict it.
-_LEVEL = 0.05
+_MAX_P_VALUE = 0.05
 # A layer this far from its centre, in prior sds, is one that the prior's scale keeps back.
-_FAR = 2.0
+_MAX_Z_SCORE = 2.0
 # What rounding may leave between data sets that are equally far.
-_ROUNDING = 1e-9
+_TIES_BY_ROUNDING = 1e-9
 
 
 def prior_data_conflict(
@@ -221,7 +221,9 @@ def _p_value(
     """Share of data sets at least as far as the data, which are one of them."""
     if _calls_all_classes_equal(bnn, prior, x):
         return np.nan
-    as_far = (drawn > observed) | np.isclose(drawn, observed, rtol=_ROUNDING, atol=_ROUNDING)
+    as_far = (drawn > observed) | np.isclose(
+        drawn, observed, rtol=_TIES_BY_ROUNDING, atol=_TIES_BY_ROUNDING
+    )
     return (1 + np.sum(as_far)) / (1 + len(drawn))
 
 
@@ -231,7 +233,7 @@ def _calls_all_classes_equal(bnn: BNN, prior: NormalPrior, x: np.ndarray) -> boo
     center = {name: np.asarray(values)[None, None] for name, values in prior.loc.items()}
     probabilities = bnn.likelihood.class_probabilities(evaluate(_mean, bnn, center, x))
     share = 1 / probabilities.shape[-1]
-    return bool(np.all(np.abs(probabilities - share) < _ROUNDING))
+    return bool(np.all(np.abs(probabilities - share) < _TIES_BY_ROUNDING))
 
 
 def _mean(bnn: BNN, weights: Any, x: Any) -> jax.Array:
@@ -254,13 +256,13 @@ def _judge(found: xr.Dataset, at_zero: bool) -> dict[str, Any]:
     z_score = found["z_score"].to_numpy()
     layer = str(found["layer"].to_numpy()[z_score.argmax()])
     place = f"layer {layer!r} ({z_score.max():.2g} prior sds from its centre)"
-    conflict = p_value < _LEVEL
+    conflict = p_value < _MAX_P_VALUE
     share = f"{_percent(p_value)} of the prior's data sets lie as far from its centre"
-    if conflict and not at_zero and not p_at_zero < _LEVEL:
+    if conflict and not at_zero and not p_at_zero < _MAX_P_VALUE:
         verdict = f"Conflict: {share}; move the centre to zero, or widen the scale of {place}."
     elif conflict:
         verdict = f"Conflict: {share}; widen the scale, first that of {place}."
-    elif z_score.max() > _FAR:
+    elif z_score.max() > _MAX_Z_SCORE:
         checked = "Data not checked" if np.isnan(p_value) else f"No conflict in the data: {share}"
         verdict = f"{checked}; but widen the scale of {place}."
     elif np.isnan(p_value):

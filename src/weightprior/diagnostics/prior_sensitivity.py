@@ -10,6 +10,7 @@ from arviz_stats.base.array import array_stats
 
 from weightprior import _checks
 from weightprior.fits.evaluate import evaluate
+from weightprior.fits.importance import pareto_smoothed
 from weightprior.fits.layout import SAMPLE_DIMS, lay_out, row_coords
 from weightprior.fits.reading import Part, new_inputs, parts_of, prior_description
 from weightprior.fits.validate import validate
@@ -130,7 +131,7 @@ def prior_sensitivity(
 
 
 class _Scaled(NamedTuple):
-    """What scaling one component does.
+    """Effect of scaling one component.
 
     Attributes
     ----------
@@ -234,13 +235,9 @@ def _weights(log_density: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
         prob=(0.05, 0.95),
         relative=True,
     )
-    try:
-        # Its argument is what the weights are one over.
-        smoothed, k = _stats.psislw(-log_ratio, r_eff=float(efficiency))
-    except ValueError:  # the largest are all the same, as those of a chain that never moved
-        smoothed, k = log_ratio - log_ratio.max(), np.inf
+    smoothed, k = pareto_smoothed(log_ratio, float(efficiency))
     weights = np.exp(smoothed)
-    return weights / weights.sum(), float(k)
+    return weights / weights.sum(), k
 
 
 def _diagnose(prior: _Scaled, likelihood: _Scaled, num_draws: int) -> np.ndarray:

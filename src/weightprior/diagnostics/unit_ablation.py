@@ -222,7 +222,7 @@ def _norm(vectors: np.ndarray) -> np.ndarray:
 
 
 def _participation(values: np.ndarray, power: int = 1) -> np.ndarray:
-    """How many of the numbers bear their sum; those below zero bear nothing."""
+    """Participation ratio: how many numbers bear their sum; those below zero bear nothing."""
     largest = values.max(axis=-1, keepdims=True)
     known = (largest > 0) & np.isfinite(largest)  # false for NaN
     shares = np.where(known, np.clip(values, 0.0, None), 0.0) / np.where(known, largest, 1.0)

@@ -1,4 +1,4 @@
-"""Where priors sit: the same scales, hence the same capacity, around other centres."""
+"""Centres of priors: the same scales, hence the same capacity, around other places."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a penalty on the weights is as a prior, and a prior as a penalty, library by library.
+"""Penalties on the weights as priors, and priors as penalties, library by library.
 
 Every library minimises a multiple of the negative log likelihood plus a multiple of the squared
 weights. The ratio of the two multiples is the prior's squared scale.
@@ -17,7 +17,7 @@ __all__ = ["l2_from_prior", "prior_from_l2"]
 
 
 class _Convention(NamedTuple):
-    """What a library minimises: a loss plus ``decay * penalty / 2`` times the squared weights."""
+    """Objective of a library: a loss plus ``decay * penalty / 2`` times the squared weights."""
 
     losses: tuple[str, ...]  # by the names that likelihoods give them; all where there are none
     squares: int = 1  # halves of a squared residual in the loss of a Gaussian

@@ -11,7 +11,7 @@ __all__ = ["Uniformity", "judge_ranks", "rank"]
 
 
 def rank(true: np.ndarray, draws: np.ndarray, num_draws: int, rng: np.random.Generator) -> Any:
-    """How many of `num_draws` draws, evenly spread over all chains, lie below the truth.
+    """Count how many of `num_draws` draws, evenly spread over all chains, lie below the truth.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def rank(true: np.ndarray, draws: np.ndarray, num_draws: int, rng: np.random.Gen
 
 
 class Uniformity(NamedTuple):
-    """How the ranks of several quantities compare with the uniform distribution.
+    """Comparison of several quantities' ranks with the uniform distribution.
 
     Attributes
     ----------

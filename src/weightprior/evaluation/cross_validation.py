@@ -213,7 +213,7 @@ def _choice(bnn: BNN, elpd_i: np.ndarray, prior: NormalPrior, key: jax.Array) ->
 
 
 def _prob_best(terms: np.ndarray, key: jax.Array) -> np.ndarray:
-    """How often each prior has the largest sum over rows, of bootstrap samples of the rows."""
+    """Share of bootstrap samples of the rows in which each prior has the largest sum over them."""
     count, rows = terms.shape
     # Not the numbers that the folds are made of.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 1))))

@@ -198,7 +198,7 @@ def _watched(bnn: BNN, inputs: np.ndarray, at: Any) -> tuple[np.ndarray, np.ndar
 
 
 class _Plan(NamedTuple):
-    """What all simulations have in common."""
+    """Everything that all simulations have in common."""
 
     bnn: BNN
     x: Any
@@ -266,7 +266,7 @@ def _words(key: jax.Array) -> list[int]:
 
 
 def _quantities(plan: _Plan, truth: Mapping[str, np.ndarray], y: np.ndarray, tree: Any):
-    """What is ranked: of the truth and, with chains and draws in front, of its fit."""
+    """Quantities to rank: of the truth and, with chains and draws in front, of its fit."""
     part, weights = _checked_draws(plan, y, tree)
     inputs, targets = _checks.data(plan.bnn, plan.x, y)
     true, draws = (

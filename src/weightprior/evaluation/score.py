@@ -1,4 +1,4 @@
-"""How good predictions are on rows that were held out."""
+"""Scores of predictions on rows that were held out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ LEVELS = np.round(np.arange(1, 20) * 0.05, 2)
 # about one percent of a row's value, far less for the mean over rows.
 _NUM_NOISY = 4000
 # Numbers held at once for each quantity: the rows are scored in blocks of this many over draws.
-_BLOCK = 4_000_000
+_NUMBERS_AT_ONCE = 4_000_000
 _NUM_BINS = 10
 _PER_OUTPUT = ("rmse", "crps", "accuracy", "brier", "calibration_error")
 _NAMES = ("elpd", "elpd_se", "elpd_i", "coverage", *_PER_OUTPUT)
@@ -135,7 +135,7 @@ def dims_of_scores(scores: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 def score_rows(bnn: BNN, weights: Draws, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Compute what the scores are made of: arrays with a value, or several, for every row."""
     num_draws = weights.num_chains * weights.num_draws
-    rows = max(1, _BLOCK // max(num_draws, _NUM_NOISY))
+    rows = max(1, _NUMBERS_AT_ONCE // max(num_draws, _NUM_NOISY))
     blocks = [slice(i, i + rows) for i in range(0, len(y), rows)]
     of_block = _score_classes if bnn.likelihood.has_classes else _score_numbers
     keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(len(blocks))]

@@ -1,4 +1,4 @@
-"""How many bits the data take under a prior: the code of a fit, and its parts."""
+"""Code length of the data under a prior, in bits: the code of a fit, and its parts."""
 
 from typing import Any
 

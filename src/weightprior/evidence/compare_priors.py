@@ -181,7 +181,7 @@ def _check_finite(argument: str, name: str, values: Any) -> None:
 
 
 def _of_evidence(fit: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
-    """What the evidence says of each prior, and between them."""
+    """Evidence of each prior, and between them."""
     found = log_evidence(fit).rename(error="log_evidence_error")
     value, error = (found[name].to_numpy() for name in ("log_evidence", "log_evidence_error"))
     _check_finite("fit", "log evidence", value)

@@ -57,7 +57,7 @@ def _lay_out(
 
 
 def agreement(found: xr.Dataset) -> xr.DataArray:
-    """Whether the best by each criterion is close by all others."""
+    """Tell of each criterion if its best is close by all others."""
     close = found["close"].rename(criterion="other")
     return close.sel(prior=found["best"]).all("other").drop_vars("prior")
 

@@ -14,7 +14,8 @@ from weightprior import _checks
 from weightprior.evaluation.refits import Refit, check_fit_function, grouped, refit
 from weightprior.evaluation.score import log_mean
 from weightprior.fits.evaluate import evaluate
-from weightprior.fits.layout import lay_out
+from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
+from weightprior.fits.layout import lay_out, row_coords
 from weightprior.inference.mcmc import fit_mcmc
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -25,13 +26,11 @@ __all__ = ["prequential_code"]
 _stats: Any = array_stats  # whose annotations are narrower than what it takes
 # Networks drawn from the prior, for the first block.
 _NUM_DRAWS = 10_000
-# So many nats below the largest a density is as good as none; so many apart they are the same, but
-# for rounding.
-_FAR, _SAME = 700.0, 1e-6
-# The tail of fewer draws says nothing about those that were not drawn; above the first Pareto k a
-# mean over draws converges too slowly to be relied on, above the second it need not exist; and
-# chains that agree less than this are in different places.
-_MIN_DRAWS, _MAX_PARETO_K, _MAX_PARETO_K_OF_A_MEAN, _MAX_RHAT = 100, 0.7, 1.0, 1.1
+# Densities that are so many nats apart are the same, but for rounding.
+_SAME_BY_ROUNDING = 1e-6
+# The tail of fewer draws says nothing about those that were not drawn; above this Pareto k a mean
+# over draws need not exist; and chains that agree less than this are in different places.
+_MIN_DRAWS, _MAX_PARETO_K_OF_A_MEAN, _MAX_RHAT = 100, 1.0, 1.1
 
 
 def prequential_code(
@@ -157,9 +156,10 @@ def prequential_code(
     coords |= {} if prior.labels is None else {"prior": list(prior.labels)}
     found = lay_out(pieces, (), dims, coords)
     found["bits_per_observation"] = found["bits"] / len(inputs)
+    of_rows = {**row_coords(x), "block_of_row": block_of_row}
     found = found.assign_coords(
-        num_rows=("block", np.cumsum(np.bincount(before))),
-        block_of_row=("obs_id", block_of_row),
+        {name: ("obs_id", values) for name, values in of_rows.items()}
+        | {"num_rows": ("block", np.cumsum(np.bincount(before)))}
     )
     found.attrs = {
         "function": "prequential_code",
@@ -188,7 +188,7 @@ def _blocks(num_obs: int, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.
 
 
 class _Block(NamedTuple):
-    """What draws say about one block.
+    """Code of one block, as its draws have it.
 
     Attributes
     ----------
@@ -238,14 +238,14 @@ def _weigh(log_density: np.ndarray) -> _Block:
         nothing = np.zeros_like(log_density)
         return _Block(nats, np.nan, np.nan, nothing, "no draw gives it a density")
     relative = np.exp(log_density + nats)
-    if np.ptp(log_density) < _SAME:
+    if np.ptp(log_density) < _SAME_BY_ROUNDING:
         return _Block(nats, 0.0, -np.inf, relative, "")
     error, pareto_k = _mcse(relative), _pareto_k(log_density)
     share = relative.max() / relative.size
     trouble = ""
     if log_density.size < _MIN_DRAWS:
         trouble = f"fewer than {_MIN_DRAWS} draws"
-    elif not pareto_k <= _MAX_PARETO_K or share > 0.5:
+    elif not pareto_k <= MAX_PARETO_K or share > 0.5:
         trouble = "few draws outweigh all others (Pareto k above 0.7): take more blocks or draws"
     elif len(log_density) > 1 and _stats.rhat(log_density, chain_axis=0) > _MAX_RHAT:
         trouble = f"chains disagree (R-hat above {_MAX_RHAT}): take longer chains"
@@ -261,9 +261,7 @@ def _mcse(series: np.ndarray) -> float:
 def _pareto_k(log_density: np.ndarray) -> float:
     if log_density.size < _MIN_DRAWS:
         return np.nan
-    # What its weights are one over, none of them infinite.
-    inverse = np.minimum(-log_density, _FAR - log_density.max())
-    return float(_stats.psislw(inverse.ravel())[1])
+    return pareto_smoothed(log_density.ravel())[1]
 
 
 def _code(labels: np.ndarray, blocks: list[_Block]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _WITHOUT_CHAINS = {
 
 
 class Judgement(NamedTuple):
-    """What is to be said about the chains of one prior.
+    """Judgement on the chains of one prior.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ def _outputs_of_draw(bnn: BNN, weights: Any, x: Any) -> Any:
 
 
 def _moved(weights: Draws) -> np.ndarray:
-    """Whether each chain ever left its first draw.
+    """Tell of each chain if it ever left its first draw.
 
     Weights tell, and outputs do not: those of equal weights may differ by rounding.
     """

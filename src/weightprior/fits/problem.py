@@ -1,4 +1,4 @@
-"""What is fitted: checked once, at the border of every fit function, and never again."""
+"""The problem to fit: checked once, at the border of every fit function, and never again."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -84,7 +84,7 @@ class Problem:
 
     @property
     def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
-        """What all tasks have in common."""
+        """Model, inputs and targets: all that tasks have in common."""
         return self.bnn, self.x, self.y
 
     @property

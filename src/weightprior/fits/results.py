@@ -39,7 +39,7 @@ DrawKind = Literal["chains", "independent", "members", "point"]
 
 
 class ChainState(NamedTuple):
-    """What Markov chains need to go on, and what decides what they draw.
+    """State that Markov chains go on from, and all that decides what they draw.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class ChainState(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What a method has for the log evidence of one prior.
+    """Estimate that a method has of the log evidence of one prior.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method brings home: plain arrays, one set per part of the prior.
+    """Outcome of a method: plain arrays, one set per part of the prior.
 
     Attributes
     ----------
@@ -273,7 +273,7 @@ def _without_prior(coords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _origin(bnn: BNN, prior: Prior) -> dict[str, Any]:
-    """What was fitted, and by which software."""
+    """Name the model and the software that fitted it."""
     described = prior.describe()
     return {
         "format": FORMAT,

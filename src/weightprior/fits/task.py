@@ -10,7 +10,7 @@ __all__ = ["Task"]
 
 
 class Task(NamedTuple):
-    """What one fit is given beside the model and its data.
+    """Everything that one fit is given beside the model and its data.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ _MIN_SHARE_OF_FARTHEST = 2 / 3
 
 
 class Measured(NamedTuple):
-    """What was measured of the chains of one prior.
+    """Measurements on the chains of one prior.
 
     Attributes
     ----------

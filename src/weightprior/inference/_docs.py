@@ -1,4 +1,4 @@
-"""What the docstrings of fit functions share, written once."""
+"""Parts of docstrings that fit functions share, written once."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Where runs start: near an optimum, or where a user says."""
+"""Starts of runs: near an optimum, or at a place that a user names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,20 +21,23 @@ _ITERATIONS = 100
 _TOLERANCE = 1e-1
 
 
-def near_optimum(space: Standardised, key: jax.Array) -> jax.Array:
+def near_optimum(coordinates: Standardised, key: jax.Array) -> jax.Array:
     """The end of a short optimisation from a draw of the prior: a position."""
-    start = space.draw(key)
+    start = coordinates.draw(key)
     # Latents such as the noise stay where they were drawn: fitting them together with the weights
     # leads to the edge of the space, where a flexible network meets every target and the noise
     # vanishes.
-    fixed = space.mask(space.bnn.latents)
+    fixed = coordinates.mask(coordinates.bnn.latents)
     return minimise(
-        lambda z: -space.log_density(jnp.where(fixed, start, z)), start, _TOLERANCE, _ITERATIONS
+        lambda z: -coordinates.log_density(jnp.where(fixed, start, z)),
+        start,
+        _TOLERANCE,
+        _ITERATIONS,
     ).position
 
 
 def kind_of(init: Any) -> str:
-    """What a run starts from, in a word."""
+    """Name the kind of start in a word."""
     return "prior" if init is None else "fit" if isinstance(init, xr.DataTree) else "weights"
 
 

@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 __all__ = ["Curve", "FreeEnergy", "estimate", "next_temperature", "reliability_issues"]
 
 # Draws looked at at once.
-_BLOCK = 2**15
+_DRAWS_AT_ONCE = 2**15
 # Where data say nothing, every draw counts at any temperature.
 _LONGEST_STEP = 8.0
 
@@ -68,7 +68,7 @@ class Curve(NamedTuple):
 
 
 class FreeEnergy(NamedTuple):
-    """What a ladder says about the normalisers.
+    """Estimates of a ladder's normalisers.
 
     Attributes
     ----------
@@ -120,8 +120,8 @@ def estimate(inverse_temperatures: np.ndarray, curves: Sequence[Curve]) -> FreeE
         """Block by block: each temperature's probability for every draw, and log of their sum."""
         free = np.append(0.0, intercepts)[:, None]
         for chain, values in enumerate(flat):
-            for start in range(0, values.shape[1], _BLOCK):
-                exponents = free + values[:, start : start + _BLOCK]
+            for start in range(0, values.shape[1], _DRAWS_AT_ONCE):
+                exponents = free + values[:, start : start + _DRAWS_AT_ONCE]
                 top = exponents.max(axis=0)
                 unscaled = np.exp(exponents - top)
                 total_share = unscaled.sum(axis=0)
@@ -161,7 +161,7 @@ def estimate(inverse_temperatures: np.ndarray, curves: Sequence[Curve]) -> FreeE
 
 
 def _overlap(densities: np.ndarray, log_ratio: np.ndarray, low: int) -> float:
-    """Of a temperature and the next: from the log density ratios, of the draws of both."""
+    """Overlap of a temperature and the next: from the log density ratios, of the draws of both."""
     pair, both = densities[low + 1] - densities[low], slice(low, low + 2)
     below, above = pair[both] - np.diff(log_ratio)[low]
     taken_for_upper = 1 / (1 + np.exp(-np.clip(below, -700, 700)))

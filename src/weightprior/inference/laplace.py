@@ -133,25 +133,7 @@ def fit_laplace(
     search = Search.checked("fit_laplace", max_iterations, tolerance, progress_bar)
 
     restarts = optima.find(problem, search, num_restarts)
-    modes = _modes(problem, search, restarts)
-    found = _approximations(problem, modes, (curvature, structure, num_samples))
-    exact = is_normal(bnn) and structure == "full"
-    evidence = [
-        _evidence(problem, task.prior, one, exact)
-        for task, one in zip(problem.tasks, found, strict=True)
-    ]
-    outcome = Outcome(
-        weights=[{n: w[None] for n, w in one["weights"].items()} for one in found],
-        stats=[{"log_q": one["log_q"][None]} for one in found],
-        draws="independent",
-        exact=exact,
-        groups={
-            "restarts": (("restart",), restarts),
-            "laplace": ((), [summary for summary, _ in evidence]),
-        },
-        evidence=[value for _, value in evidence],
-        linearised_at=modes if curvature == "ggn" else None,
-    )
+    outcome = _outcome(problem, search, restarts, (curvature, structure, num_samples))
     options = {
         "num_samples": num_samples,
         "curvature": curvature,
@@ -166,6 +148,30 @@ def fit_laplace(
         seconds=time.perf_counter() - began,
         options=options,
         log_likelihood=log_likelihood,
+    )
+
+
+def _outcome(
+    problem: Problem, search: Search, restarts: list[dict[str, np.ndarray]], static: Any
+) -> Outcome:
+    """Draws from the approximations around the best restarts, and their evidence."""
+    curvature, structure, _ = static
+    modes = _modes(problem, search, restarts)
+    found = _approximations(problem, modes, static)
+    exact = is_normal(problem.bnn) and structure == "full"
+    pairs = zip(problem.tasks, found, strict=True)
+    told = [_evidence(problem, task.prior, one, exact) for task, one in pairs]
+    return Outcome(
+        weights=[{n: w[None] for n, w in one["weights"].items()} for one in found],
+        stats=[{"log_q": one["log_q"][None]} for one in found],
+        draws="independent",
+        exact=exact,
+        groups={
+            "restarts": (("restart",), restarts),
+            "laplace": ((), [summary for summary, _ in told]),
+        },
+        evidence=[evidence for _, evidence in told],
+        linearised_at=modes if curvature == "ggn" else None,
     )
 
 
@@ -192,7 +198,7 @@ def _approximations(
 def _evidence(
     problem: Problem, prior: Prior, one: dict[str, Any], exact: bool
 ) -> tuple[dict[str, Any], Evidence]:
-    """What the group `laplace` holds of one prior, and its evidence."""
+    """Numbers of the group `laplace` for one prior, and its evidence."""
     alike = log_num_symmetries(symmetries(problem.bnn, prior))
     summary = {name: one[name] for name in ("log_evidence", "log_joint", "log_determinant")}
     summary["log_num_symmetries"] = alike
@@ -216,32 +222,32 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     curvature, structure, num_samples = static
     bnn, x, y = shared
     task, mode, key = item
-    space = Standardised(bnn, x, y, task, jnp.float64)
-    position = space.position(mode)
+    coordinates = Standardised(bnn, x, y, task, jnp.float64)
+    position = coordinates.position(mode)
     whole = (
-        space.precision(position)
+        coordinates.precision(position)
         if curvature == "ggn"
-        else -jax.hessian(space.log_density)(position)
+        else -jax.hessian(coordinates.log_density)(position)
     )
-    free = _free(space, structure)
+    free = _free(coordinates, structure)
     # What is fixed has no part in the matrix: a one on its diagonal, which adds nothing.
     both = free[:, None] & free[None, :]
-    diagonal = jnp.eye(space.size, dtype=bool)
+    diagonal = jnp.eye(coordinates.size, dtype=bool)
     kept = diagonal if structure == "diagonal" else jnp.ones_like(diagonal)
     matrix = jnp.where(both & kept, whole, jnp.where(diagonal, 1.0, 0.0))
     root = jnp.linalg.cholesky(matrix)
     log_determinant = 2 * jnp.log(jnp.diagonal(root)).sum()
-    z = free * jax.random.normal(key, (num_samples, space.size), jnp.float64)
+    z = free * jax.random.normal(key, (num_samples, coordinates.size), jnp.float64)
     moves = jax.scipy.linalg.solve_triangular(root.T, z.T, lower=False).T
-    log_units = space.log_units(position)
+    log_units = coordinates.log_units(position)
     # The volume of a step, and the density of what is fixed: neither is the position's own.
     log_abs_det_jacobian = (free * log_units).sum()
     constants = 0.5 * (log_determinant - free.sum() * jnp.log(2 * jnp.pi)) - log_abs_det_jacobian
-    log_joint = space.log_density(position)
+    log_joint = coordinates.log_density(position)
     fixed = 0.5 * jnp.where(free, 0.0, position**2 + jnp.log(2 * jnp.pi)).sum()
     log_of_fixed = -fixed - ((~free) * log_units).sum()
     return {
-        "weights": jax.vmap(lambda move: space.weights(position + move))(moves),
+        "weights": jax.vmap(lambda move: coordinates.weights(position + move))(moves),
         "log_q": constants - 0.5 * (z**2).sum(axis=1),
         "log_joint": log_joint,
         "log_evidence": log_joint - log_of_fixed - constants,
@@ -250,12 +256,12 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     }
 
 
-def _free(space: Standardised, structure: str) -> jax.Array:
+def _free(coordinates: Standardised, structure: str) -> jax.Array:
     """Which numbers of a position vary."""
-    head = head_of(space.bnn.network)
+    head = head_of(coordinates.bnn.network)
     if structure != "last_layer" or head is None:
-        return jnp.ones(space.size, bool)
-    return space.mask({*head.sites, *space.bnn.latents})
+        return jnp.ones(coordinates.size, bool)
+    return coordinates.mask({*head.sites, *coordinates.bnn.latents})
 
 
 def _check_structure(bnn: BNN, structure: str) -> None:

@@ -197,7 +197,7 @@ def fit_mcmc(
 
 
 class _Chains(NamedTuple):
-    """What chains are made of, so many for every prior."""
+    """Everything that chains are made of, so many for every prior."""
 
     kernel: Kernel
     problem: Problem
@@ -206,7 +206,7 @@ class _Chains(NamedTuple):
 
     @property
     def shared(self) -> Any:
-        """What all chains have in common."""
+        """Everything that all chains have in common."""
         options = {
             "target_accept_prob": np.asarray(self.plan.target_accept_prob),
             "num_warmup": np.asarray(self.plan.num_warmup),
@@ -270,7 +270,7 @@ def _check_starts(kernel: Kernel, chains: list[Any]) -> None:
 
 
 def _warn_improper(problem: Problem) -> None:
-    """Of layers below the last without a prior, which no number of rows makes up for.
+    """Warn of layers below the last without a prior, which no number of rows makes up for.
 
     A unit whose bias runs off becomes a constant, and one whose weights do becomes a step: the
     likelihood tends to a limit above zero, whose integral is infinite.

@@ -148,10 +148,8 @@ def fit_tempered(
     disable = None if progress_bar else True
     with tqdm(desc="fit_tempered", unit=" temperatures", delay=1, disable=disable) as bar:
         ladders, draws = _sample(problem, num_temperatures, num_samples, num_chains, bar)
-    weights, stats = zip(*draws, strict=True)
     outcome = Outcome(
-        weights=list(weights),
-        stats=list(stats),
+        *map(list, zip(*draws, strict=True)),
         draws="chains",
         exact=True,
         groups={"tempered": (("temperature",), ladders)},
@@ -256,7 +254,7 @@ def _ladder(pilot: list[TemperedSample], count: int) -> np.ndarray:
 
 
 def _summary(ladder: list[TemperedSample], count: int) -> dict[str, np.ndarray]:
-    """What the group `tempered` holds, at the temperatures of the first ladder."""
+    """Numbers of the group `tempered`, at the temperatures of the first ladder."""
     beta, curves = np.array([sample.beta for sample in ladder]), [sample.curve for sample in ladder]
     fine = estimate(beta, curves)
     kept = np.unique(np.append(np.arange(0, len(beta), 2), len(beta) - 1))

@@ -10,7 +10,6 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import xarray as xr
-from arviz_stats.base.array import array_stats
 from numpyro.infer import SVI, Trace_ELBO, init_to_value
 from numpyro.infer.autoguide import (
     AutoDiagonalNormal,
@@ -21,6 +20,7 @@ from numpyro.optim import optax_to_numpyro
 from tqdm.auto import tqdm
 
 from weightprior import _checks
+from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
@@ -40,13 +40,11 @@ _GUIDES = {
     "full": AutoMultivariateNormal,
 }
 # Adam's first step, in prior sds; it falls to nothing along half a cosine.
-_STEP = 0.02
+_FIRST_STEP = 0.02
 # Of the distribution that the search begins with, in prior sds.
 _FIRST_SCALE = 0.1
 # A generalised Pareto distribution is fitted to a fifth of the draws: six at the least.
 _MIN_DRAWS = 30
-# Above it importance weights cannot make up for the approximation.
-_MAX_PARETO_K = 0.7
 _REASON = "the ELBO, a lower bound: fit_tempered estimates the evidence"
 
 
@@ -185,13 +183,13 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     bnn, x, y, num_steps = shared
     task, key = item
     key_start, key_steps, key_draws = jax.random.split(key, 3)
-    space = Standardised(bnn, x, y, task, jnp.float64)
-    start = near_optimum(space, key_start)
+    coordinates = Standardised(bnn, x, y, task, jnp.float64)
+    start = near_optimum(coordinates, key_start)
 
     def model() -> None:
-        z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([space.size]).to_event(1))
+        z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([coordinates.size]).to_event(1))
         # In place of the normal density, which is there for the guide to know the shape.
-        log_factor = space.log_density(z) + 0.5 * z @ z
+        log_factor = coordinates.log_density(z) + 0.5 * z @ z
         numpyro.sample("posterior", dist.Unit(log_factor), obs=jnp.empty((0,)))
 
     guide = _GUIDES[name](
@@ -199,7 +197,7 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     )
 
     def step_size(count: jax.Array) -> jax.Array:
-        return _STEP * 0.5 * (1 + jnp.cos(jnp.pi * count / num_steps))
+        return _FIRST_STEP * 0.5 * (1 + jnp.cos(jnp.pi * count / num_steps))
 
     svi = SVI(model, guide, optax_to_numpyro(optax.adam(step_size)), Trace_ELBO())
     state = svi.init(key_steps)
@@ -208,14 +206,16 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     nearest = nearest if nearest.event_dim else nearest.to_event(1)
     z = nearest.sample(key_draws, (num_samples,))
     # Draw by draw: all at once would hold as many times the data.
-    weights = jax.lax.map(space.weights, z)
-    log_q = jax.lax.map(lambda one: nearest.log_prob(one) - space.log_abs_det_jacobian(one), z)
+    weights = jax.lax.map(coordinates.weights, z)
+    log_q = jax.lax.map(
+        lambda one: nearest.log_prob(one) - coordinates.log_abs_det_jacobian(one), z
+    )
     lp = jax.lax.map(lambda w: density.log_joint(bnn, w, x, y, *task), weights)
     return {"weights": weights, "log_q": log_q, "lp": lp}
 
 
 def _summary(log_ratio: np.ndarray) -> dict[str, float]:
-    """What the group `vi` holds, from log joint densities less those of the draws."""
+    """Numbers of the group `vi`, from log joint densities less those of the draws."""
     if not np.isfinite(log_ratio).all():
         raise FloatingPointError(
             "fit_vi: the ELBO is not finite. Standardise x and y, or give the prior smaller scales."
@@ -223,27 +223,18 @@ def _summary(log_ratio: np.ndarray) -> dict[str, float]:
     return {
         "elbo": log_ratio.mean(),
         "elbo_se": log_ratio.std(ddof=1) / np.sqrt(len(log_ratio)),
-        "pareto_k": _pareto_k(log_ratio),
+        "pareto_k": pareto_smoothed(log_ratio)[1],
     }
-
-
-def _pareto_k(log_ratio: np.ndarray) -> float:
-    stats: Any = array_stats  # whose annotations are narrower than what it takes
-    # Rounding alone is no tail.
-    if np.ptp(log_ratio) < 1e-6:
-        return -np.inf
-    # Its argument is what the weights are one over.
-    return float(stats.psislw(-log_ratio)[1])
 
 
 def _warn_far(problem: Problem, summaries: list[dict[str, float]]) -> None:
     far = [
         f"{one['pareto_k']:.2g}{under(label)}"
         for label, one in zip(problem.labels, summaries, strict=True)
-        if not one["pareto_k"] <= _MAX_PARETO_K
+        if not one["pareto_k"] <= MAX_PARETO_K
     ]
     if far:
         _checks.warn(
-            f"fit_vi: far from the posterior: Pareto k {', '.join(far)}, above {_MAX_PARETO_K}. "
+            f"fit_vi: far from the posterior: Pareto k {', '.join(far)}, above {MAX_PARETO_K}. "
             "Take a richer guide ('full'), raise num_steps, or sample with fit_mcmc."
         )

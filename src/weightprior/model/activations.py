@@ -23,8 +23,8 @@ Activation = Callable[[jax.Array], jax.Array]
 # Signals by whose values a function is recognised: its name may be that of every lambda.
 _RECOGNISED_BY = np.linspace(-8.0, 8.0, 161, dtype=np.float32)
 # Signals that activations are tried at: from where all are straight to where all have levelled off.
-_FAR = 40.0
-_SIGNALS = np.geomspace(1e-6, _FAR, 20_001)
+_LARGEST_SIGNAL = 40.0
+_SIGNALS = np.geomspace(1e-6, _LARGEST_SIGNAL, 20_001)
 # Of the largest slope: what it may still grow by in the outer half, and what counts as a jump.
 _GROWTH, _JUMP = 0.01, 0.01
 # Halvings that take the distance between two signals below any that float64 tells apart.
@@ -76,7 +76,7 @@ def slopes(activation: Activation, signal: jax.Array) -> jax.Array:
 def largest_slope(activation: Activation) -> float:
     """Largest absolute slope; NaN where there is none above zero, or slopes grow without bound."""
     size = np.abs(_slopes_at(activation, _grid()))
-    largest, inside = size.max(), size[np.abs(_grid()) <= _FAR / 2].max()
+    largest, inside = size.max(), size[np.abs(_grid()) <= _LARGEST_SIGNAL / 2].max()
     bounded = 0 < largest <= (1 + _GROWTH) * inside
     return float(largest) if bounded else np.nan
 

@@ -18,7 +18,7 @@ from weightprior.model.sites import Weights
 __all__ = ["gauss_newton", "prior_precision", "well_determined"]
 
 # Rows whose Jacobians are held at once.
-_BLOCK = 512
+_ROWS_AT_ONCE = 512
 # What a flat prior knows, so that a matrix can be inverted where the data know nothing either.
 _FLAT_PRECISION = 1e-3
 
@@ -87,7 +87,7 @@ def gauss_newton(
         roots = factor.reshape(-1, position.size)
         return total + roots.T @ roots, None
 
-    num_blocks = -(-len(x) // _BLOCK)
+    num_blocks = -(-len(x) // _ROWS_AT_ONCE)
     missing = -len(x) % num_blocks  # filled up with rows that do not count
     blocks = tuple(
         jnp.pad(a, ((0, missing), *[(0, 0)] * (a.ndim - 1))).reshape(num_blocks, -1, *a.shape[1:])

@@ -25,13 +25,13 @@ Draws = dict[str, np.ndarray]
 # of 50 tanh units some still moved after ten; a hundred more took 1 % off the draws' variance.
 _MAX_ROUNDS = 10
 # Numbers in the matrices of overlaps that are held together.
-_AT_ONCE = 2**22
+_OVERLAPS_AT_ONCE = 2**22
 # What rounding may leave of no gain at all: among equals nothing is to move.
-_ROUNDING = 1e-12
+_GAIN_BY_ROUNDING = 1e-12
 
 
 class LayerSymmetry(NamedTuple):
-    """What may be done to the units of a hidden layer without changing function or prior.
+    """Exchanges and mirrors of a hidden layer's units that leave function and prior as they are.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ def _upwards(free: Sequence[LayerSymmetry], reference: Draws, draws: Draws) -> D
     for symmetry in free:
         found = _assign(symmetry, _from_below(symmetry, reference), found)
     held, gained = (_overlap(free, reference, given) for given in (draws, found))
-    nearer = gained - held > _ROUNDING * np.abs(held)
+    nearer = gained - held > _GAIN_BY_ROUNDING * np.abs(held)
     return {
         name: np.where(nearer.reshape(-1, *[1] * (values.ndim - 1)), found[name], values)
         for name, values in draws.items()
@@ -239,7 +239,7 @@ def _assign(symmetry: LayerSymmetry, target: np.ndarray, draws: Draws) -> Draws:
         mirrorable = bool(symmetry.mirrorable[members[0]])
         if len(members) == 1 and not mirrorable:
             continue
-        num_blocks = -(-len(units) * len(members) ** 2 // _AT_ONCE)
+        num_blocks = -(-len(units) * len(members) ** 2 // _OVERLAPS_AT_ONCE)
         for block in np.array_split(np.arange(len(units)), num_blocks):
             here = np.ix_(block, members)
             chosen, signs[here] = _match(target[members], units[here], mirrorable)
@@ -260,7 +260,7 @@ def _match(
     picked = np.take_along_axis(overlap, chosen[..., None], axis=2)[..., 0]
     signs = np.where(mirrorable & (picked < 0), -1.0, 1.0)
     gain = (signs * picked).sum(axis=1) - np.trace(overlap, axis1=1, axis2=2)
-    moves = (gain > _ROUNDING * np.abs(picked).sum(axis=1))[:, None]
+    moves = (gain > _GAIN_BY_ROUNDING * np.abs(picked).sum(axis=1))[:, None]
     return np.where(moves, chosen, np.arange(len(target))), np.where(moves, signs, 1.0)
 
 

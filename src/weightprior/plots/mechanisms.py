@@ -34,7 +34,7 @@ class _Panel(NamedTuple):
 
 _SHARE = (-0.04, 1.04)
 # Where an axis from zero ends at the least.
-_LEAST = 1e-9
+_MIN_TOP = 1e-9
 # In the order in which they are drawn.
 _PANELS = {
     "saturated_by_layer": _Panel("saturated, share of rows", _SHARE),
@@ -178,4 +178,4 @@ def _plot_one(axis: Any, values: xr.DataArray, panel: _Panel, colors: dict[Any, 
     if panel.log and lowest > 0 and highest > 10 * lowest:
         axis.set_yscale("log")
     else:
-        axis.set_ylim(bottom, max(1.08 * highest, _LEAST) if top is None else top)
+        axis.set_ylim(bottom, max(1.08 * highest, _MIN_TOP) if top is None else top)

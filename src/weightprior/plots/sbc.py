@@ -15,7 +15,7 @@ from weightprior.plots._priors import BLUE, ORANGE, PLAIN
 __all__ = ["plot_sbc"]
 
 # What rounding leaves of a difference of shares.
-_ROUNDING = 1e-12
+_SHARE_BY_ROUNDING = 1e-12
 _KIND = "ecdf_diff."
 _WORDS = {"lp": "log joint density", "log_likelihood": "log likelihood"}
 
@@ -108,7 +108,9 @@ def plot_sbc(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
 
 def _plot_lines(axis: Any, at: np.ndarray, lines: np.ndarray, low: Any, high: Any) -> bool:
     """Draw lines, and say whether any leaves the band."""
-    leaves = ((lines < low[:, None] - _ROUNDING) | (lines > high[:, None] + _ROUNDING)).any(axis=0)
+    leaves = (
+        (lines < low[:, None] - _SHARE_BY_ROUNDING) | (lines > high[:, None] + _SHARE_BY_ROUNDING)
+    ).any(axis=0)
     for line, leaving in zip(lines.T, leaves, strict=True):
         axis.plot(at, line, color=ORANGE if leaving else BLUE, zorder=3 if leaving else 2)
     return bool(leaves.any())

@@ -1,4 +1,4 @@
-"""What a chain learns about its own posterior while it warms up: lengths, and the size of a step.
+"""Adaptation of a chain to its posterior while it warms up: lengths, and the size of a step.
 
 The first part of the warm-up only finds the posterior. Two windows follow, at the end of each of
 which the chain's lengths become those seen in it, and then the step size settles.
@@ -15,13 +15,13 @@ __all__ = ["Adaptation", "adapt_metric", "adapt_step_size", "begin", "first_leng
 # Where the windows begin and end, as shares of the warm-up.
 _WINDOWS = (0.15, 0.35, 0.65)
 # Draws without which a window says nothing.
-_FEWEST = 10
+_MIN_DRAWS_FOR_METRIC = 10
 # Gains of the search for a step size: ever smaller, yet their sum without bound.
 _GAIN, _DELAY, _DECAY = 2.0, 2.0, 0.7
 
 
 class Adaptation(NamedTuple):
-    """What was learned so far.
+    """Everything that was learned so far.
 
     Attributes
     ----------
@@ -80,7 +80,9 @@ def adapt_metric(
     counted = adaptation._replace(num_seen=num_seen, mean=mean, sum_of_squares=squares)
     full = (iteration + 1 == ends[0]) | (iteration + 1 == ends[1])
     adaptation = _choose(inside, counted, adaptation)
-    return _choose(inside & full & (num_seen >= _FEWEST), _with_lengths(adaptation), adaptation)
+    return _choose(
+        inside & full & (num_seen >= _MIN_DRAWS_FOR_METRIC), _with_lengths(adaptation), adaptation
+    )
 
 
 def adapt_step_size(adaptation: Adaptation, excess: jax.Array, iteration, num_warmup) -> Adaptation:

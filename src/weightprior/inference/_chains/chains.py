@@ -148,7 +148,7 @@ def move(
 
 
 class _Chunk(NamedTuple):
-    """What comes next: so many draws, a number of iterations each, and whether they are kept."""
+    """The next call: so many draws, a number of iterations each, and whether they are kept."""
 
     size: int
     thinning: int

@@ -21,7 +21,7 @@ __all__ = ["begin_or_extend", "earlier", "outcome"]
 
 
 def outcome(run: Run, call: Fingerprint, num_chains: int, exact: bool) -> Outcome:
-    """What a fit keeps of a run, by parts of the prior: its draws, and what to go on from."""
+    """Split a run by parts of the prior: its draws, and the state to go on from."""
     stacked = {name: np.stack([chain[name] for chain in run.chains]) for name in run.chains[0]}
     weights, stats = run.draws()
     slices = [slice(i, i + num_chains) for i in range(0, len(run.chains), num_chains)]

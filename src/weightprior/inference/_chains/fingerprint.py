@@ -1,4 +1,4 @@
-"""What decides the draws of a run, in words and digests, so that two calls can be compared."""
+"""Fingerprints: all that decides the draws of a run, so that two calls can be compared."""
 
 import hashlib
 import json
@@ -113,8 +113,8 @@ def _of_model(bnn: BNN) -> dict[str, Any]:
     return {
         "network": [f"{name} {tuple(shape)}" for name, shape in described["sites"].items()],
         **described["network"],
-        "network's numbers": _digest([np.asarray(leaf) for leaf in jax.tree.leaves(bnn)]),
         "likelihood": described["likelihood"],
+        "model's numbers": _digest([np.asarray(leaf) for leaf in jax.tree.leaves(bnn)]),
     }
 
 

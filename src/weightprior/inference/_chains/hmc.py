@@ -110,7 +110,7 @@ class HMC:
         return state._replace(chain=hmc.init(state.chain.position, target.log_density))
 
     def position(self, state: State) -> jax.Array:
-        """Where a chain stands."""
+        """Position of a chain."""
         return state.chain.position
 
     def log_density(self, state: State) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What a kernel of Markov chains can do, and what it is told of the posterior."""
+"""Kernels of Markov chains: the protocol, and the posterior as they are told of it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -41,7 +41,7 @@ class Kernel(Protocol):
         ...
 
     def position(self, state) -> jax.Array:
-        """Where a chain stands."""
+        """Position of a chain."""
         ...
 
     def log_density(self, state) -> jax.Array:
@@ -50,7 +50,7 @@ class Kernel(Protocol):
 
 
 class Target(NamedTuple):
-    """What a kernel is told of the posterior.
+    """The posterior as a kernel is told of it.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Target(NamedTuple):
 
 
 def target_of(coordinates: Standardised) -> Target:
-    """What a kernel is told of what it moves through."""
+    """Tell a kernel of the coordinates that it moves through."""
     # Rows spread over the data: more of them are much alike.
     rows = np.linspace(0, len(coordinates.x) - 1, min(_NUM_WATCHED, len(coordinates.x))).astype(int)
 

@@ -91,7 +91,7 @@ class MCLMC:
         return State(chain, adaptation), stats
 
     def position(self, state: State) -> jax.Array:
-        """Where a chain stands."""
+        """Position of a chain."""
         return state.chain.position
 
     def log_density(self, state: State) -> jax.Array:

@@ -39,7 +39,7 @@ class NUTS:
         return new, stats
 
     def position(self, state: HMCState) -> jax.Array:
-        """Where a chain stands."""
+        """Position of a chain."""
         return state.z
 
     def log_density(self, state: HMCState) -> jax.Array:

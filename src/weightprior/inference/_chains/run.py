@@ -1,4 +1,4 @@
-"""How far a run of chains has come, in plain arrays: its draws, and what it goes on from."""
+"""Progress of a run of chains, in plain arrays: its draws, and the state to go on from."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ Piece = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 
 class Plan(NamedTuple):
-    """How long to run.
+    """Length of a run.
 
     Attributes
     ----------

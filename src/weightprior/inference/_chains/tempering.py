@@ -169,7 +169,7 @@ class Sampler(NamedTuple):
         return chains, draws
 
     def _slices(self, count: int) -> list[slice]:
-        """Where the chains of each of so many steps stand among those of all."""
+        """Places of the chains of each of so many steps among those of all."""
         size = len(self.keys)
         return [slice(i * size, (i + 1) * size) for i in range(count)]
 

@@ -1,4 +1,4 @@
-"""How long a chain's trajectories should be: as long as its slowest output takes to turn.
+"""Length of a chain's trajectories: as long as its slowest output takes to turn.
 
 In units of single weights' sds no one length suits all posteriors. Where many weights have to move
 together for the function to change, an output needs several times as long as where each moves it by
@@ -16,20 +16,20 @@ __all__ = ["Trajectory", "adapt_trajectory_length", "begin"]
 # little of the variance, so each comes nearer to the time than the one before.
 _WINDOWS = (0.15, 0.35, 0.65, 0.85)
 # Draws without which a window says nothing.
-_FEWEST = 10
+_MIN_DRAWS_FOR_TIME = 10
 # Mean time to begin with, in sds of the posterior, and how far it may be from that.
-_FIRST, _LEAST, _MOST = 0.8, 0.4, 12.8
+_FIRST_TIME, _MIN_TIME, _MAX_TIME = 0.8, 0.4, 12.8
 # What a window may change it by.
 _FACTOR = 4.0
 # How far the slowest output is to go round, in radians; it has turned after half of pi.
 _ANGLE = 1.5
 # An output that goes round fast may hold a slow part, which shows only between draws that are far
 # apart: so many, and beyond so many standard errors of a correlation that is none.
-_LAG, _CLEAR = 10, 2.5
+_LAG, _MIN_ERRORS_FROM_ZERO = 10, 2.5
 
 
 class Trajectory(NamedTuple):
-    """What was learned so far.
+    """Everything that was learned so far.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ def begin(outputs: jax.Array) -> Trajectory:
     """Nothing learned yet; `outputs` is an array of their shape."""
     none = jnp.zeros_like(outputs)
     last, jumps = (jnp.zeros((count, *outputs.shape), outputs.dtype) for count in (_LAG, 2))
-    first = jnp.asarray(_FIRST, outputs.dtype)
+    first = jnp.asarray(_FIRST_TIME, outputs.dtype)
     return Trajectory(first, jnp.zeros((), jnp.int32), last, none, none, jumps)
 
 
@@ -78,7 +78,7 @@ def adapt_trajectory_length(trajectory: Trajectory, outputs, iteration, num_warm
     inside = (iteration >= begins) & (iteration < ends[-1])
     counted = jax.lax.cond(inside, lambda: _counted(trajectory, outputs()), lambda: trajectory)
     full = jnp.any(iteration + 1 == jnp.stack(ends))
-    learned = inside & full & (counted.num_seen >= _FEWEST)
+    learned = inside & full & (counted.num_seen >= _MIN_DRAWS_FOR_TIME)
     return jax.tree.map(lambda a, b: jnp.where(learned, a, b), _with_time(counted), counted)
 
 
@@ -103,11 +103,11 @@ def _with_time(trajectory: Trajectory) -> Trajectory:
     next_jumps, far_jumps = trajectory.sum_of_jumps
     near = 1.0 - next_jumps / (2 * variance * (count - 1))
     far = 1.0 - far_jumps / (2 * variance * jnp.maximum(count - _LAG, 1))
-    beyond_noise = jnp.maximum(far - _CLEAR / jnp.sqrt(count), 0.0)
+    beyond_noise = jnp.maximum(far - _MIN_ERRORS_FROM_ZERO / jnp.sqrt(count), 0.0)
     slow = jnp.where((beyond_noise > 0) & (count > _LAG), beyond_noise ** (1 / _LAG), -1.0)
     # One that never varies, or overflows, tells nothing.
     told = jnp.isfinite(near) & jnp.isfinite(far)
     cosine = jnp.max(jnp.where(told, jnp.maximum(near, slow), -1.0))
     factor = jnp.clip(_ANGLE / jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1 / _FACTOR, _FACTOR)
-    time = jnp.clip(trajectory.time * factor, _LEAST, _MOST).astype(trajectory.time.dtype)
+    time = jnp.clip(trajectory.time * factor, _MIN_TIME, _MAX_TIME).astype(trajectory.time.dtype)
     return begin(trajectory.mean)._replace(time=jnp.where(told.any(), time, trajectory.time))

@@ -121,7 +121,7 @@ class CollapsedOutput(Standardised):
         return linear, eigenvalues.ravel(), projections.ravel()
 
     def _regression(self, weights: dict[str, jax.Array]):
-        """What is left to regress on the output layer, in units of noise and prior.
+        """Regression on the output layer that is left, in units of noise and prior.
 
         Returns
         -------

@@ -22,7 +22,7 @@ __all__ = ["Member", "Randomised"]
 
 
 class Member(NamedTuple):
-    """What a member's density is moved from, and the key that decides how.
+    """Task of one member, and the key that decides how its density is moved.
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ OVERFLOW = "Standardise x and y, or give the prior smaller scales."
 
 
 class Search(NamedTuple):
-    """How long and how far to search.
+    """Length of a search, and its tolerance.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Search(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a fit says of its search."""
+        """Options of the search, for the fit."""
         return {"max_iterations": self.max_iterations, "tolerance": self.tolerance}
 
 
@@ -163,12 +163,12 @@ def _approach(kind: type[Standardised], shared: Any, item: Any) -> _Approach:
     """Run from one draw of one prior to the neighbourhood of an optimum, in single precision."""
     bnn, x, y, _, max_iterations = shared
     task, key = item
-    space = kind(bnn, x, y, task, jnp.float32)
+    coordinates = kind(bnn, x, y, task, jnp.float32)
     # Drawn in double precision, so that the finish could begin at the same place.
     start = kind(bnn, x, y, task, jnp.float64).draw(key)
     # A quarter of the steps is kept for the finish, so that it always has its turn.
     near = minimise(
-        lambda z: -space.log_density(z),
+        lambda z: -coordinates.log_density(z),
         start.astype(jnp.float32),
         _ROUGH_TOLERANCE,
         jnp.minimum(_ROUGH_STEPS, max_iterations - (max_iterations + 3) // 4),
@@ -183,17 +183,17 @@ def _finish(kind: type[Standardised], shared: Any, item: Any) -> dict[str, Any]:
     """Run on to the tolerance, in double precision."""
     bnn, x, y, tolerance, max_iterations = shared
     task, near = item
-    space = kind(bnn, x, y, task, jnp.float64)
+    coordinates = kind(bnn, x, y, task, jnp.float64)
     end = minimise_whitened(
-        lambda z: -space.log_density(z),
-        space.precision,
+        lambda z: -coordinates.log_density(z),
+        coordinates.precision,
         near.position,
         tolerance,
         max_iterations - near.num_iterations,
-        plain_steps=_plain_steps(space.size, near.num_iterations),
+        plain_steps=_plain_steps(coordinates.size, near.num_iterations),
     )
     return {
-        "weights": space.weights(end.position),
+        "weights": coordinates.weights(end.position),
         "lp": -end.value,
         "gradient_norm": end.gradient_norm,
         "num_iterations": near.num_iterations + end.num_iterations,

@@ -22,7 +22,7 @@ _PATIENCE = 20
 # Weak Wolfe conditions: shares of the slope that a step has to fall by and to flatten to.
 _FALL, _FLATTEN = 1e-4, 0.9
 # Relative error of the function, within which its slope decides whether a step fell.
-_ROUNDING = 1e-6
+_RELATIVE_ROUNDING = 1e-6
 _MAX_TRIALS = 20
 # Steps before the curvature is looked at, and in each round after that.
 _PLAIN_STEPS = 300
@@ -30,7 +30,7 @@ _WHITENED_STEPS = 50
 
 
 class Optimum(NamedTuple):
-    """Where a minimisation ended.
+    """End of a minimisation.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ def _search(evaluate, start: _Point, direction: jax.Array) -> tuple[jax.Array, _
         point = evaluate(start.position + trial.size * direction)
         slope_there = jnp.vdot(point.gradient, direction)
         fell = point.value <= start.value + _FALL * trial.size * slope
-        level = point.value <= start.value + _ROUNDING * jnp.abs(start.value)
+        level = point.value <= start.value + _RELATIVE_ROUNDING * jnp.abs(start.value)
         fell |= level & (slope_there <= (2 * _FALL - 1) * slope)
         low = jnp.where(fell, trial.size, trial.low)
         high = jnp.where(fell, trial.high, trial.size)
@@ -230,7 +230,7 @@ def minimise_whitened(
 
 
 def _whitening(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What turns moves into changes of position, and how much longer a gradient can be there."""
+    """Map from moves to changes of position, and how much longer a gradient can be there."""
     identity = jnp.eye(len(matrix), dtype=matrix.dtype)
     root = jnp.linalg.cholesky(matrix)
     inverse = jax.scipy.linalg.solve_triangular(root, identity, lower=True)

@@ -282,7 +282,7 @@ class HierarchicalCoordinates(NamedTuple):
         return found | {n: jnp.broadcast_to(jnp.log(unit[n]), z[n].shape) for n in self.model_sites}
 
     def _lengths(self, found: Weights) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Where weights are counted from, and in what units."""
+        """Origin and unit of every weight's coordinate."""
         given = self.prior.conditional(found)
         return {**self.prior.base.loc, **given.loc}, {**self.unit, **given.scale}
 

@@ -1,0 +1,53 @@
+"""Pareto-smoothed importance weights, with one guard for what smoothing cannot take."""
+
+from typing import Any
+
+import numpy as np
+from arviz_stats.base.array import array_stats
+
+__all__ = ["MAX_PARETO_K", "pareto_smoothed"]
+
+_stats: Any = array_stats  # whose annotations are narrower than what it takes
+
+# Above it a mean over weighted draws converges too slowly to be relied on.
+MAX_PARETO_K = 0.7
+# So many nats below the largest a weight is as good as none; so many apart they are the same, but
+# for rounding.
+_NEGLIGIBLE_BELOW, _SAME_BY_ROUNDING = 700.0, 1e-6
+
+
+def pareto_smoothed(
+    log_ratio: np.ndarray, relative_efficiency: float = 1.0
+) -> tuple[np.ndarray, float]:
+    """Smooth the log importance ratios of draws, and judge their tail.
+
+    Parameters
+    ----------
+    log_ratio : array of shape (draws,)
+        Log densities wanted less those drawn from; minus infinity is a weight of none.
+    relative_efficiency : float
+        Effective draws over draws.
+
+    Returns
+    -------
+    log_weights : array of shape (draws,)
+        Smoothed, and not normalised.
+    pareto_k : float
+        Minus infinity where all ratios are the same; infinity where the largest ones are, so that
+        there is no tail to fit.
+
+    References
+    ----------
+    A. Vehtari, D. Simpson, A. Gelman, Y. Yao and J. Gabry, Pareto smoothed importance sampling,
+    JMLR 25, 2024. :doi:`10.48550/arXiv.1507.02646`
+    """
+    largest = log_ratio.max()
+    if np.ptp(log_ratio) < _SAME_BY_ROUNDING:
+        return log_ratio - largest, -np.inf
+    floored = np.maximum(log_ratio, largest - _NEGLIGIBLE_BELOW)
+    try:
+        # ArviZ's argument is what the weights are one over.
+        smoothed, k = _stats.psislw(-floored, r_eff=relative_efficiency)
+    except ValueError:  # the largest are all the same, as those of a chain that never moved
+        return log_ratio - largest, np.inf
+    return np.asarray(smoothed), float(k)
