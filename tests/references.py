@@ -153,7 +153,7 @@ def _likelihood(meta, num_outputs):
     """Name and options of the likelihood, as in `weightprior`."""
     return {
         "normal": ("Gaussian", {"noise": meta["noise_sd"]}),
-        "t4": ("StudentT", {"df": 4.0, "scale": meta["noise_sd"]}),
+        "t4": ("StudentT", {"df": 4.0, "noise": meta["noise_sd"]}),
         "bernoulli": ("Bernoulli", {}),
         "categorical": ("Categorical", {"num_classes": num_outputs}),
     }[meta["family"]]

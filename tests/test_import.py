@@ -10,7 +10,7 @@ import pytest
 import weightprior as wp
 
 HEAVY = ("numpyro", "jax", "xarray", "arviz", "pandas", "matplotlib", "blackjax", "arviz_plots")
-STEPS = ("import weightprior as wp", "wp.plots", "wp.mlp", "wp.fit_map", "wp.compare")
+STEPS = ("import weightprior as wp", "wp.mlp", "wp.fit_map", "wp.compare")
 
 
 @cache
@@ -36,7 +36,6 @@ def loaded():
     ("step", "absent"),
     [
         (STEPS[0], HEAVY),
-        ("wp.plots", HEAVY),
         ("wp.mlp", ("xarray", "arviz", "pandas", "matplotlib", "blackjax", "arviz_plots")),
         ("wp.fit_map", ("matplotlib", "arviz_plots", "blackjax")),
         ("wp.compare", ("matplotlib", "arviz_plots")),
@@ -51,7 +50,7 @@ def test_what_is_used_is_loaded():
     assert {"jax", "xarray", "pandas"} <= {*loaded()["wp.compare"]}
 
 
-MODULES = (wp, wp.diagnostics, wp.plots)
+MODULES = (wp, wp.diagnostics)
 
 
 @pytest.mark.parametrize(

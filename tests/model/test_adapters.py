@@ -28,19 +28,22 @@ def assert_found(reference):
         np.testing.assert_array_equal(found[name], WEIGHTS[name])
 
 
-def fit_of(bnn, prior=None, **options):
-    """A fit of made-up draws, and these."""
-    weights = random_weights(bnn, np.random.default_rng(1), (2, 5))
-    return made_fit(bnn, X, X[:, 0], weights, prior=prior, **options), weights
+def draws(bnn):
+    return random_weights(bnn, np.random.default_rng(1), (2, 5))
+
+
+def fit_of(bnn, *parts, **options):
+    """A fit of made-up draws."""
+    return made_fit(bnn, X, X[:, 0], *(parts or [draws(bnn)]), **options)
 
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_a_fit_stands_for_its_posterior_mean(learned):
     """Hyperparameters, and the noise on its natural scale, stand beside the weights."""
     prior = wp.hierarchical_prior(BNN) if learned else None
-    weights = random_weights(BNN, np.random.default_rng(1), (2, 5))
+    weights = draws(BNN)
     above = {name: np.zeros((2, 5)) for name in prior.sites} if prior else {}
-    fit = made_fit(BNN, X, X[:, 0], above | weights, prior=prior)
+    fit = fit_of(BNN, above | weights, prior=prior)
     found = reference_weights(BNN, fit)
     assert list(found) == list(BNN.sites)
     centers = wp.matched_centers(BNN, fit, scale=1.0)
@@ -51,17 +54,16 @@ def test_a_fit_stands_for_its_posterior_mean(learned):
 
 def test_a_fit_may_have_learned_a_noise_that_is_known_here():
     known = wp.BNN(BNN.network, wp.Gaussian(noise=0.5))
-    fit, weights = fit_of(BNN)
-    found = reference_weights(known, fit)
+    found = reference_weights(known, fit_of(BNN))
     assert list(found) == NETWORK
     for name in NETWORK:
-        np.testing.assert_allclose(found[name], weights[name].mean((0, 1)), rtol=1e-12)
+        np.testing.assert_allclose(found[name], draws(BNN)[name].mean((0, 1)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("hidden", [(4,), (4, 4, 4)])
 def test_a_fit_of_another_depth_is_an_error_even_where_every_shape_is_there(hidden):
     """What the layers have in common has equal shapes, so that no shape would tell."""
-    other, _ = fit_of(wp.BNN(wp.mlp(3, hidden), wp.Gaussian()))
+    other = fit_of(wp.BNN(wp.mlp(3, hidden), wp.Gaussian()))
     for call in (
         lambda: wp.matched_centers(BNN, other, scale=1.0),
         lambda: wp.center_path(BNN, other, (0.0, 1.0), scale=1.0),
@@ -72,8 +74,7 @@ def test_a_fit_of_another_depth_is_an_error_even_where_every_shape_is_there(hidd
 
 def test_a_stacked_fit_is_no_one_network():
     stack = wp.stack_priors({"a": wp.normal_prior(BNN), "b": wp.normal_prior(BNN)})
-    weights = random_weights(BNN, np.random.default_rng(1), (2, 5))
-    fit = made_fit(BNN, X, X[:, 0], weights, weights, prior=stack)
+    fit = fit_of(BNN, draws(BNN), draws(BNN), prior=stack)
     with pytest.raises(ValueError, match=r"^reference: .*stacked.*unstack_fit\(fit\)\[label\]"):
         wp.matched_centers(BNN, fit, scale=1.0)
 

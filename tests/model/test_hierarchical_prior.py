@@ -128,7 +128,7 @@ def test_it_describes_itself():
     assert table.loc["hidden_0.weight", "scale_min"] == pytest.approx(np.sqrt(1 + np.exp(2)))
 
 
-def test_a_teacher_can_be_drawn_from_it():
+def test_a_network_can_be_simulated_from_it():
     weights, y = wp.simulate(BNN, NET.x, prior=PRIORS["by layer"])
     assert list(weights) == list(BNN.sites)
     assert y.shape == (15,)

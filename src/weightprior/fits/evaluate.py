@@ -1,8 +1,13 @@
-"""Functions of draws, evaluated in double precision and a few draws at a time."""
+"""Functions of draws, evaluated in double precision and a few draws at a time.
 
+The compiled program knows one batch of draws: how many draws there are compiles nothing.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from weightprior.model.bnn import BNN
@@ -27,7 +32,7 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     draws : pytree of arrays
         With the axes chain and draw in front.
     *args : pytree of arrays
-        What the draws have in common.
+        Arguments that the draws have in common.
     at_once : int, optional
         Draws that are held in memory together. By default as many as the rows in `args` allow.
 
@@ -37,11 +42,60 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
         With the axes chain and draw in front.
     """
     lead = np.shape(jax.tree.leaves(draws)[0])[:2]
-    at_once = at_once or _draws_at_once(bnn, args)
+    count = int(np.prod(lead))
+    size = 1 if count == 1 else at_once or _draws_at_once(bnn, args)
+    flat = jax.tree.map(lambda leaf: _Host.of(leaf, count), draws)
     with jax.enable_x64(True):
-        flat = jax.tree.map(lambda a: a.reshape((-1, *a.shape[2:])), draws)
-        out = jax.device_get(_evaluate(function, at_once, bnn, flat, args))
-    return jax.tree.map(lambda a: np.asarray(a).reshape((*lead, *a.shape[1:])), out)
+        shared = jax.device_put((bnn, args))  # once for all batches
+        pieces = []
+        for start in range(0, count, size):
+            # The last batch is filled up with the last draw: a remainder would be compiled, too.
+            chosen = np.minimum(np.arange(start, start + size), count - 1)
+            batch = jax.tree.map(lambda leaf, rows=chosen: leaf.take(rows), flat, is_leaf=_is_host)
+            pieces.append(jax.device_get(_evaluate(function, *shared, batch)))
+    return jax.tree.map(
+        lambda *parts: np.concatenate(parts)[:count].reshape((*lead, *parts[0].shape[1:])), *pieces
+    )
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class _Host:
+    """An array on the host, where taking some of its rows compiles nothing; keys as their words."""
+
+    array: Any
+    key_impl: Any = None  # of keys
+
+    @classmethod
+    def of(cls, leaf: Any, count: int) -> "_Host":
+        """Take an array of draws to the host, all of its draws on one axis."""
+        is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+        impl = jax.random.key_impl(leaf) if is_key else None
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        return cls(array.reshape((count, *array.shape[2:])), impl)
+
+    def take(self, rows: np.ndarray) -> "_Host":
+        """Draws with these numbers."""
+        return _Host(self.array[rows], self.key_impl)
+
+    def restored(self) -> jax.Array:
+        """The array in a traced program, keys as keys."""
+        if self.key_impl is None:
+            return self.array
+        return jax.random.wrap_key_data(self.array, impl=self.key_impl)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        """Split into array and structure."""
+        return (self.array,), self.key_impl
+
+    @classmethod
+    def tree_unflatten(cls, key_impl, children):
+        """Rebuild from array and structure."""
+        return cls(children[0], key_impl)
+
+
+def _is_host(leaf: Any) -> bool:
+    return isinstance(leaf, _Host)
 
 
 def _draws_at_once(bnn: BNN, args: Any) -> int:
@@ -52,15 +106,9 @@ def _draws_at_once(bnn: BNN, args: Any) -> int:
     return int(np.clip(_NUMBERS_AT_ONCE // (max(rows, 1) * width), 1, _MAX_DRAWS_AT_ONCE))
 
 
-def _evaluate_all(function, at_once, bnn, draws, args):
-    # Batches of one size, filled up with the last draw: a remainder would be compiled, too.
-    count = jax.tree.leaves(draws)[0].shape[0]
-    num_batches = -(-count // at_once)
-    size = -(-count // num_batches)
-    chosen = np.minimum(np.arange(num_batches * size), count - 1).reshape(num_batches, size)
-    batches = jax.tree.map(lambda a: a[chosen], draws)
-    out = jax.lax.map(jax.vmap(lambda draw: function(bnn, draw, *args)), batches)
-    return jax.tree.map(lambda a: a.reshape((chosen.size, *a.shape[2:]))[:count], out)
+def _evaluate_batch(function, bnn, args, batch):
+    draws = jax.tree.map(_Host.restored, batch, is_leaf=_is_host)
+    return jax.vmap(lambda draw: function(bnn, draw, *args))(draws)
 
 
-_evaluate = jax.jit(_evaluate_all, static_argnums=(0, 1))
+_evaluate = jax.jit(_evaluate_batch, static_argnums=0)
