@@ -131,6 +131,7 @@ def test_attributes_say_how_the_fit_was_made(method, prior, bnn):
         "network": {"activations": ["tanh"] * len(bnn.network.hidden)},
         "likelihood": "Gaussian(noise=None)",
         "sites": {name: list(site.shape) for name, site in bnn.sites.items()},
+        "latents": ["log_noise"],
     }
     assert decoded["versions"] == {n: version(n) for n in ("jax", "numpyro", "arviz")}
     assert attrs == {

@@ -165,4 +165,4 @@ def test_bad_input_is_refused(options, error, message):
 
 def test_a_saddle_is_refused():
     with pytest.raises(ValueError, match=r"'a' has 1 eigenvalues .* least -0.5"):
-        _check_curvature("a", np.array([-0.5, 1.0, 2.0]))
+        _check_curvature("a", np.array([-0.5, 1.0, 2.0]), "hessian")

@@ -49,11 +49,13 @@ def reference_weights(bnn, reference: Any) -> dict[str, np.ndarray]:
             "reference: expected a dict of arrays, a fit, or a fitted MLP of scikit-learn; got "
             f"{type(reference).__name__}. Of a PyTorch module pass its state_dict()."
         )
-    needed = bnn.network.sites
-    arrays = {name: a for name, a in arrays.items() if name in bnn.sites}
-    found = {name: np.shape(array) for name, array in arrays.items()}
-    expected = {name: site.shape for name, site in needed.items()}
-    if {name: found.get(name) for name in expected} != expected:
+    # Latents of another likelihood than the model's have no place in it; weights must have theirs.
+    latents = _told(reference).get("latents", ())
+    found = {
+        name: np.shape(a) for name, a in arrays.items() if name not in {*latents, *bnn.latents}
+    }
+    expected = {name: site.shape for name, site in bnn.network.sites.items()}
+    if found != expected:
         raise ValueError(
             f"reference: expected the sites and shapes {expected}; got {source} with {found}. "
             "It has to be a network of this architecture."
@@ -81,9 +83,14 @@ def posterior_means(
             f"{argument}: expected the fit of a single prior; got a stacked one. "
             "Choose a part of it: weightprior.unstack_fit(fit)[label]."
         )
-    own = {*sites, *json.loads(fit.attrs.get("model", "{}")).get("sites", {})}
+    own = {*sites, *_told(fit).get("sites", {})}
     means = posterior.mean(("chain", "draw"))
     return {str(name): means[name].to_numpy() for name in means if name in own}
+
+
+def _told(fit: Any) -> dict[str, Any]:
+    """Return what a fit says of its model; nothing where it is no fit."""
+    return json.loads(getattr(fit, "attrs", {}).get("model", "{}"))
 
 
 def _of_scikit_learn(bnn, perceptron: Any) -> dict[str, np.ndarray]:

@@ -105,6 +105,7 @@ class BNN:
             "network": describe_network(self.network),
             "likelihood": repr(self.likelihood),
             "sites": {name: list(site.shape) for name, site in self.sites.items()},
+            "latents": list(self.latents),
         }
 
     def model(self, x, y=None, *, prior: Prior) -> None:

@@ -34,27 +34,27 @@ def learned(angle_per_time, num_warmup=NUM_WARMUP, iterations=NUM_WARMUP, size=1
 
 @pytest.mark.parametrize("angle", [0.3, 0.8, 1.5])
 def test_the_slowest_output_is_taken_so_far_round(angle):
-    speed = jnp.asarray([angle, 3.0 * angle]) / _trajectory._FIRST
+    speed = jnp.asarray([angle, 3.0 * angle]) / _trajectory._FIRST_TIME
     times = learned(speed, size=2)
     # Of the last window, 400 draws about independent: 1 - cos(a) = 0.93 is known to 7 %, and the
     # angle of 1.5 to the same over its derivative, sin(a) = 1: 5 %.
     expected = _trajectory._ANGLE / float(speed[0])
     assert times[-1] == pytest.approx(expected, rel=5 * 0.05)
-    assert times[0] == pytest.approx(_trajectory._FIRST)
+    assert times[0] == pytest.approx(_trajectory._FIRST_TIME)
 
 
 def test_of_slow_outputs_every_window_brings_the_time_nearer():
-    times = learned(jnp.asarray([0.05]) / _trajectory._FIRST)
+    times = learned(jnp.asarray([0.05]) / _trajectory._FIRST_TIME)
     changes = times[np.flatnonzero(np.diff(times)) + 1]
     assert len(changes) >= 2
-    assert np.all(np.diff([_trajectory._FIRST, *changes]) > 0)
-    assert changes[0] <= _trajectory._FACTOR * _trajectory._FIRST * (1 + 1e-6)
-    assert changes[-1] <= _trajectory._MOST
+    assert np.all(np.diff([_trajectory._FIRST_TIME, *changes]) > 0)
+    assert changes[0] <= _trajectory._FACTOR * _trajectory._FIRST_TIME * (1 + 1e-6)
+    assert changes[-1] <= _trajectory._MAX_TIME
 
 
 def test_a_slow_part_of_a_fast_output_is_seen():
     """A third of its variance takes ten times as long; of the jump to the next draw, a tenth."""
-    speed = jnp.asarray([1.5, 0.15]) / _trajectory._FIRST
+    speed = jnp.asarray([1.5, 0.15]) / _trajectory._FIRST_TIME
     # Mixed by weights whose squares are the shares of the variance.
     mixed = learned(speed, mix=jnp.sqrt(jnp.asarray([2.0, 1.0]) / 3.0))
     alone = learned(speed[:1])

@@ -116,7 +116,8 @@ class Likelihood:
     ...         return jnp.exp(output[:, 0])
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), Gamma())
     >>> x = np.linspace(-1, 1, 50)[:, None]
-    >>> fit = wp.fit_laplace(bnn, x, np.exp(x[:, 0]), prior=wp.normal_prior(bnn))
+    >>> y = np.exp(x[:, 0]) * np.random.default_rng(0).gamma(4.0, 0.25, size=50)
+    >>> fit = wp.fit_laplace(bnn, x, y, prior=wp.normal_prior(bnn))
     >>> fit["posterior"]["shape"].dims
     ('chain', 'draw')
     """
