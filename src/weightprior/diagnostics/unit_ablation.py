@@ -70,12 +70,12 @@ def unit_ablation(
         By layer (dim `layer`):
 
         - `largest_ablation_loss_by_layer`: of its units, in nats;
-        - `effective_units_by_layer`: participation ratio of the costs, from 1, where a single unit
+        - `effective_units_by_layer`: participation ratio of the losses, from 1, where a single unit
           bears everything, to the number of units, where all bear the same. Units whose removal
-          costs nothing or helps bear nothing. NaN where no removal costs anything, and where one
-          costs infinitely much;
+          changes nothing or helps bear nothing. NaN where no removal loses anything, and where a
+          loss is infinite;
         - `rank_correlation_by_layer` (dim `measure`): Spearman's, between the units' sizes and
-          costs. NaN where one of them is the same for all units.
+          losses. NaN where one of them is the same for all units.
 
     Raises
     ------
@@ -86,13 +86,13 @@ def unit_ablation(
     Notes
     -----
     The participation ratio of numbers c is (sum c)^2 / sum c^2. Removals are one at a time, without
-    another fit: costs do not add up, as units may stand in for one another, or be of use only
-    together. A unit that does not vary over the rows costs nothing.
+    another fit: losses do not add up, as units may stand in for one another, or be of use only
+    together. A unit that does not vary over the rows is no loss.
 
     The weights of relu units can be scaled, incoming ones by a and outgoing ones by 1/a, without
     any change of the function; `contribution` alone does not depend on that.
 
-    A cost is infinite where the targets become impossible in double precision, and NaN where they
+    A loss is infinite where the targets become impossible in double precision, and NaN where they
     are so already.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at
