@@ -11,7 +11,6 @@ import units
 import weightprior as wp
 from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
 from units import MODELS, NETWORKS, ROUNDING, single
-from weightprior.model.activations import activation_function, kinks
 
 LINE = np.linspace(-1, 1, 21)[:, None]
 
@@ -117,23 +116,6 @@ def test_other_activations_with_kinks():
     hard = of_units(jax.nn.hard_tanh, [1.0, 1.0, 1.0, 3.0, 0.9], [3.0, -3.0, 1.0, 0.0, 0.0])
     assert hard["kink_inside.hidden_0"].to_numpy().tolist() == [0, 0, 1, 1, 0]
     assert hard["dead.hidden_0"].to_numpy().tolist() == [1, 1, 0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("activation", "expected"),
-    [
-        ("relu", (0.0,)),
-        (jax.nn.relu6, (0.0, 6.0)),
-        (jax.nn.hard_tanh, (-1.0, 1.0)),
-        (jnp.abs, (0.0,)),
-        *((name, ()) for name in ("tanh", "sigmoid", "softplus", "silu", "gelu", "identity")),
-        (jax.nn.elu, ()),
-        (jnp.square, ()),
-        (lambda z: jnp.tanh(1e3 * z), ()),
-    ],
-)
-def test_where_kinks_are(activation, expected):
-    assert kinks(activation_function(activation)) == expected
 
 
 def test_smooth_units_have_no_kink_to_look_for():

@@ -9,7 +9,6 @@ import units
 import weightprior as wp
 from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
 from units import MODELS, NETWORKS, ROUNDING, single
-from weightprior.model.activations import activation_function, largest_slope
 
 # Slopes of a tanh, and inputs where it has them.
 SLOPES = np.array([1.0, 0.96, 0.5, 0.04, 0.01])
@@ -65,25 +64,6 @@ def test_slopes_that_fall_are_slopes():
 def test_slopes_without_a_largest_are_not_judged():
     for activation in (jnp.square, jnp.exp, jnp.sign):
         assert np.isnan(unit(activation)).all()
-
-
-@pytest.mark.parametrize(
-    ("activation", "expected"),
-    [
-        ("tanh", 1.0),
-        ("sigmoid", 0.25),
-        ("softplus", 1.0),
-        ("relu", 1.0),
-        ("identity", 1.0),
-        # Where their second derivatives vanish: at the root of two for gelu.
-        ("gelu", 0.5 * (1 + 0.8427007929497149) + np.exp(-1) / np.sqrt(np.pi)),
-        ("silu", 1.0998393194584),
-        (jnp.sin, 1.0),
-    ],
-)
-def test_the_largest_slope(activation, expected):
-    # Between two of the signals it falls by half its curvature times a squared thousandth at most.
-    assert largest_slope(activation_function(activation)) == pytest.approx(expected, rel=2e-6)
 
 
 def test_layers_have_the_mean_of_their_units():

@@ -1,4 +1,4 @@
-"""Where a batch of independent tasks runs: priors, restarts, chains.
+"""Batches of independent tasks: priors, restarts and chains, each on a core of its own.
 
 On a CPU a batched program is slower than the loop over its parts (vmapped HMC cost five times more
 per gradient), so one compiled program for a single task is called from as many threads as there
