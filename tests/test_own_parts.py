@@ -98,8 +98,8 @@ FITS = {
     "tempered": (wp.fit_tempered, {"num_temperatures": 4, "num_samples": 30, "num_chains": 4}),
     "ensemble": (wp.fit_ensemble, {"num_members": 3}),
 }
-# The kernels share what surrounds them.
-AT_LEISURE = ("nuts", "mclmc", "ensemble")
+# One that samples, one that approximates and one point go first; the others at leisure.
+AT_LEISURE = ("nuts", "mclmc", "ensemble", "vi", "tempered")
 pytestmark = pytest.mark.filterwarnings("ignore:fit_vi. far:UserWarning")
 
 
@@ -152,7 +152,9 @@ class TestEveryFit:
         assert table["elpd_loo"].notna().all() == drawn
 
 
-@pytest.mark.parametrize("method", ["laplace", "vi", "tempered"])
+@pytest.mark.parametrize(
+    "method", ["laplace", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vi", "tempered"))]
+)
 def test_it_has_an_evidence(method):
     found = wp.log_evidence(fitted("own network", method))
     assert np.isfinite(found["log_evidence"]).all()

@@ -50,7 +50,13 @@ def without_mark():
     return tree
 
 
-@pytest.mark.parametrize("reader", READERS)
+# These read draws as the others do, by functions of their own that take long to compile.
+AT_LEISURE = ("compare", "nonlinearity", "unit_ablation")
+
+
+@pytest.mark.parametrize(
+    "reader", [pytest.param(n, marks=[pytest.mark.slow] * (n in AT_LEISURE)) for n in READERS]
+)
 def test_a_reader_takes_draws_for_weights_of_the_tangent(reader):
     read, center = READERS[reader], fitted()["linearised_at"].dataset
     tangent = linearised(NET.bnn, {name: center[name].to_numpy() for name in center})

@@ -215,8 +215,6 @@ def test_threads_that_fit_at_once_get_what_each_gets_alone(monkeypatch):
 
     found = []
     for run in (side_by_side, lambda *calls: [call() for call in calls]):
-        _batch.clear_programs()
-        jax.clear_caches()
         with monkeypatch.context() as patch:
             patch.setattr(Messenger, "__enter__", watched)
             found.append(run(*calls))
