@@ -3,7 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,26 @@ def scaled(power, shared, item):
 
 def split(static, shared, key):
     return jax.random.split(key)
+
+
+def forget_programs(patch):
+    """Begin with no compiled programs, and trace all anew; those of other tests are kept."""
+    # A function that JAX has not seen.
+    anew = cache(lambda task: lambda *args: task(*args))
+    compile_once = _batch._compile_once.__wrapped__
+
+    @lru_cache(maxsize=_batch._compile_once.cache_info().maxsize)
+    def compiled(task, *key):
+        return compile_once(anew(task), *key)
+
+    compiled.__wrapped__ = compile_once
+    patch.setattr(_batch, "_compile_once", compiled)
+
+
+@pytest.fixture
+def no_programs(monkeypatch):
+    """Let the test begin with no compiled programs."""
+    forget_programs(monkeypatch)
 
 
 KEYS = [jax.random.key(i) for i in range(8)]
@@ -66,10 +86,10 @@ def test_random_keys_come_back_as_keys(vectorise):
         assert (result == jax.random.split(key)).all()
 
 
+@pytest.mark.usefixtures("no_programs")
 @pytest.mark.parametrize("accelerator", [False, True])
 def test_what_is_prepared_is_not_compiled_again(accelerator, monkeypatch):
     monkeypatch.setattr(_batch, "_on_accelerator", lambda: accelerator)
-    _batch.clear_programs()
     returns = _batch.prepare(scaled, 2, SHARED, ITEMS[0], 3)
     # What comes of one item can stand for it where the next program is prepared.
     again = _batch.prepare(split, None, (), (ITEMS[0][1], returns)[0], 3)
@@ -82,12 +102,12 @@ def test_what_is_prepared_is_not_compiled_again(accelerator, monkeypatch):
     assert [float(r["value"]) for r in results] == [0.0, 10.0, 40.0]
 
 
+@pytest.mark.usefixtures("no_programs")
 @pytest.mark.parametrize("vectorise", [False, True], ids=["threads", "vmap"])
 def test_programs_are_kept_until_they_are_forgotten(vectorise):
     def num_compiled():
         return _batch._compile_once.cache_info().misses
 
-    _batch.clear_programs()
     _batch.run(split, None, (), KEYS, vectorise=vectorise)
     _batch.run(split, None, (), KEYS, vectorise=vectorise)
     assert num_compiled() == 1
@@ -166,8 +186,6 @@ def slowly_traced(number, shared, item):
 
 def traced(*numbers):
     """Run programs at once, in a thread each: the order in which they were traced."""
-    _batch.clear_programs()
-    jax.clear_caches()
     TRACED.clear()
     one, items = np.asarray(1.0), [np.asarray(2.0), np.asarray(3.0)]
     calls = [partial(_batch.run, slowly_traced, number, one, items) for number in numbers]
@@ -176,12 +194,14 @@ def traced(*numbers):
     return list(TRACED)
 
 
+@pytest.mark.usefixtures("no_programs")
 def test_one_program_is_traced_at_a_time():
     order = traced(1, 2, 3)
     assert sorted(order) == sorted((word, n) for n in (1, 2, 3) for word in ("begins", "ends"))
     assert [word for word, _ in order] == ["begins", "ends"] * 3
 
 
+@pytest.mark.usefixtures("no_programs")
 def test_threads_that_ask_for_the_same_program_share_it():
     assert traced(4, 4, 4) == [("begins", 4), ("ends", 4)]
     assert _batch._compile_once.cache_info().misses == 1
@@ -216,10 +236,12 @@ def test_threads_that_fit_at_once_get_what_each_gets_alone(monkeypatch):
     found = []
     for run in (side_by_side, lambda *calls: [call() for call in calls]):
         with monkeypatch.context() as patch:
+            forget_programs(patch)
             patch.setattr(Messenger, "__enter__", watched)
             found.append(run(*calls))
-    assert held
-    assert all(held)
+        assert held
+        assert all(held)
+        held.clear()
     for together, alone in zip(*found, strict=True):
         assert set(together.children) == set(alone.children)
         for group in alone.children:

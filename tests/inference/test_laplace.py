@@ -163,6 +163,8 @@ def test_bad_input_is_refused(options, error, message):
         wp.fit_laplace(NET.bnn, NET.x, NET.y, **given)
 
 
-def test_a_saddle_is_refused():
-    with pytest.raises(ValueError, match=r"'a' has 1 eigenvalues .* least -0.5"):
-        _check_curvature("a", np.array([-0.5, 1.0, 2.0]), "hessian")
+@pytest.mark.parametrize(("curvature", "advice"), [("hessian", "ggn"), ("ggn", "hessian")])
+def test_a_saddle_is_refused(curvature, advice):
+    message = rf"'{curvature}' under prior 'a' has 1 eigenvalues .* least -0.5: .*='{advice}'"
+    with pytest.raises(ValueError, match=message):
+        _check_curvature("a", np.array([-0.5, 1.0, 2.0]), curvature)
