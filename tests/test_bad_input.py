@@ -1,12 +1,14 @@
 """Wrong input: one error that names the argument; and any right input: a finite density."""
 
 import re
+from dataclasses import dataclass
 
 import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from hypothesis import strategies as st
@@ -22,6 +24,25 @@ STACK = wp.stack_priors({"a": PRIOR, "b": PRIOR})
 WEIGHTS = {name: np.zeros(site.shape, np.float32) for name, site in BNN.sites.items()}
 X, Y = np.zeros((4, 2)), np.zeros(4)
 ALL_SITES = "'hidden_0.weight', 'hidden_0.bias', 'output.weight', 'output.bias', 'log_noise'"
+
+
+class Undecorated(wp.Likelihood):
+    """Without a field, but no dataclass."""
+
+    def distribution(self, output, weights):
+        return dist.Normal(output[:, 0], 1.0)
+
+
+@dataclass(frozen=True)
+class Unfinished(wp.Likelihood):
+    """Without a distribution."""
+
+
+@dataclass(frozen=True)
+class Worded(Undecorated):
+    """With a field that is no number, and not said to be none."""
+
+    link: str = "log"
 
 
 def raises(message, error=ValueError):
@@ -108,6 +129,25 @@ def test_too_few_classes(classes):
         (wp.mlp(2), None, TypeError, "likelihood: expected an instance"),
         (wp.mlp(2), wp.Gaussian, TypeError, "likelihood: expected an instance"),
         (wp.mlp(2), "gaussian", TypeError, "likelihood: expected an instance"),
+        (
+            wp.mlp(2),
+            wp.Likelihood(),
+            TypeError,
+            "likelihood: expected a frozen dataclass",
+        ),
+        (
+            wp.mlp(2),
+            Undecorated(),
+            TypeError,
+            "likelihood: ...without the decorator",
+        ),
+        (wp.mlp(2), Unfinished(), TypeError, "likelihood: ...got a Unfinished without `distribut"),
+        (
+            wp.mlp(2),
+            Worded(),
+            TypeError,
+            "likelihood: expected numbers as leaves...static",
+        ),
         (wp.mlp(2), wp.Categorical(3), ValueError, "network: expected num_outputs=3...got 1"),
         (
             wp.mlp(2),
@@ -182,6 +222,11 @@ def test_model(network, likelihood, error, message):
             {"latents": {"log_noise": None}},
             ValueError,
             "latents['log_noise']: expected (centre, scale); got None",
+        ),
+        (
+            {"latents": {"log_noise": (0.0, [1.0, 2.0])}},
+            ValueError,
+            "latents['log_noise']: expected (centre, scale); got (0.0, [1.0, 2.0])",
         ),
         (
             {"latents": {"log_noise": (0.0, 1.0, 2.0)}},

@@ -223,6 +223,38 @@ def test_what_it_does_not_tell_is_said_in_a_sentence():
     assert np.isfinite(wp.diagnostics.contraction(bnn, fit)["distance_by_layer"]).all()
 
 
+def test_a_noise_that_is_given_moves_none_of_its_other_latents():
+    @dataclass(frozen=True)
+    class Drifting(wp.Gaussian):
+        def latents(self, num_outputs):
+            return {**super().latents(num_outputs), "drift": wp.Latent(prior=(0.3, 0.2))}
+
+    bnn = wp.BNN(wp.mlp(1), Drifting())
+    prior = wp.prior_from_l2(bnn, 0.1, convention="sum", noise=0.5)
+    assert (prior.loc["drift"], prior.scale["drift"]) == (0.3, 0.2)
+    assert (prior.loc["log_noise"], prior.scale["log_noise"]) == (np.log(0.5), 1.0)
+
+
+@pytest.mark.parametrize("convention", ["sum", "torch"])
+def test_a_squared_error_without_a_noise_of_its_own_is_told_one(convention):
+    @dataclass(frozen=True)
+    class Unit(wp.Likelihood):
+        loss: ClassVar = "squared error"
+
+        def distribution(self, output, weights):
+            return dist.Normal(output[:, 0], 1.0)
+
+    bnn, options = wp.BNN(wp.mlp(1), Unit()), {"convention": convention, "num_obs": 10}
+    with pytest.raises(ValueError, match=r"^noise: expected the .*which Unit\(\)"):
+        wp.prior_from_l2(bnn, 0.1, **options)
+    own, ours = (
+        wp.prior_from_l2(model, 0.1, noise=0.5, **options)
+        for model in (bnn, wp.BNN(bnn.network, wp.Gaussian(noise=0.5)))
+    )
+    for name in bnn.sites:
+        np.testing.assert_array_equal(own.scale[name], ours.scale[name])
+
+
 def test_a_posterior_of_it_is_a_prior():
     bnn, fit = MODELS["own network"], fitted("own network", "laplace")
     prior = wp.posterior_as_prior(bnn, wp.unstack_fit(fit)["zero"], widen=2.0)

@@ -23,6 +23,7 @@ __all__ = [
     "input_shape",
     "integer",
     "known_names",
+    "leaves",
     "model",
     "number",
     "numbers",
@@ -33,6 +34,7 @@ __all__ = [
     "row_weights_shape",
     "rows",
     "several",
+    "shape",
     "target_shape",
     "warn",
     "weights",
@@ -59,8 +61,9 @@ def known_names(argument: str, names: Iterable[Any], valid: Collection[Any]) -> 
     """Raise where one of `names` is not among the `valid` ones."""
     unknown = [name for name in names if name not in valid]
     if unknown:
+        expected = f"names among {several(valid)}" if valid else "none, for there is none to name"
         raise ValueError(
-            f"{argument}: expected names among {several(valid)}; got {several(unknown)}."
+            f"{argument}: expected {expected}; got {several(unknown)}."
             f"{close_name(unknown[0], valid)}"
         )
 
@@ -100,6 +103,13 @@ def model(bnn: Any) -> None:
         raise TypeError(
             f"bnn: expected a model, BNN(network, likelihood); got {type(bnn).__name__}."
         )
+
+
+def leaves(argument: str, values: Iterable[Any], advice: str) -> None:
+    """Raise where a leaf of a pytree is no number that JAX can trace."""
+    for value in values:
+        if not hasattr(value, "dtype") and not isinstance(value, Real):
+            raise TypeError(f"{argument}: expected numbers as leaves; got {value!r}. {advice}")
 
 
 def data(bnn: Any, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -239,6 +249,14 @@ def input_shape(shape: tuple[int, ...], num_features: int) -> None:
             f"x: expected shape (rows, {num_features}), a column per feature of the network; "
             f"got {shape}.{advice}"
         )
+
+
+def shape(values: Any) -> tuple[int, ...] | None:
+    """Shape of what may be an array; None where it is ragged."""
+    try:
+        return np.shape(values)
+    except ValueError:
+        return None
 
 
 def target_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -52,6 +52,14 @@ class TestMatchedCenters:
         as_key = wp.matched_centers(BNN, WEIGHTS, scale=1.0, rng_key=jax.random.key(1))
         np.testing.assert_array_equal(as_key.loc["hidden_0.weight"], same.loc["hidden_0.weight"])
 
+    @pytest.mark.parametrize("size", [1e-200, 1e200])
+    def test_it_may_be_of_any_size(self, size):
+        reference = {name: size * values for name, values in WEIGHTS.items()}
+        centers = wp.matched_centers(BNN, reference, scale=1.0)
+        for name in NETWORK:
+            length = np.linalg.norm(centers["random"].loc[name] / size)
+            np.testing.assert_allclose(length, np.linalg.norm(WEIGHTS[name]), rtol=1e-12)
+
     def test_a_reference_of_zeros_is_no_trouble(self):
         zeros = {name: np.zeros_like(array) for name, array in WEIGHTS.items()}
         centers = wp.matched_centers(BNN, zeros, scale=1.0)

@@ -2,6 +2,8 @@
 
 from functools import cache, partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -87,6 +89,16 @@ def test_the_mark_is_kept_by_part_and_on_disk(tmp_path):
     hessian = wp.fit_laplace(NET.bnn, NET.x, NET.y, prior=NET.prior(), curvature="hessian")
     assert "linearised_at" not in hessian.children
     assert parts_of(NET.bnn, hessian)[0].model is NET.bnn
+
+
+def test_a_tangent_has_the_precision_of_the_weights():
+    center = {name: np.zeros(site.shape) for name, site in NET.bnn.network.sites.items()}
+    weights = {
+        name: jnp.ones(site.shape, jnp.float32) for name, site in NET.bnn.network.sites.items()
+    }
+    for precise in (False, True):
+        with jax.enable_x64(precise):
+            assert linearised(NET.bnn, center).outputs(weights, NET.x).dtype == np.float32
 
 
 def test_refits_hold_the_tangent():

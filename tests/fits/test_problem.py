@@ -70,6 +70,18 @@ def test_a_table_checks_a_fit_once(counted):
     assert counted["fit"] == 1
 
 
+@pytest.mark.parametrize("method", ["map", pytest.param("mcmc", marks=pytest.mark.slow)])
+def test_a_row_that_does_not_count_may_overflow(method):
+    """Its gradient would be NaN, and nothing that is multiplied by a weight of 0 undoes that."""
+    huge, counts = NET.y.copy(), np.ones(len(NET.y))
+    huge[3], counts[3] = 1e200, 0.0
+    plain, spoilt = (
+        FITS[method](NET.bnn, NET.x, y, prior=NET.prior(), row_weights=counts)["posterior"]
+        for y in (NET.y, huge)
+    )
+    xr.testing.assert_identical(plain.dataset, spoilt.dataset)
+
+
 def test_all_fit_functions_take_what_all_could_take():
     import inspect
 

@@ -135,6 +135,28 @@ class TestOneDensity:
         for name in bnn.sites:
             np.testing.assert_allclose(ours[name], -theirs[name], rtol=1e-10)
 
+    @pytest.mark.parametrize("density_of", ["log_likelihood", "log_joint"])
+    @pytest.mark.parametrize(
+        ("row_weights", "message"),
+        [
+            ([1.0, -1.0], "row_weights: expected numbers of at least 0; got -1"),
+            ([1.0, np.nan], "row_weights: expected finite numbers"),
+            ([1.0], r"row_weights: expected shape \(2,\)"),
+        ],
+    )
+    def test_refuses_row_weights_that_cannot_be(self, density_of, row_weights, message):
+        bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Bernoulli())
+        weights = {name: jnp.zeros(site.shape) for name, site in bnn.sites.items()}
+        prior = () if density_of == "log_likelihood" else (wp.normal_prior(bnn),)
+        call = partial(getattr(bnn, density_of), weights, np.zeros((2, 1)))
+        with pytest.raises(ValueError, match=f"^{message}"):
+            call(np.zeros(2), *prior, row_weights=row_weights)
+        with pytest.raises(ValueError, match=r"^y: expected .*; got 2"):
+            call(np.array([0.0, 2.0]), *prior)
+        counts = np.array([2.0, 0.0])
+        given = jax.jit(lambda y, c: call(y, *prior, row_weights=c))(np.zeros(2), counts)
+        np.testing.assert_allclose(given, call(np.zeros(2), *prior, row_weights=counts), rtol=1e-6)
+
     @pytest.mark.parametrize("name", LIKELIHOODS)
     def test_flat_sites_leave_a_finite_gradient(self, name):
         bnn = model_of(name)

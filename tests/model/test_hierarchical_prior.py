@@ -95,6 +95,14 @@ def test_prior_predictive_draws_what_numpyro_draws(name):
         assert stats.ks_2samp(first, other).pvalue > 1e-6, site
 
 
+def test_a_width_without_a_variance_is_infinite():
+    """Its mean square overflows: then there is no scale, and the mean stays where it is."""
+    prior = wp.hierarchical_prior(BNN, log_scale=(0.0, 40.0))
+    for name in BNN.network.sites:
+        np.testing.assert_array_equal(prior.loc[name], 0.0)
+        np.testing.assert_array_equal(prior.scale[name], np.inf)
+
+
 def test_groups_hold_what_was_named():
     by_layer, named = PRIORS["by layer"], PRIORS["two groups"]
     assert list(by_layer.groups) == ["hidden_0", "output"]
@@ -145,18 +153,26 @@ OTHER = wp.normal_prior(wp.BNN(wp.mlp(3), wp.Gaussian()))
         ({"groups": {}}, TypeError, "groups: expected 'layer'.* not empty"),
         ({"groups": None}, TypeError, "groups: expected"),
         ({"groups": {"a": []}}, ValueError, r"groups\['a'\]: expected sites.*got none"),
+        ({"groups": {"a": 3}}, TypeError, r"groups\['a'\]: expected a list.*got 3"),
         ({"groups": {"a": ["hidden_1"]}}, ValueError, r"groups\['a'\].*hidden_1"),
         ({"groups": {"a": ["log_noise"]}}, ValueError, "log_noise"),
         ({"groups": {"a": "weight", "b": "output"}}, ValueError, "output.weight' in 'a' and 'b'"),
         ({"center": 1.0}, ValueError, r"center: expected \(mean, standard deviation\)"),
+        ({"center": (0, [1, 2])}, ValueError, r"center: expected \(mean, standard deviation\)"),
         ({"center": (np.nan, 1.0)}, ValueError, "center"),
         ({"log_scale": (0.0, 0.0)}, ValueError, "log_scale"),
         ({"log_scale": (0.0, np.inf)}, ValueError, "log_scale"),
         ({"base": FLAT}, ValueError, "base: expected finite scales.*hidden_0.bias"),
         ({"base": OTHER}, ValueError, "Was it made for another model"),
         ({"base": 1.0}, TypeError, "expected a NormalPrior"),
+        ({"standardised": [1]}, TypeError, "^standardised: expected a dict of distributions"),
         ({"standardised": {"hidden_0.weight": 3}}, TypeError, "distribution of NumPyro's"),
         ({"standardised": {"hidden_1": dist.Laplace()}}, ValueError, "standardised.*hidden_1"),
+        (
+            {"standardised": {"hidden_0.weight": dist.Gumbel()}, "log_scale": (0.0, 40.0)},
+            ValueError,
+            "^log_scale: expected widths with a mean.*'hidden_0.weight'",
+        ),
         (
             {"standardised": {"hidden_0.weight": dist.Uniform()}},
             ValueError,

@@ -339,3 +339,83 @@ class TestWhatIsNone:
         with pytest.raises(ValueError, match=r"^likelihood: expected latents.*got 'log_noise'"):
             wp.BNN(Noisy(), wp.Gaussian())
         assert "log_noise" in wp.BNN(Noisy(), wp.Gaussian(noise=1.0)).sites
+
+    def test_a_class_is_not_an_instance(self):
+        with pytest.raises(TypeError, match=r"a class: pass an instance of it\.$"):
+            wp.BNN(Sines, wp.Gaussian())
+
+    def test_it_can_be_recognised_by_a_compiled_program(self):
+        @dataclass
+        class Changing(Sines):
+            frequencies: Any = 1.0
+
+        with pytest.raises(TypeError, match=r"^network: expected a hashable .*register_dataclass"):
+            wp.BNN(Changing(), wp.Gaussian())
+        advised = jax.tree_util.register_dataclass(Changing)
+        assert wp.BNN(advised(), wp.Gaussian()).sites
+
+    def test_its_leaves_are_numbers(self):
+        @jax.tree_util.register_dataclass
+        @dataclass(frozen=True)
+        class Worded(Sines):
+            word: str = "tanh"
+
+        with pytest.raises(TypeError, match=r"^network: expected numbers as leaves; got 'tanh'"):
+            wp.BNN(Worded(), wp.Gaussian())
+
+    @pytest.mark.parametrize("shape", [(ROWS,), (ROWS, 3), (1, 2)])
+    def test_its_outputs_are_a_row_per_input_and_a_column_per_output(self, shape):
+        class Odd(Sines):
+            def apply(self, weights, x):
+                return jnp.zeros(shape)
+
+        bnn = wp.BNN(Odd(), wp.Gaussian())
+        with pytest.raises(ValueError, match=r"^network: expected outputs of shape \(6, 2\)"):
+            wp.prior_predictive(bnn, X, prior=wp.normal_prior(bnn))
+        with pytest.raises(ValueError, match=r"^network: expected outputs of shape \(6, 2\)"):
+            bnn.outputs(in_jax(numbers()), X)
+
+    def test_its_inputs_are_its_features(self):
+        with pytest.raises(ValueError, match=r"^x: expected shape \(rows, 1\)"):
+            BNN.outputs(in_jax(numbers()), np.ones((3, 2)))
+
+    def test_a_weight_without_a_fan_in_has_no_scale_by_it(self):
+        class Untold(Sines):
+            sites: ClassVar = {**Sines.sites, "w": wp.Site((), (), None, "weight", "w")}
+
+        with pytest.raises(ValueError, match=r"^bnn: .*fan-in of every weight; got none for 'w'"):
+            wp.fan_in_scale(wp.BNN(Untold(), wp.Gaussian()))
+
+
+def test_weights_of_numpy_are_taken_in_the_precision_that_jax_has():
+    weights = {name: np.asarray(values, np.float64) for name, values in numbers().items()}
+    found = BNN.outputs(weights, X)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, outputs(weights), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("convention", ["torch", "keras", "sum"])
+def test_a_penalty_falls_on_kinds_of_its_own_as_in_the_library(convention):
+    options = {"num_obs": 10} if convention != "sum" else {}
+    known = wp.BNN(Sines(), wp.Gaussian(noise=0.5))
+    prior = wp.prior_from_l2(known, 0.2, convention=convention, **options)
+    # Keras gives a kernel a regulariser; PyTorch decays every parameter.
+    assert np.isinf(prior.scale["gain"]) == (convention == "keras")
+    assert np.isinf(prior.scale["sines.offset"]).all() == (convention == "keras")
+    back = wp.l2_from_prior(known, prior, convention=convention, **options)
+    assert back == pytest.approx(0.2, rel=1e-12)
+
+
+def test_a_network_without_weights_has_a_penalty_all_the_same():
+    class Level:
+        sites: ClassVar = {"level": wp.Site((), (), None, "gain", "level")}
+        num_outputs = 1
+        feature_names = (0,)
+
+        def apply(self, weights, x):
+            return jnp.broadcast_to(weights["level"], (len(x), 1))
+
+    bnn = wp.BNN(Level(), wp.Gaussian(noise=1.0))
+    prior = wp.prior_from_l2(bnn, 4.0, convention="sum")
+    assert prior.scale["level"] == 0.5
+    assert wp.l2_from_prior(bnn, prior, convention="sum") == 4.0

@@ -201,6 +201,13 @@ class TestLatents:
         with pytest.raises(ValueError, match=message):
             wp.normal_prior(self.TWO, latents={"offset": pair})
 
+    def test_a_model_without_any_says_so(self):
+        bnn = wp.BNN(wp.mlp(1), wp.Gaussian(noise=1.0))
+        with pytest.raises(
+            ValueError, match=r"^latents: expected none, .*none to name;"
+        ):
+            wp.normal_prior(bnn, latents={"log_noise": (0, 1)})
+
 
 class TestLengthScale:
     def test_it_is_the_scale_or_where_that_is_flat_one_over_the_root_of_the_fan_in(self):
@@ -249,6 +256,20 @@ class TestFitAsCentre:
     def test_a_tree_without_a_posterior_is_no_fit(self):
         with pytest.raises(ValueError, match=r"^loc: .*`posterior` group"):
             wp.normal_prior(BNN, loc=xr.DataTree.from_dict({"prior": xr.Dataset()}))
+
+    def test_a_fit_without_its_axes_says_how_to_keep_them(self):
+        part = self.fit().isel(chain=0)
+        with pytest.raises(ValueError, match=r"^loc: .*without 'chain'. Keep it: fit.isel\(chain="):
+            wp.normal_prior(BNN, loc=part)
+        wp.normal_prior(BNN, loc=self.fit().isel(chain=[0]))
+
+    def test_a_noise_that_was_learned_may_be_known_here(self):
+        known = wp.BNN(BNN.network, wp.Gaussian(noise=1.0))
+        learned = wp.normal_prior(BNN, loc=self.fit())
+        prior = wp.normal_prior(known, loc=self.fit())
+        assert list(prior.loc) == list(known.sites)
+        for name, loc in prior.loc.items():
+            np.testing.assert_array_equal(loc, learned.loc[name])
 
     def test_a_fit_of_another_model_is_not_for_this_one(self):
         other = wp.BNN(wp.mlp(3, hidden=(4,)), wp.Gaussian())

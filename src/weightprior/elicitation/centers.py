@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy import linalg
 
 from weightprior import _checks
 from weightprior.model.adapters import reference_weights
@@ -148,7 +149,9 @@ def _drawn(bnn, weights: Weights, key: jax.Array, change: Callable) -> Weights:
 
 def _direction(key: jax.Array, array: np.ndarray) -> np.ndarray:
     drawn = np.asarray(jax.random.normal(key, array.shape, np.float64))
-    return drawn * (np.linalg.norm(array) / np.linalg.norm(drawn))
+    # Not numpy's norm, which squares: the length of tiny and huge arrays is a number, too.
+    length = linalg.norm(array.ravel(), check_finite=False)
+    return drawn * (length / linalg.norm(drawn.ravel(), check_finite=False))
 
 
 def _shuffled(key: jax.Array, array: np.ndarray) -> np.ndarray:

@@ -135,9 +135,8 @@ def prior_from_l2(
     penalties = _penalties(bnn, penalty, convention)
     with np.errstate(divide="ignore", over="ignore"):
         scale = {name: np.sqrt(ratio / values) for name, values in penalties.items()}
-    latents = None
-    if noise is not None and bnn.likelihood.loss == _SQUARED:
-        latents = dict.fromkeys(bnn.latents, (float(np.log(noise)), 1.0))
+    centers = {} if noise is None else bnn.likelihood.noise_centers(noise)
+    latents = {name: (center, 1.0) for name, center in centers.items()}
     return normal_prior(bnn, loc, scale, latents=latents)
 
 
@@ -184,10 +183,10 @@ def l2_from_prior(
     _checks.prior(bnn, prior, stacked=False)
     rule, sites, root = _CONVENTIONS[convention], bnn.network.sites, np.sqrt(ratio)
     penalties = {name: (root / np.asarray(prior.scale[name])) ** 2 for name in sites}
-    last = [name for name, site in sites.items() if site.kind == "weight"][-1]
-    number = penalties[last].flat[0].item()
-    said = {"weight": number, "bias": number if rule.biases else 0.0}
-    if all(np.all(values == said[sites[name].kind]) for name, values in penalties.items()):
+    decayed = [name for name, site in sites.items() if rule.biases or site.kind == "weight"]
+    number = penalties[decayed[-1]].flat[0].item() if decayed else 0.0
+    said = {name: number if name in decayed else 0.0 for name in sites}
+    if all(np.all(values == said[name]) for name, values in penalties.items()):
         return _inverse(number) if convention == "logistic_C" else number
     if not rule.by_site:
         got = {k: f"{np.min(prior.scale[k]):g} to {np.max(prior.scale[k]):g}" for k in sites}
@@ -268,17 +267,21 @@ def _noise(likelihood: Any, noise: Any) -> float | None:
     if noise is not None:
         noise = _checks.number("noise", noise, above=0)
     if likelihood.loss != _SQUARED:
+        if noise is not None:
+            raise ValueError(
+                f"noise: expected None, since it does not matter to the loss of {likelihood!r}; "
+                f"got {noise}. Leave it out."
+            )
         return None
-    if likelihood.noise is None and noise is None:
+    known = getattr(likelihood, "noise", None)
+    if known is None and noise is None:
         raise ValueError(
-            "noise: expected the standard deviation, which Gaussian() learns: a penalty is a "
+            f"noise: expected the standard deviation, which {likelihood!r} learns: a penalty is a "
             "prior only relative to the noise; got None."
         )
-    if None not in (likelihood.noise, noise) and likelihood.noise != noise:
-        raise ValueError(
-            f"noise: expected that of the model, {likelihood.noise}; got {noise}. Leave it out."
-        )
-    return likelihood.noise if noise is None else noise
+    if None not in (known, noise) and known != noise:
+        raise ValueError(f"noise: expected that of the model, {known}; got {noise}. Leave it out.")
+    return known if noise is None else noise
 
 
 def _penalties(bnn, penalty: Any, convention: str) -> dict[str, np.ndarray]:
@@ -286,7 +289,8 @@ def _penalties(bnn, penalty: Any, convention: str) -> dict[str, np.ndarray]:
     rule = _CONVENTIONS[convention]
     if not isinstance(penalty, Mapping):
         number = _number(penalty, convention)
-        penalty = {"weight": number, "bias": number if rule.biases else 0.0}
+        kinds = {site.kind for site in bnn.network.sites.values()}
+        penalty = {k: number if rule.biases or k == "weight" else 0.0 for k in sorted(kinds)}
     elif not rule.by_site:
         raise TypeError(
             f"penalty: expected a number, of which convention={convention!r} has one for all "
@@ -301,7 +305,8 @@ def _penalties(bnn, penalty: Any, convention: str) -> dict[str, np.ndarray]:
             if site.layer in layers and site.kind == "weight"
         }
         rest = {key: value for key, value in penalty.items() if key not in layers}
-        penalty = {"bias": 0.0, **kernels, **rest}
+        free = {site.kind: 0.0 for _, site in sites if site.kind != "weight"}
+        penalty = {**free, **kernels, **rest}
     penalties = resolve("penalty", penalty, bnn.network.sites)
     for name, values in penalties.items():
         _not_negative(f"penalty[{name!r}]", values)

@@ -84,8 +84,14 @@ class Problem:
 
     @property
     def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
-        """Model, inputs and targets: all that tasks have in common."""
-        return self.bnn, self.x, self.y
+        """Model, inputs and targets: all that tasks have in common.
+
+        A row that counts in no task stands as a copy of one that does: the gradient of a number
+        that overflows is NaN, even where it is multiplied by 0.
+        """
+        counts = np.any(self._sets > 0, axis=0)
+        rows = np.where(counts, np.arange(len(counts)), np.argmax(counts))
+        return self.bnn, self.x[rows], self.y[rows]
 
     @property
     def labels(self) -> tuple[Any, ...]:
@@ -95,10 +101,13 @@ class Problem:
     @property
     def tasks(self) -> list[Task]:
         """Every single prior with its row weights, of which there is one set or one each."""
-        singles = self.prior.singles()
+        return [Task(*task) for task in zip(self.prior.singles(), self._sets, strict=True)]
+
+    @property
+    def _sets(self) -> np.ndarray:
+        """Row weights of every task, of shape (priors, rows)."""
         counts = np.ones(len(self.x)) if self.row_weights is None else self.row_weights
-        sets = np.broadcast_to(counts, (len(singles), len(self.x)))
-        return [Task(single, weights) for single, weights in zip(singles, sets, strict=True)]
+        return np.broadcast_to(counts, (len(self.labels), len(self.x)))
 
 
 def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[str, Any]:

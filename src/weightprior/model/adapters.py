@@ -49,11 +49,7 @@ def reference_weights(bnn, reference: Any) -> dict[str, np.ndarray]:
             "reference: expected a dict of arrays, a fit, or a fitted MLP of scikit-learn; got "
             f"{type(reference).__name__}. Of a PyTorch module pass its state_dict()."
         )
-    # Latents of another likelihood than the model's have no place in it; weights must have theirs.
-    latents = _told(reference).get("latents", ())
-    found = {
-        name: np.shape(a) for name, a in arrays.items() if name not in {*latents, *bnn.latents}
-    }
+    found = {name: np.shape(a) for name, a in arrays.items() if name not in bnn.latents}
     expected = {name: site.shape for name, site in bnn.network.sites.items()}
     if found != expected:
         raise ValueError(
@@ -69,7 +65,7 @@ def posterior_means(
 ) -> dict[str, np.ndarray] | None:
     """Posterior mean of every site where `fit` is a fit; read without importing xarray.
 
-    `sites` are those of the model at hand, beside which the fit tells its own.
+    `sites` are those of the model at hand, beside which the fit tells the weights of its own.
     """
     if not hasattr(fit, "children"):
         return None
@@ -83,14 +79,22 @@ def posterior_means(
             f"{argument}: expected the fit of a single prior; got a stacked one. "
             "Choose a part of it: weightprior.unstack_fit(fit)[label]."
         )
-    own = {*sites, *_told(fit).get("sites", {})}
+    if absent := [dim for dim in ("chain", "draw") if dim not in posterior.dims]:
+        raise ValueError(
+            f"{argument}: expected a fit with the axes chain and draw; got one without "
+            f"{absent[0]!r}. Keep it: fit.isel({absent[0]}=[0])."
+        )
+    told = _told(fit)
+    # Latents of another likelihood than the model's have no place in it; weights must have theirs.
+    foreign = {*told.get("latents", ())} - {*sites}
+    own = {*sites, *told.get("sites", {})} - foreign
     means = posterior.mean(("chain", "draw"))
     return {str(name): means[name].to_numpy() for name in means if name in own}
 
 
 def _told(fit: Any) -> dict[str, Any]:
-    """Return what a fit says of its model; nothing where it is no fit."""
-    return json.loads(getattr(fit, "attrs", {}).get("model", "{}"))
+    """Return what a fit says of its model."""
+    return json.loads(fit.attrs.get("model", "{}"))
 
 
 def _of_scikit_learn(bnn, perceptron: Any) -> dict[str, np.ndarray]:

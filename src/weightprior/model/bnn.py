@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro
+from jax.core import Tracer
 
 from weightprior import _checks
 from weightprior.model import density
@@ -24,7 +25,7 @@ from weightprior.model.network import (
     unflatten_network,
 )
 from weightprior.model.priors.base import Prior
-from weightprior.model.sites import Site, Weights
+from weightprior.model.sites import Site, Weights, check_sites
 
 __all__ = ["BNN"]
 
@@ -49,7 +50,8 @@ class BNN:
     TypeError
         Where one of them is something else.
     ValueError
-        Where the likelihood needs another number of outputs, or a latent has the name of a site.
+        Where the likelihood needs another number of outputs, or names do not tell the sites,
+        latents and axes of the model apart.
 
     Examples
     --------
@@ -67,11 +69,19 @@ class BNN:
         check_network(self.network)
         check_likelihood(self.likelihood)
         self.likelihood.check_outputs(self.network.num_outputs)
-        both = [name for name in self.latents if name in self.network.sites]
-        if both:
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Raise where a name stands for two things."""
+        network, latents = self.network, self.latents
+        derived = [latent.derived for latent in latents.values() if latent.derived]
+        sizes = {"feature": len(network.feature_names), "output": network.num_outputs}
+        check_sites(self.sites, derived, sizes)
+        words = {word for n, site in network.sites.items() for word in (n, site.layer, site.kind)}
+        if both := [name for name in latents if name in words]:
             raise ValueError(
                 f"likelihood: expected latents with names of their own; got {both[0]!r}, which is "
-                "a site of the network. Rename one of them."
+                "a site, layer or kind of the network. Rename one of them."
             )
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
@@ -196,7 +206,13 @@ class BNN:
         Returns
         -------
         array of shape ()
+
+        Raises
+        ------
+        TypeError, ValueError
+            For data that do not suit the model. In a program that JAX traces, numbers are not read.
         """
+        self._check_data(x, y, row_weights)
         return density.log_likelihood(self, weights, x, y, row_weights)
 
     def log_joint(self, weights: Weights, x, y, prior: Prior, row_weights=None) -> jax.Array:
@@ -233,4 +249,14 @@ class BNN:
         -2.7568
         """
         _checks.prior(self, prior, stacked=False, learned=True)
+        self._check_data(x, y, row_weights)
         return density.log_joint(self, weights, x, y, prior, row_weights)
+
+    def _check_data(self, x: Any, y: Any, row_weights: Any) -> None:
+        """Raise where data do not suit the model, as far as their numbers are known."""
+        given = (x, y) if row_weights is None else (x, y, row_weights)
+        if any(isinstance(part, Tracer) for part in given):
+            return
+        x, y = _checks.data(self, x, y)
+        if row_weights is not None:
+            _checks.row_weights(row_weights, len(x), None)

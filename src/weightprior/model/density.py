@@ -33,7 +33,16 @@ __all__ = [
 
 def outputs(bnn, weights: Weights, x: Any) -> jax.Array:
     """Outputs of the network, of shape (rows, outputs)."""
-    return bnn.network.apply(weights, x)
+    network = bnn.network
+    weights = _checks.arrays("weights", weights, network.sites)
+    _checks.input_shape(np.shape(x), len(network.feature_names))
+    found, expected = network.apply(weights, x), (np.shape(x)[0], network.num_outputs)
+    if np.shape(found) != expected:
+        raise ValueError(
+            f"network: expected outputs of shape {expected}, (rows, num_outputs), from its `apply`;"
+            f" got {np.shape(found)}."
+        )
+    return found
 
 
 def targets(bnn, weights: Weights, x: Any) -> dist.Distribution:

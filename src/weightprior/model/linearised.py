@@ -88,6 +88,6 @@ class _Tangent:
         return self._tangent(lambda given: network.apply_without(given, x, layer, unit), weights)
 
     def _tangent(self, function: Callable[[Weights], Any], weights: Weights) -> Any:
-        center = {name: jnp.asarray(self.center[name]) for name in self.network.sites}
+        center = {n: jnp.asarray(self.center[n], weights[n].dtype) for n in self.network.sites}
         moved = {name: weights[name] - center[name] for name in center}
         return jax.tree.map(jnp.add, *jax.jvp(function, (center,), (moved,)))

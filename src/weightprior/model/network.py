@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from weightprior import _checks
 from weightprior.model.sites import Site, Weights
 
 __all__ = [
@@ -26,7 +27,9 @@ class Network(Protocol):
     """Named weights and a pure function of them; it holds no prior.
 
     A class with these four members is a network, whether or not it inherits from this one. Its
-    instances are hashable, or pytrees whose leaves are numbers that are not fitted.
+    instances are hashable, or pytrees whose leaves are numbers that are not fitted. Fits compute in
+    both precisions: an array that `apply` uses is such a leaf, or goes through ``jnp.asarray``
+    there.
 
     Attributes
     ----------
@@ -153,10 +156,22 @@ def check_network(network: Any) -> None:
     missing = [name for name in _MEMBERS if not hasattr(network, name)]
     if missing or isinstance(network, type):
         told = f", which has no {missing[0]!r}" if missing and network is not None else ""
+        if isinstance(network, type):
+            told = ", a class: pass an instance of it"
         raise TypeError(
             "network: expected a network, as weightprior.mlp(...) makes, or an object with "
             f"{', '.join(_MEMBERS)}; got {network!r}{told}."
         )
+    numbers, structure = flatten_network(network)
+    try:
+        hash(structure)
+    except TypeError as error:
+        raise TypeError(
+            f"network: expected a hashable object or a pytree, so that it is compiled once; got "
+            f"{network!r} ({error}). Make its class a frozen dataclass, and what holds arrays a "
+            "pytree, by jax.tree_util.register_dataclass."
+        ) from None
+    _checks.leaves("network", numbers, "Mark what is no number as a metadata field of the pytree.")
 
 
 def head_of(network: Network) -> Head | None:

@@ -1,13 +1,17 @@
 """Named arrays of latent numbers, and what a model says about each of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import jax
 
-__all__ = ["Site", "Weights"]
+__all__ = ["Site", "Weights", "check_sites"]
 
 Weights = Mapping[str, jax.Array]
+
+# Axes that a fit puts in front of a site's own, and the targets' name in NumPyro's model.
+_AXES = ("chain", "draw", "prior", "obs_id")
+_TARGETS = "y"
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,11 @@ class Site:
     dims : tuple of str
         Names of its axes, as they stand in a fit's ``posterior``.
     fan_in : int or None
-        Number of inputs that a unit of this layer sums up; None for latents of a likelihood or of
-        a prior.
+        Number of inputs that a unit of this layer sums up, for weights; None for latents of a
+        likelihood or of a prior.
     kind : str
-        ``"weight"`` or ``"bias"``; ``"latent"`` for what is no part of a network.
+        ``"weight"`` or ``"bias"``, or a word of a network's own; ``"latent"`` for what is no part
+        of a network.
     layer : str
         The layer that it belongs to; for a latent its own name.
 
@@ -40,3 +45,51 @@ class Site:
     fan_in: int | None
     kind: str
     layer: str
+
+
+def check_sites(
+    sites: Mapping[str, Site], derived: Iterable[str], sizes: Mapping[str, int]
+) -> None:
+    """Raise where the sites of a model cannot stand side by side in a fit.
+
+    Parameters
+    ----------
+    sites : mapping of str to Site
+        All of the model's.
+    derived : iterable of str
+        Names of what is computed from them.
+    sizes : mapping of str to int
+        Sizes of axes that the model has anyway.
+    """
+    known = dict(sizes)
+    for name, site in sites.items():
+        if not isinstance(site, Site):
+            raise TypeError(f"sites[{name!r}]: expected a weightprior.Site; got {site!r}.")
+        _check_dims(name, site)
+        for dim, size in zip(site.dims, site.shape, strict=True):
+            if known.setdefault(dim, size) != size:
+                raise ValueError(
+                    f"sites[{name!r}]: expected the axis {dim!r} to have the size {known[dim]}, as "
+                    f"elsewhere in the model; got {size}. Give it another name."
+                )
+    reserved, seen = {*_AXES, _TARGETS, *known}, set()
+    for name in (*sites, *derived):
+        if name in reserved or name in seen:
+            taken = "is taken by a site" if name in seen else "is that of an axis or of the targets"
+            raise ValueError(
+                f"sites: expected names of their own; got {name!r}, which {taken}. Rename it."
+            )
+        seen.add(name)
+
+
+def _check_dims(name: str, site: Site) -> None:
+    if len(site.dims) != len(site.shape) or len({*site.dims}) < len(site.dims):
+        raise ValueError(
+            f"sites[{name!r}]: expected a name for every axis of {site.shape}, each its own; got "
+            f"{site.dims}."
+        )
+    if both := [dim for dim in site.dims if dim in _AXES]:
+        raise ValueError(
+            f"sites[{name!r}]: expected axes of other names than a fit's own, {', '.join(_AXES)}; "
+            f"got {both[0]!r}. Rename it."
+        )

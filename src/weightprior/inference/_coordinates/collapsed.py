@@ -16,6 +16,7 @@ import numpy as np
 
 from weightprior.fits.task import Task
 from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.network import Head, head_of
 from weightprior.model.priors.base import Prior
@@ -134,7 +135,7 @@ class CollapsedOutput(Standardised):
             Of the prior: 1, or 0 where it is flat.
         """
         centered = weights | {name: self.prior.loc[name] for name in self.integrated}
-        location = self.bnn.network.apply(centered, self.x)
+        location = density.outputs(self.bnn, centered, self.x)
         noise = self.bnn.likelihood.noise_of(location, weights)
         counts = jnp.sqrt(self.row_weights)[:, None]
         residual = counts * (self.y.reshape(location.shape) - location) / noise

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from weightprior.model.likelihoods.base import Latent, Likelihood
 from weightprior.model.sites import Weights
@@ -32,6 +33,10 @@ class Scaled(Likelihood):
         noise = jnp.exp(weights["log_noise"]) if self.noise is None else self.noise
         noise = jnp.asarray(noise, location.dtype)
         return jnp.broadcast_to(noise if noise.ndim == 0 else noise[None, :], location.shape)
+
+    def noise_centers(self, noise: float) -> dict[str, float]:
+        """Its logarithm, where it is learned."""
+        return {} if self.noise is not None else {"log_noise": float(np.log(noise))}
 
     def information_root(self, output, weights):
         """Root of the information: a constant over the squared scale, about a location."""

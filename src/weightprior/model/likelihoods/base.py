@@ -5,7 +5,7 @@ compiles nothing. A subclass says all that others need to know of it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -92,7 +92,9 @@ class Likelihood:
         Whether targets are normal around the outputs with the scale `noise_of`, so that a last
         linear layer can be integrated out.
     loss : str
-        Name of the loss that libraries have for it, for `prior_from_l2`; none by default.
+        Name of the loss that libraries have for it, for `prior_from_l2`; none by default. A
+        likelihood of ``"squared error"`` has a field `noise`, None where it is learned, and
+        `noise_centers`.
 
     Examples
     --------
@@ -191,6 +193,10 @@ class Likelihood:
         """Scale of every target around its location, of that shape, for `normal_outputs`."""
         raise NotImplementedError
 
+    def noise_centers(self, noise: float) -> dict[str, float]:
+        """Values of the latents at which every target has this noise."""
+        return {}
+
     def information_root(self, output: jax.Array, weights: Weights) -> jax.Array | None:
         """Root R of the expected information R R' that one row carries; None where not known.
 
@@ -270,6 +276,15 @@ def check_likelihood(likelihood: Any) -> None:
         raise TypeError(
             f"likelihood: expected an instance such as weightprior.Gaussian(); got {likelihood!r}."
         )
+    cls = type(likelihood)
+    if not is_dataclass(cls) or cls.distribution is Likelihood.distribution:
+        missing = "`distribution`" if is_dataclass(cls) else "the decorator of a dataclass"
+        raise TypeError(
+            "likelihood: expected a frozen dataclass with a method `distribution(output, weights)`;"
+            f" got a {cls.__name__} without {missing}."
+        )
+    told = "Name fields that are no numbers in `static`."
+    _checks.leaves("likelihood", jax.tree.leaves(likelihood), told)
 
 
 def per_target(output: jax.Array) -> jax.Array:

@@ -189,13 +189,10 @@ class HierarchicalPrior(Prior):
             if group in getattr(self, kind)
         }
         local = {
-            f"local_scale.{name}": (
-                replace(site, kind="latent", layer=name),
-                self.standardised[name],
-            )
+            f"local_scale.{name}": (replace(site, kind="latent", layer=name), law)
             for sites in self.groups.values()
             for name, site in sites.items()
-            if name in self.standardised and is_local(self.standardised[name])
+            if (law := self.standardised.get(name)) and is_local(law)
         }
         return found | local
 
@@ -204,13 +201,18 @@ class HierarchicalPrior(Prior):
         for group, sites in self.groups.items():
             center, spread = self.center.get(group, (0.0, 0.0))
             log_width, log_spread = self.log_scale.get(group, (0.0, 0.0))
-            mean_square_width = np.exp(2 * log_width + 2 * log_spread**2)
+            with np.errstate(over="ignore"):  # inf: no variance in double precision
+                width = np.exp(log_width + log_spread**2 / 2)
+                mean_square_width = np.exp(2 * log_width + 2 * log_spread**2)
             for name in sites:
                 mean, mean_square = two_moments(self.standardised.get(name))
-                width = np.exp(log_width + log_spread**2 / 2)
-                variance = spread**2 + mean_square_width * mean_square - (width * mean) ** 2
+                shift = width * mean if mean else 0.0  # 0 whatever the width
+                if np.isfinite(mean_square_width * mean_square):
+                    sd = np.sqrt(spread**2 + mean_square_width * mean_square - shift**2)
+                else:
+                    sd = np.inf
                 loc, unit = found[name]
-                found[name] = loc + unit * (center + width * mean), unit * np.sqrt(variance)
+                found[name] = loc + unit * (center + shift), unit * sd
         return found
 
 

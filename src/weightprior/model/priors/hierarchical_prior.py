@@ -1,6 +1,6 @@
 """`hierarchical_prior`: let the data say where a prior sits and how wide it is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -111,14 +111,26 @@ def hierarchical_prior(
                     f"base: expected finite scales where they are learned; got inf at {name!r} of "
                     f"the group {group!r}. Leave it out of the groups, or give it a scale."
                 )
+    if standardised is not None and not isinstance(standardised, Mapping):
+        raise TypeError(
+            "standardised: expected a dict of distributions by site; got "
+            f"{standardised!r}. For all sites write one in a dict for each."
+        )
     shapes = dict(standardised or {})
     grouped = [name for members in sites.values() for name in members]
     _checks.known_names("standardised", shapes, grouped)
     for name, shape in shapes.items():
         _check_shape(name, shape)
-    return HierarchicalPrior(
+    prior = HierarchicalPrior(
         base, sites, _each("center", center, sites), _each("log_scale", log_scale, sites), shapes
     )
+    for name, loc in prior.loc.items():
+        if not np.all(np.isfinite(loc)):
+            raise ValueError(
+                f"log_scale: expected widths with a mean in double precision; got {log_scale}, for "
+                f"which the mean of {name!r} is not finite. Lower its standard deviation."
+            )
+    return prior
 
 
 def _resolve(bnn, groups: Any) -> dict[str, dict[str, Site]]:
@@ -151,7 +163,12 @@ def _resolve(bnn, groups: Any) -> dict[str, dict[str, Site]]:
 
 def _members(sites: Mapping[str, Site], group: Any, names: Any) -> list[str]:
     """Sites that a user named, by site, layer or kind."""
-    names = [names] if isinstance(names, str) else list(names)
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Iterable):
+        raise TypeError(
+            f"groups[{group!r}]: expected a list of sites, layers or kinds; got {names!r}."
+        )
+    names = list(names)
     if not names:
         raise ValueError(f"groups[{group!r}]: expected sites, layers or kinds; got none.")
     keys = {name: (name, site.layer, site.kind) for name, site in sites.items()}
@@ -166,9 +183,9 @@ def _each(
     """The Gaussian of a latent, for every group."""
     if value is None:
         return {}
-    if np.shape(value) != (2,):
+    if _checks.shape(value) != (2,):
         raise ValueError(f"{argument}: expected (mean, standard deviation); got {value!r}.")
-    loc = _checks.finite(argument, _checks.numbers(argument, value[0]))
+    loc = _checks.finite(argument, value[0])
     scale = _checks.number(f"{argument}[1]", value[1], above=0)
     return {group: (np.asarray(loc, float), np.asarray(scale)) for group in groups}
 

@@ -30,7 +30,7 @@ def normal_prior(
         Centre. A number; a dict by site (``"hidden_0.weight"``), layer (``"hidden_0"``) or kind
         (``"weight"``, ``"bias"``), the most specific of which wins; a value is a number or, for a
         site, an array of its shape. A fit stands for the posterior mean of every site, the noise
-        included. A dict has to cover every weight and bias.
+        included where this model learns it. A dict has to cover every weight and bias.
     scale : float or dict
         Standard deviation, in the same forms. ``inf`` is a flat prior.
     latents : dict of str to (float, float), optional
@@ -80,9 +80,9 @@ def _latent_priors(bnn, given: Any) -> dict[str, tuple[float, float]]:
         )
     _checks.known_names("latents", given, found)
     for name, pair in given.items():
-        if np.shape(pair) != (2,):
+        if _checks.shape(pair) != (2,):
             raise ValueError(f"latents[{name!r}]: expected (centre, scale); got {pair!r}.")
-    return found | dict(given)
+    return found | {name: tuple(pair) for name, pair in given.items()}
 
 
 def resolve(
@@ -147,8 +147,13 @@ def fan_in_scale(bnn, gain: float = 1.0) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        By site: ``gain / sqrt(fan_in)`` for weights, `gain` for biases. For `normal_prior`'s
+        By site: ``gain / sqrt(fan_in)`` for weights, `gain` for all others. For `normal_prior`'s
         `scale`.
+
+    Raises
+    ------
+    ValueError
+        Where a network does not tell the fan-in of a weight.
 
     References
     ----------
@@ -163,7 +168,13 @@ def fan_in_scale(bnn, gain: float = 1.0) -> dict[str, float]:
     """
     _checks.model(bnn)
     gain = _checks.number("gain", gain, above=0)
+    sites = bnn.network.sites.items()
+    if unknown := [name for name, site in sites if site.kind == "weight" and not site.fan_in]:
+        raise ValueError(
+            "bnn: expected a network that tells the fan-in of every weight; got none for "
+            f"{_checks.several(unknown)}. Give its Site one, or write scales by site."
+        )
     return {
         name: gain / np.sqrt(site.fan_in).item() if site.kind == "weight" else gain
-        for name, site in bnn.network.sites.items()
+        for name, site in sites
     }
