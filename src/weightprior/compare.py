@@ -89,9 +89,9 @@ def compare(
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
-    >>> x, y = np.arange(10.0)[:, None], np.arange(10.0)
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fits = {
-    ...     f"sd {s}": wp.fit_map(bnn, x, y, prior=wp.normal_prior(bnn, scale=s))
+    ...     f"sd {s}": wp.fit_map(bnn, x, x[:, 0], prior=wp.normal_prior(bnn, scale=s))
     ...     for s in (0.01, 1.0)
     ... }
     >>> table = wp.compare(bnn, fits)

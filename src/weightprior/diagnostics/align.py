@@ -68,7 +68,7 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(3,)), wp.Gaussian(noise=1.0))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_mcmc(
     ...     bnn,
@@ -79,9 +79,9 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     ... )
     >>> aligned = wp.diagnostics.align(bnn, fit)
     >>> aligned["alignment"]["classes.hidden_0"].to_numpy().tolist()
-    [0, 0, 0]
+    [0, 0, 0, 0, 0]
     >>> aligned["alignment"]["mirrorable.hidden_0"].to_numpy().tolist()
-    [True, True, True]
+    [True, True, True, True, True]
     """
     parts = parts_of(bnn, fit)
     validate(fit)

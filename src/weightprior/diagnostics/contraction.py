@@ -58,7 +58,7 @@ def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.1))
-    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_mcmc(bnn, x, 2 * x[:, 0], prior=wp.normal_prior(bnn))
     >>> found = wp.diagnostics.contraction(bnn, fit)
     >>> round(float(found["z_score.output.weight"][0, 0]), 1)

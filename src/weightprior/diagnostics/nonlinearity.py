@@ -92,8 +92,8 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(10,)), wp.Gaussian(noise=0.1))
-    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)})
     >>> fit = wp.fit_map(bnn, x, np.sin(4 * x[:, 0]), prior=path)
     >>> found = wp.diagnostics.nonlinearity(bnn, fit, x).squeeze()

@@ -112,7 +112,7 @@ def prior_data_conflict(
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
-    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> path = wp.center_path(
     ...     bnn, {"output.weight": [[3.0]], "output.bias": [0.0]}, [0.0, 1.0], scale=0.5
     ... )

@@ -101,7 +101,7 @@ def prior_sensitivity(
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
-    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> stubborn, open_minded = (wp.normal_prior(bnn, scale=s) for s in (0.2, 10.0))
     >>> path = wp.stack_priors({"stubborn": stubborn, "open-minded": open_minded})
     >>> fit = wp.fit_mcmc(bnn, x, 3 * x[:, 0], prior=path)

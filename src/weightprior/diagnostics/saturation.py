@@ -86,8 +86,8 @@ def saturation(
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(10,)), wp.Gaussian(noise=0.1))
-    >>> x = np.linspace(-2, 2, 40)[:, None]
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
+    >>> x = np.linspace(-2, 2, 20)[:, None]
     >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0, 10.0)})
     >>> fit = wp.fit_map(bnn, x, np.sign(x[:, 0]), prior=path)
     >>> found = wp.diagnostics.saturation(bnn, fit, x)

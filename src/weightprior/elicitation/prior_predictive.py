@@ -57,10 +57,10 @@ def prior_predictive(
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1), wp.Gaussian())
-    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> drawn = wp.prior_predictive(bnn, x, prior=wp.normal_prior(bnn), num_samples=10)
     >>> dict(drawn["prior_predictive"]["y"].sizes)
-    {'chain': 1, 'draw': 10, 'obs_id': 50}
+    {'chain': 1, 'draw': 10, 'obs_id': 20}
     """
     _checks.model(bnn)
     inputs = _checks.rows(x, bnn.network.feature_names)
@@ -121,10 +121,10 @@ def simulate(
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
-    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> weights, y = wp.simulate(bnn, x, prior=wp.normal_prior(bnn))
     >>> y.shape
-    (30,)
+    (20,)
     >>> centered = wp.normal_prior(bnn, loc=weights, scale=0.1)  # one that knows the truth
     """
     _checks.model(bnn)

@@ -49,7 +49,7 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
-    >>> x = np.arange(5.0)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_map(bnn, x, 2 * x[:, 0], prior=wp.normal_prior(bnn, scale=100.0))
     >>> float(wp.predict(bnn, fit, [[10.0]])["mean"].mean().round(2))
     20.0

@@ -147,7 +147,7 @@ def simulation_based_calibration(
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
-    >>> x = np.linspace(-1, 1, 10)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> found = wp.simulation_based_calibration(
     ...     bnn,
     ...     x,

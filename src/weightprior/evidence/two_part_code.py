@@ -82,10 +82,10 @@ def two_part_code(bnn: BNN, fit: xr.DataTree, *, precision: float | None = None)
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.1))
-    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> fit = wp.fit_map(bnn, x, 1.83 * x[:, 0] + 0.31, prior=wp.normal_prior(bnn))
     >>> code = wp.two_part_code(bnn, fit)
-    >>> float(code["precision"])  # where the posterior's sds are 0.02 and 0.01
+    >>> float(code["precision"])  # where the posterior's sds are 0.04 and 0.02
     0.0625
     """
     parts = parts_of(bnn, fit)

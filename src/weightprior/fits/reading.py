@@ -167,8 +167,8 @@ def unstack_fit(fit: xr.DataTree) -> dict[Any, xr.DataTree]:
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
     >>> priors = {f"sd {s}": wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)}
-    >>> x, y = np.arange(5.0)[:, None], np.arange(5.0)
-    >>> fit = wp.fit_map(bnn, x, y, prior=wp.stack_priors(priors))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> fit = wp.fit_map(bnn, x, x[:, 0], prior=wp.stack_priors(priors))
     >>> list(wp.unstack_fit(fit))
     ['sd 0.1', 'sd 1.0']
     """

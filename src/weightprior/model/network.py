@@ -67,7 +67,7 @@ class Network(Protocol):
     ...         x = jnp.asarray(x, weights["amplitude"].dtype)
     ...         return jnp.sin(x * jnp.arange(1.0, 4.0)) @ weights["amplitude"][:, None]
     >>> bnn = wp.BNN(Sines(), wp.Gaussian(noise=0.1))
-    >>> x = np.linspace(-2, 2, 30)[:, None]
+    >>> x = np.linspace(-2, 2, 20)[:, None]
     >>> fit = wp.fit_map(bnn, x, np.sin(2 * x[:, 0]), prior=wp.normal_prior(bnn))
     >>> fit["posterior"]["amplitude"].dims
     ('chain', 'draw', 'frequency')

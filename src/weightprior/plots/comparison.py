@@ -66,7 +66,8 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> np.ndarray:
     >>> import weightprior as wp
     >>> from weightprior import plots
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
-    >>> x, y = np.arange(10.0)[:, None], np.arange(10.0)
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> y = 3 * x[:, 0]
     >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.01, 1.0)})
     >>> fit = wp.fit_map(bnn, x[::2], y[::2], prior=path)
     >>> [axis] = plots.plot_comparison(wp.compare(bnn, {"map": fit}, x[1::2], y[1::2]))

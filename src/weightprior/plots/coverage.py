@@ -54,7 +54,8 @@ def plot_coverage(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     >>> import weightprior as wp
     >>> from weightprior import plots
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
-    >>> x, y = np.arange(10.0)[:, None], np.arange(10.0)
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> y = 3 * x[:, 0]
     >>> fit = wp.fit_map(bnn, x[::2], y[::2], prior=wp.normal_prior(bnn))
     >>> plots.plot_coverage(wp.score(bnn, fit, x[1::2], y[1::2])).shape
     (1,)

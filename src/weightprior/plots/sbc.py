@@ -64,7 +64,7 @@ def plot_sbc(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     >>> import weightprior as wp
     >>> from weightprior import plots
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
-    >>> x = np.linspace(-1, 1, 5)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> exact = partial(wp.fit_laplace, num_samples=200)
     >>> found = wp.simulation_based_calibration(
     ...     bnn, x, prior=wp.normal_prior(bnn), fit=exact, num_simulations=10

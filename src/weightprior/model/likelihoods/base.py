@@ -117,8 +117,8 @@ class Likelihood:
     ...     def mean(self, output, weights):
     ...         return jnp.exp(output[:, 0])
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), Gamma())
-    >>> x = np.linspace(-1, 1, 50)[:, None]
-    >>> y = np.exp(x[:, 0]) * np.random.default_rng(0).gamma(4.0, 0.25, size=50)
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> y = np.exp(x[:, 0]) * np.random.default_rng(0).gamma(4.0, 0.25, size=20)
     >>> fit = wp.fit_laplace(bnn, x, y, prior=wp.normal_prior(bnn))
     >>> fit["posterior"]["shape"].dims
     ('chain', 'draw')

@@ -94,7 +94,7 @@ def hierarchical_prior(
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.3))
-    >>> x = np.linspace(-1, 1, 30)[:, None]
+    >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> prior = wp.hierarchical_prior(bnn, "layer")
     >>> drawn = wp.prior_predictive(bnn, x, prior=prior)["prior"]
     >>> drawn["log_scale.hidden_0"].dims
