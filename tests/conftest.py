@@ -8,7 +8,7 @@ import pytest
 from weightprior.inference import _batch
 
 # Every compiled program takes some of the memory maps that a process may have, 65,530 on Linux.
-_MANY_MAPS = 30_000
+_MANY_MAPS = 50_000
 
 
 @pytest.fixture(scope="module", autouse=True)

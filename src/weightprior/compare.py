@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weightprior._options import names_its_options
 from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation.score import log_mean, score_parts, weight_norms
 from weightprior.evidence.log_evidence import evidence_of
@@ -31,6 +32,7 @@ _COLUMNS = (
 )
 
 
+@names_its_options
 def compare(
     bnn: BNN, fits: Mapping[Any, xr.DataTree | xr.Dataset], x: Any = None, y: Any = None
 ) -> pd.DataFrame:

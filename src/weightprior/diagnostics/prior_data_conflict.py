@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.diagnostics.align import align
 from weightprior.diagnostics.contraction import contraction
 from weightprior.elicitation.prior_predictive import prior_predictive
@@ -28,6 +29,7 @@ _MAX_Z_SCORE = 2.0
 _TIES_BY_ROUNDING = 1e-9
 
 
+@names_its_options
 def prior_data_conflict(
     bnn: BNN,
     fit: xr.DataTree,

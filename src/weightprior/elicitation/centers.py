@@ -8,6 +8,7 @@ import numpy as np
 from scipy import linalg
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.model.adapters import reference_weights
 from weightprior.model.priors.normal import NormalPrior, stack_priors
 from weightprior.model.priors.normal_prior import normal_prior
@@ -17,6 +18,7 @@ __all__ = ["center_path", "matched_centers"]
 Weights = dict[str, np.ndarray]
 
 
+@names_its_options
 def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> NormalPrior:
     """Put one scale around five centres, to tell what its width does from what its place does.
 
@@ -85,6 +87,7 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     return _around(bnn, chosen, scale)
 
 
+@names_its_options
 def center_path(bnn, reference: Any, fractions: Sequence[float], *, scale: Any) -> NormalPrior:
     """Put one scale around the points of a line: from zero to a reference, and beyond.
 

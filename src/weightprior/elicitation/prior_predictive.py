@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.problem import fit_coords
 from weightprior.fits.results import build_prior
@@ -17,6 +18,7 @@ from weightprior.model.priors.base import Prior
 __all__ = ["prior_predictive", "simulate"]
 
 
+@names_its_options
 def prior_predictive(
     bnn: BNN,
     x: Any,
@@ -85,6 +87,7 @@ def _draw(bnn: BNN, key: jax.Array, x: Any, prior: Prior) -> dict[str, Any]:
     }
 
 
+@names_its_options
 def simulate(
     bnn: BNN, x: Any, *, prior: Prior, rng_key: Any = 0
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation.refits import Refit, check_fit_function, grouped, refit
 from weightprior.evaluation.score import (
@@ -32,6 +33,7 @@ __all__ = ["cross_validate"]
 NUM_BOOTSTRAP = 1000  # a probability's own error is 0.016 at most
 
 
+@names_its_options
 def cross_validate(
     bnn: BNN,
     x: Any,

@@ -6,6 +6,7 @@ import jax
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import SAMPLE_DIMS, lay_out, row_coords, target_dims
 from weightprior.fits.reading import Draws, new_inputs, parts_of
@@ -15,6 +16,7 @@ from weightprior.model.bnn import BNN
 __all__ = ["predict"]
 
 
+@names_its_options
 def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Dataset:
     """Predict at new inputs with every draw of a fit.
 

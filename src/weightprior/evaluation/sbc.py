@@ -13,6 +13,7 @@ from arviz_stats.base.array import array_stats
 from tqdm.auto import tqdm
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.elicitation.prior_predictive import prior_predictive
 from weightprior.evaluation._ranks import judge_ranks, rank
 from weightprior.fits.evaluate import evaluate
@@ -40,6 +41,7 @@ _DIMS: dict[str, tuple[str, ...]] = {
 }
 
 
+@names_its_options
 def simulation_based_calibration(
     bnn: BNN,
     x: Any,

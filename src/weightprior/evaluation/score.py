@@ -9,6 +9,7 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import lay_out, row_coords
 from weightprior.fits.reading import Draws, Part, check_cross_validation, new_inputs, parts_of
@@ -30,6 +31,7 @@ _PER_OUTPUT = ("rmse", "crps", "accuracy", "brier", "calibration_error")
 _NAMES = ("elpd", "elpd_se", "elpd_i", "coverage", *_PER_OUTPUT)
 
 
+@names_its_options
 def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None) -> xr.Dataset:
     """Score a fit's predictions on held-out rows.
 

@@ -11,6 +11,7 @@ import xarray as xr
 from arviz_stats.base.array import array_stats
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.evaluation.refits import Refit, check_fit_function, grouped, refit
 from weightprior.evaluation.score import log_mean
 from weightprior.fits.evaluate import evaluate
@@ -33,6 +34,7 @@ _SAME_BY_ROUNDING = 1e-6
 _MIN_DRAWS, _MAX_PARETO_K_OF_A_MEAN, _MAX_RHAT = 100, 1.0, 1.1
 
 
+@names_its_options
 def prequential_code(
     bnn: BNN,
     x: Any,

@@ -86,12 +86,11 @@ class Problem:
     def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
         """Model, inputs and targets: all that tasks have in common.
 
-        A row that counts in no task stands as a copy of one that does: the gradient of a number
-        that overflows is NaN, even where it is multiplied by 0.
+        A row that counts in no task has the target of one that does: where a density overflows its
+        gradient is NaN, even if it is multiplied by 0.
         """
         counts = np.any(self._sets > 0, axis=0)
-        rows = np.where(counts, np.arange(len(counts)), np.argmax(counts))
-        return self.bnn, self.x[rows], self.y[rows]
+        return self.bnn, self.x, self.y[np.where(counts, np.arange(len(counts)), counts.argmax())]
 
     @property
     def labels(self) -> tuple[Any, ...]:

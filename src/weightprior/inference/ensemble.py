@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._coordinates.collapsed import is_normal
@@ -21,6 +22,7 @@ from weightprior.model.priors.normal import NormalPrior
 __all__ = ["fit_ensemble"]
 
 
+@names_its_options
 @shares_docs
 def fit_ensemble(
     bnn: BNN,

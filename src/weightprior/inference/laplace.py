@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
@@ -28,6 +29,7 @@ __all__ = ["fit_laplace"]
 _CURVATURES, _STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer")
 
 
+@names_its_options
 @shares_docs
 def fit_laplace(
     bnn: BNN,
@@ -134,13 +136,8 @@ def fit_laplace(
 
     restarts = optima.find(problem, search, num_restarts)
     outcome = _outcome(problem, search, restarts, (curvature, structure, num_samples))
-    options = {
-        "num_samples": num_samples,
-        "curvature": curvature,
-        "structure": structure,
-        "num_restarts": num_restarts,
-        **search.options,
-    }
+    options = {"num_samples": num_samples, "curvature": curvature, "structure": structure}
+    options |= {"num_restarts": num_restarts, **search.options}
     return build(
         problem,
         outcome,

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._docs import shares_docs
@@ -18,6 +19,7 @@ from weightprior.model.priors.normal import NormalPrior
 __all__ = ["fit_map"]
 
 
+@names_its_options
 @shares_docs
 def fit_map(
     bnn: BNN,

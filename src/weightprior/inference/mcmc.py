@@ -10,6 +10,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.convergence import convergence_warning
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import build
@@ -36,6 +37,7 @@ _KERNELS: dict[str, Callable[[Plan], Kernel]] = {
 }
 
 
+@names_its_options
 @shares_docs
 def fit_mcmc(
     bnn: BNN,
@@ -241,9 +243,6 @@ def _sample(
     def timed(run: Run) -> Run:
         return run._replace(seconds=before + time.perf_counter() - began)
 
-    def keep(run: Run) -> None:
-        folder.save(timed(run))
-
     total = plan.num_warmup + plan.num_samples * plan.thinning
     done, disable = run.iteration if run else 0, None if progress_bar else True
     with tqdm(total=total, initial=done, unit="it", delay=1, disable=disable) as bar:
@@ -255,8 +254,10 @@ def _sample(
         else:
             chains = _chains.resume(kernel, shared, tasks, keys[0], run)
         folder.save(timed(run), now=True)
-        run = timed(_chains.sample(kernel, shared, tasks, chains, run, plan, bar, keep))
-        folder.save(run, now=True)
+        sampled = _chains.sample(
+            kernel, shared, tasks, chains, run, plan, bar, lambda run: folder.save(timed(run))
+        )
+        folder.save(run := timed(sampled), now=True)
     return run
 
 

@@ -12,6 +12,7 @@ from scipy.integrate import cumulative_trapezoid
 from tqdm.auto import tqdm
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference._chains.tempering import ACCEPT, Choice, Sampler, TemperedSample
@@ -34,6 +35,7 @@ _PILOT_SETTLE, _PILOT_DRAWS, _PILOT_SHARE = 20, 10, 0.5
 _MAX_ROUNDS = 2
 
 
+@names_its_options
 @shares_docs
 def fit_tempered(
     bnn: BNN,

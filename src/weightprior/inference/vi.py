@@ -20,6 +20,7 @@ from numpyro.optim import optax_to_numpyro
 from tqdm.auto import tqdm
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
@@ -48,6 +49,7 @@ _MIN_DRAWS = 30
 _REASON = "the ELBO, a lower bound: fit_tempered estimates the evidence"
 
 
+@names_its_options
 @shares_docs
 def fit_vi(
     bnn: BNN,

@@ -207,10 +207,9 @@ class HierarchicalPrior(Prior):
             for name in sites:
                 mean, mean_square = two_moments(self.standardised.get(name))
                 shift = width * mean if mean else 0.0  # 0 whatever the width
-                if np.isfinite(mean_square_width * mean_square):
-                    sd = np.sqrt(spread**2 + mean_square_width * mean_square - shift**2)
-                else:
-                    sd = np.inf
+                sd, square = np.inf, mean_square_width * mean_square
+                if np.isfinite(square):
+                    sd = np.sqrt(spread**2 + square - shift**2)
                 loc, unit = found[name]
                 found[name] = loc + unit * (center + shift), unit * sd
         return found

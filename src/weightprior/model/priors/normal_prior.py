@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.model.adapters import posterior_means
 from weightprior.model.priors.normal import NormalPrior, check_scale
 from weightprior.model.sites import Site
@@ -13,6 +14,7 @@ from weightprior.model.sites import Site
 __all__ = ["fan_in_scale", "normal_prior", "resolve"]
 
 
+@names_its_options
 def normal_prior(
     bnn,
     loc: Any = 0.0,
