@@ -96,7 +96,7 @@ def warm_up() -> None:
 def timed(call, *, fresh: bool = True):
     if fresh:
         jax.clear_caches()
-        _batch._compile_once.cache_clear()
+        _batch.clear_programs()
     began = time.perf_counter()
     result = call()
     return result, time.perf_counter() - began

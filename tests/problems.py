@@ -99,6 +99,18 @@ FITTERS = {
     "tempered": partial(wp.fit_tempered, num_temperatures=4, num_samples=100, num_chains=4),
 }
 KERNELS = ("hmc", "nuts", "mclmc")
+# Runs so short and careful that half of float64's digits are left where only rounding differs: a
+# warm-up multiplies it, above all by trajectories beyond the limit of stability.
+_brief = {"num_samples": 100, "target_accept_prob": 0.95}
+_warmups = {"hmc": 5, "nuts": 10, "mclmc": 5}
+BRIEF = {name: {} for name in FITTERS} | {
+    name: _brief | {"num_warmup": n} for name, n in _warmups.items()
+}
+# It never rejects, so that rounding grows from one draw to the next.
+BRIEF["mclmc"] |= {"num_warmup": 2, "num_samples": 2}
+BRIEF["vi"] = {"num_steps": 100}
+BRIEF["laplace"] = {"num_samples": 4000}
+HALF_THE_DIGITS = {"rtol": 0, "atol": np.sqrt(np.finfo(np.float64).eps)}
 EXACT_KERNELS = ("hmc", "nuts")
 
 
@@ -106,8 +118,48 @@ def fit(method: str, problem: Problem, prior: Any, **options) -> Any:
     return FITTERS[method](problem.bnn, problem.x, problem.y, prior=prior, **options)
 
 
+# A place for chains to begin at, which compiles sooner than the search for one.
+START = {"output.weight": np.zeros((3, 1)), "output.bias": np.zeros(1)}
+STARTS = {"hmc": None, "nuts": START, "mclmc": None}
+
+
 @cache
-def linear_fit(method: str, prior: str, precision: str) -> Any:
+def linear_fit(kernel: str, prior: str, precision: str) -> Any:
     """A fit of the linear problem, made by the first test that asks for it."""
     with jax.enable_x64(precision == "float64"):
-        return fit(method, LINEAR, LINEAR.prior(**LINEAR_PRIORS[prior]))
+        given = LINEAR.prior(**LINEAR_PRIORS[prior])
+        return fit(kernel, LINEAR, given, init=STARTS[kernel])
+
+
+# What every method has to meet on the linear problem, in the module that compiles it for that.
+
+
+def assert_moving_the_prior_moves_the_weights(method: str) -> None:
+    """Weights around m that fit y, less m, are weights around 0 that fit y less what m fits."""
+    scale = {"weight": 0.6, "bias": 3.0}
+    centred, around_0 = LINEAR.prior(loc=CENTRE, scale=scale), LINEAR.prior(scale=scale)
+    centre = oracle.from_sites(centred.loc)
+    moved = LINEAR._replace(y=LINEAR.y - oracle.design(LINEAR.x) @ centre)
+    with jax.enable_x64(True):
+        ours, theirs = (
+            oracle.from_sites(fit(method, *case, **BRIEF[method])["posterior"])
+            for case in ((LINEAR, centred), (moved, around_0))
+        )
+    np.testing.assert_allclose(ours - centre, theirs, **HALF_THE_DIGITS)
+
+
+def assert_a_row_counted_twice_is_there_twice(method: str) -> None:
+    """And one that does not count is not there at all."""
+    counts = np.tile([2.0, 0.0, 1.0, 1.0], 10)
+    rows = np.repeat(np.arange(40), counts.astype(int))
+    with jax.enable_x64(True):
+        weighted = fit(method, LINEAR, LINEAR.prior(), row_weights=counts, **BRIEF[method])
+        repeated = LINEAR._replace(x=LINEAR.x[rows], y=LINEAR.y[rows])
+        expected = fit(method, repeated, LINEAR.prior(), **BRIEF[method])
+    ours, theirs = (oracle.from_sites(f["posterior"]) for f in (weighted, expected))
+    np.testing.assert_allclose(ours, theirs, **HALF_THE_DIGITS)
+    np.testing.assert_allclose(
+        weighted["sample_stats"]["lp"], expected["sample_stats"]["lp"], **HALF_THE_DIGITS
+    )
+    assert weighted["log_likelihood"].sizes["obs_id"] == 40
+    np.testing.assert_array_equal(weighted["constant_data"]["row_weights"], counts)

@@ -5,6 +5,7 @@ Every fit is made once per run, by the first test that asks for it.
 
 from functools import cache, partial
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from scipy import special, stats
 
 import weightprior as wp
 from oracle import LinearGaussian, to_sites
+from weightprior.fits import results
 from weightprior.fits.problem import Problem
-from weightprior.fits.results import Outcome, build
+from weightprior.fits.results import ChainState, Outcome, build
 
 # What rounding leaves of float64 sums over a few rows and weights.
 ROUNDING = {"rtol": 1e-9, "atol": 1e-9}
@@ -73,8 +75,70 @@ def prior_of(bnn, kind):
 @cache
 def fitted(method, prior="single", bnn=REGRESSION):
     """A real fit: of a data frame and one target, or of an array and two."""
-    x, y = (FRAME, TARGET) if bnn is REGRESSION else (FRAME.to_numpy(), TWO_TARGETS)
-    return FITTERS[method](bnn, x, y, prior=prior_of(bnn, prior))
+    return FITTERS[method](bnn, *_data_of(bnn), prior=prior_of(bnn, prior))
+
+
+@cache
+def drawn(method, prior="single", bnn=REGRESSION, spread=0.3):
+    """Made-up draws laid out as those of `fitted`: for what reads a fit, and needs no sampler.
+
+    They scatter around the centre of their prior, by a share of its scale, or one per chain.
+    """
+    given = prior_of(bnn, prior)
+    lay_out = _restarts if method == "map" else _chains
+    parts = [lay_out(_scattered(single, spread)) for single in given.singles()]
+    weights, stats, held = ([part[i] for part in parts] for i in range(3))
+    if method == "map":
+        own = {"draws": "point", "exact": False, "groups": {"restarts": (("restart",), held)}}
+    else:
+        own = {"chain_state": ChainState(held, {}, [{}] * len(held))}
+    own |= {"stats": stats, "prior": given, "options": FITTERS[method].keywords}
+    return light_fit(bnn, *_data_of(bnn), *weights, method=method, **own)
+
+
+def _data_of(bnn):
+    return (FRAME, TARGET) if bnn is REGRESSION else (FRAME.to_numpy(), TWO_TARGETS)
+
+
+def _scattered(prior, spread):
+    """Weights of two chains of 150 draws."""
+    rng = np.random.default_rng(7)
+    return {
+        name: np.stack(
+            [
+                loc + share * prior.scale[name] * rng.normal(size=(150, *np.shape(loc)))
+                for share in np.broadcast_to(spread, 2)
+            ]
+        )
+        for name, loc in prior.loc.items()
+    }
+
+
+def _restarts(weights):
+    """Weights, statistics and restarts of a MAP, the first three draws."""
+    stats = {
+        "converged": np.ones(3, bool),
+        "gradient_norm": np.full(3, 1e-7),
+        "num_iterations": np.full(3, 40, np.int32),
+    }
+    restarts = {name: values[0, :3] for name, values in weights.items()} | stats
+    held = restarts | {"lp": np.array([-30.0, -31.0, -32.0])}
+    point = {name: values[None, None, 0] for name, values in restarts.items()}
+    return {n: point[n] for n in weights}, {n: point[n] for n in stats}, held
+
+
+def _chains(weights):
+    """Weights, statistics and state of chains, which are kept in single precision."""
+    shape, rng = (2, 150), np.random.default_rng(8)
+    stats = {
+        "diverging": np.zeros(shape, bool),
+        "acceptance_rate": np.ones(shape, np.float32),
+        "n_steps": np.full(shape, 7, np.int32),
+        "step_size": np.full(shape, 0.1, np.float32),
+        "energy": rng.normal(size=shape).astype(np.float32),
+    }
+    single = {name: values.astype(np.float32) for name, values in weights.items()}
+    return single, stats, {"state": np.zeros((2, 3), np.float32)}
 
 
 # Without a hidden layer everything is known, also of draws that come from no sampler.
@@ -88,7 +152,7 @@ def exact_fit():
     """Independent draws from the exact posterior of the linear model."""
     loc, scale = (to_sites(given) for given in (EXACT.loc, EXACT.scale))
     prior = wp.normal_prior(LINEAR, loc, scale)
-    return made_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS), prior=prior)
+    return light_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS), prior=prior)
 
 
 class Case(NamedTuple):
@@ -108,7 +172,7 @@ def case(name):
     weights = random_weights(bnn, rng, (NUM_CHAINS, NUM_DRAWS))
     x = rng.normal(size=(8, 2))
     y = random_targets(bnn, {site: w[0, 0] for site, w in weights.items()}, x, rng)
-    return Case(bnn, x, y, made_fit(bnn, x, y, weights), weights)
+    return Case(bnn, x, y, light_fit(bnn, x, y, weights), weights)
 
 
 def random_weights(bnn, rng, lead):
@@ -155,18 +219,74 @@ def made_fit(
     )
 
 
+def light_fit(*args, **options):
+    """A fit of given draws: its densities by numpy, so that nothing is compiled."""
+    with patch.object(results, "evaluate", densities):
+        return made_fit(*args, **options)
+
+
+def point_fit(bnn, x, y, *, prior, row_weights=None, converged=True):
+    """A fit function for what fits several times: a point per prior, moved by the rows that count.
+
+    It is laid out as a MAP, and takes no search.
+    """
+    singles = prior.singles()
+    counts = np.ones(len(y)) if row_weights is None else row_weights
+    shares = [(c @ y).mean() / c.sum() for c in np.broadcast_to(counts, (len(singles), len(y)))]
+    points = [
+        {
+            name: (loc + 0.5 * np.tanh(share) * part.scale[name])[None, None]
+            for name, loc in part.loc.items()
+        }
+        for part, share in zip(singles, shares, strict=True)
+    ]
+    stats = [{"converged": np.full((1, 1), converged), "gradient_norm": np.full((1, 1), 0.1)}]
+    own = {"method": "map", "draws": "point", "exact": False, "stats": stats * len(singles)}
+    return light_fit(bnn, x, y, *points, prior=prior, row_weights=row_weights, **own)
+
+
+def densities(function, bnn, weights, x, y, prior, row_weights):
+    """What `results` asks for of all draws, by numpy; in place of its `evaluate`."""
+    with np.errstate(all="ignore"):
+        terms = log_density(bnn, weights, x, y)
+        log_prior = {name: _log_prior(prior, name, values) for name, values in weights.items()}
+    derived = {"noise": np.exp(weights["log_noise"])} if "log_noise" in weights else {}
+    return {
+        "log_likelihood": {"y": terms},
+        "lp": {"lp": sum(log_prior.values()) + terms @ row_weights},
+        "log_prior": log_prior,
+        "derived": derived,
+    }
+
+
+def _log_prior(prior, name, values):
+    proper = np.isfinite(prior.scale[name])
+    scale = np.where(proper, prior.scale[name], 1.0)
+    terms = np.where(proper, stats.norm.logpdf(values, prior.loc[name], scale), 0.0)
+    return terms.reshape(*values.shape[:2], -1).sum(-1)
+
+
 def sites(fit):
     """The draws of a single prior's fit as arrays."""
     draws = {n: v.to_numpy().astype(np.float64) for n, v in fit["posterior"].data_vars.items()}
     return {name: values for name, values in draws.items() if name != "noise"}
 
 
+_ACTIVATIONS = {
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0.0),
+    "sigmoid": special.expit,
+    "softplus": lambda z: np.logaddexp(z, 0.0),
+    "identity": lambda z: z,
+}
+
+
 def outputs(bnn, weights, x):
-    """A network of tanh units, by numpy: ``(..., rows, outputs)`` for weights ``(..., shape)``."""
-    signal = np.asarray(x, dtype=np.float64)
-    for layer in bnn.network.layers:
+    """A network by numpy: ``(..., rows, outputs)`` for weights ``(..., shape)``."""
+    signal, network = np.asarray(x, dtype=np.float64), bnn.network
+    for layer, name in zip(network.layers, (*network.activations, "identity"), strict=True):
         signal = signal @ weights[f"{layer}.weight"] + weights[f"{layer}.bias"][..., None, :]
-        signal = signal if layer == "output" else np.tanh(signal)
+        signal = _ACTIVATIONS[name](signal)
     return signal
 
 
@@ -205,7 +325,7 @@ def mean(bnn, weights, x):
 def log_density(bnn, weights, x, y):
     """Log density of every row given every draw."""
     if isinstance(bnn.likelihood, wp.Categorical):
-        return np.log(mean(bnn, weights, x))[..., np.arange(len(y)), y]
+        return np.log(mean(bnn, weights, x))[..., np.arange(len(y)), np.asarray(y, int)]
     given = law(bnn, weights, x)
     terms = given.logpmf(y) if hasattr(given.dist, "pmf") else given.logpdf(y)
     return terms.sum(-1) if np.ndim(y) == 2 else terms

@@ -10,7 +10,7 @@ from arviz_stats.base import array_stats
 
 import shared_fits as fits
 import weightprior as wp
-from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, fitted
+from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, drawn
 from weightprior.fits.validate import validate
 
 X = np.random.default_rng(0).normal(size=(8, 2))
@@ -30,7 +30,7 @@ APART = {"weight": 0.0, "bias": 0.0, "hidden_0.bias": np.array([0.1, 0.2, 0.3, 0
 def made(bnn, *weights, prior=None):
     shape = (8, 2) if bnn.network.num_outputs == 2 else (8,)
     y = np.random.default_rng(1).normal(size=shape)
-    return fits.made_fit(bnn, X, y, *weights, prior=prior)
+    return fits.light_fit(bnn, X, y, *weights, prior=prior)
 
 
 def near_one_point(bnn, seed=2):
@@ -178,8 +178,8 @@ def test_every_prior_by_itself():
 
 @pytest.mark.parametrize("prior", ["single", "strings"])
 @pytest.mark.parametrize("method", ["map", "hmc"])
-def test_real_fits(method, prior, tmp_path):
-    fit = fitted(method, prior)
+def test_fits_of_every_layout(method, prior, tmp_path):
+    fit = drawn(method, prior)
     kept = fit.copy(deep=True)
     aligned = wp.diagnostics.align(REGRESSION, fit)
     xr.testing.assert_identical(fit, kept)
@@ -214,23 +214,23 @@ def test_without_hidden_layers_nothing_moves():
 class TestWrongInput:
     def test_something_that_is_no_fit(self):
         with pytest.raises(TypeError, match="fit: expected the DataTree that a fit function"):
-            wp.diagnostics.align(REGRESSION, fitted("hmc")["posterior"].to_dataset())
+            wp.diagnostics.align(REGRESSION, drawn("hmc")["posterior"].to_dataset())
 
     def test_something_that_is_no_model(self):
         with pytest.raises(TypeError, match="bnn: expected a model"):
-            wp.diagnostics.align(REGRESSION.network, fitted("hmc"))
+            wp.diagnostics.align(REGRESSION.network, drawn("hmc"))
 
     def test_a_fit_of_another_model(self):
         with pytest.raises(ValueError, match="fit: expected the sites and shapes of this model"):
-            wp.diagnostics.align(LIKELIHOODS["bernoulli"], fitted("hmc"))
+            wp.diagnostics.align(LIKELIHOODS["bernoulli"], drawn("hmc"))
 
     def test_a_fit_without_its_prior(self):
-        groups = {n: g for n, g in fitted("hmc").children.items() if n != "constant_data"}
+        groups = {n: g for n, g in drawn("hmc").children.items() if n != "constant_data"}
         with pytest.raises(ValueError, match=r"fit: expected the groups .* 'constant_data'"):
             wp.diagnostics.align(REGRESSION, xr.DataTree.from_dict(groups))
 
     def test_draws_that_are_no_numbers(self):
-        fit = fitted("hmc").copy(deep=True)
+        fit = drawn("hmc").copy(deep=True)
         fit["posterior"]["hidden_0.bias"][0, 0, 0] = np.nan
         with pytest.raises(ValueError, match=r"fit: expected finite numbers; got nan in posterior"):
             wp.diagnostics.align(REGRESSION, fit)

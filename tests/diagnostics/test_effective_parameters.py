@@ -5,25 +5,23 @@ import weightprior as wp
 from assertions import assert_estimate
 from oracle import to_sites
 from problems import LINEAR, LINEAR_PRIORS, NET, exact
-from shared_fits import EXACT, FRAME, REGRESSION, TARGET, exact_fit, fitted, made_fit
+from shared_fits import EXACT, FRAME, REGRESSION, TARGET, drawn, exact_fit, light_fit
 from shared_fits import LINEAR as TWO_FEATURES
-
-
-def gamma(problem, prior, **options):
-    fit = wp.fit_map(problem.bnn, problem.x, problem.y, prior=prior, **options)
-    return wp.diagnostics.effective_parameters(problem.bnn, fit, problem.x, problem.y)
 
 
 def test_a_linear_model_meets_the_closed_form():
     prior = LINEAR.prior(**LINEAR_PRIORS["around a centre per weight"])
-    found = gamma(LINEAR, prior)
+    optimum = to_sites(exact(prior).map[None, None])
+    fit = light_fit(LINEAR.bnn, LINEAR.x, LINEAR.y, optimum, prior=prior)
+    found = wp.diagnostics.effective_parameters(LINEAR.bnn, fit, LINEAR.x, LINEAR.y)
     np.testing.assert_allclose(found["gamma"], exact(prior).effective_parameters, rtol=1e-9)
 
 
 def test_wider_priors_leave_more_parameters_to_the_data():
     scales = (0.01, 0.1, 1.0, 10.0)
     path = wp.stack_priors({scale: NET.prior(scale=scale) for scale in scales})
-    found = gamma(NET, path, max_iterations=20_000)
+    fit = wp.fit_map(NET.bnn, NET.x, NET.y, prior=path, max_iterations=20_000)
+    found = wp.diagnostics.effective_parameters(NET.bnn, fit, NET.x, NET.y)
     number = sum(int(np.prod(site.shape)) for site in NET.bnn.sites.values())
     values = found["gamma"].to_numpy()
     assert list(found["prior"].to_numpy()) == list(scales)
@@ -37,13 +35,13 @@ def test_wider_priors_leave_more_parameters_to_the_data():
 @pytest.mark.parametrize("method", ["map", "hmc"])
 @pytest.mark.parametrize("prior", ["single", "strings"])
 def test_every_fit_has_an_answer(method, prior):
-    found = wp.diagnostics.effective_parameters(REGRESSION, fitted(method, prior), FRAME, TARGET)
+    found = wp.diagnostics.effective_parameters(REGRESSION, drawn(method, prior), FRAME, TARGET)
     assert ("prior" in found.dims) == (prior != "single")
     assert list(found["layer"].to_numpy()) == ["hidden_0", "output"]
     assert np.all((found["gamma"] > 0) & (found["gamma"] < 13))
 
 
-def test_weighted_rows_count_as_they_were_fitted():
+def test_weighted_rows_count_as_they_were_drawn():
     counts = np.repeat([2.0, 0.0, 1.0], 5)
     fit = wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior(), row_weights=counts)
     weighted = wp.diagnostics.effective_parameters(NET.bnn, fit, NET.x, NET.y)
@@ -78,7 +76,7 @@ def test_p_loo_of_a_linear_model_meets_the_closed_form():
     known, rng = exact(prior), np.random.default_rng(1)
     expected = (known.log_predictive(LINEAR.x, LINEAR.y) - known.loo).sum()
     draws = rng.multivariate_normal(known.mean, known.covariance, (200, 1000))
-    fit = made_fit(LINEAR.bnn, LINEAR.x, LINEAR.y, to_sites(draws[:4]), prior=prior)
+    fit = light_fit(LINEAR.bnn, LINEAR.x, LINEAR.y, to_sites(draws[:4]), prior=prior)
     found = wp.diagnostics.effective_parameters(LINEAR.bnn, fit, LINEAR.x, LINEAR.y)
     # What sets of a thousand draws make of the two by importance sampling; the fit has four.
     terms = known.log_likelihood(draws)
@@ -89,7 +87,7 @@ def test_p_loo_of_a_linear_model_meets_the_closed_form():
 
 
 def test_contraction_is_that_of_the_diagnostic():
-    fit = fitted("hmc", "strings")
+    fit = drawn("hmc", "strings")
     found = wp.diagnostics.effective_parameters(REGRESSION, fit, FRAME, TARGET)
     shares = wp.diagnostics.contraction(REGRESSION, fit)["contraction_by_layer"]
     np.testing.assert_allclose(found["contracted_by_layer"], shares * [9, 4], rtol=1e-12)
@@ -99,7 +97,7 @@ def test_contraction_is_that_of_the_diagnostic():
 
 def test_exchanged_labels_hide_what_is_known_until_they_are_aligned():
     """Units that chains name differently look as wide as they are apart."""
-    fit = fitted("hmc").copy(deep=True)
+    fit = drawn("hmc").copy(deep=True)
     exchanged = fit["posterior"].to_dataset()
     order, sites = [2, 0, 1], ("hidden_0.weight", "hidden_0.bias", "output.weight")
     for name in sites:
@@ -119,7 +117,7 @@ def test_exchanged_labels_hide_what_is_known_until_they_are_aligned():
 
 
 def test_a_point_has_neither_draws_to_contract_nor_to_reweight():
-    found = wp.diagnostics.effective_parameters(REGRESSION, fitted("map"), FRAME, TARGET)
+    found = wp.diagnostics.effective_parameters(REGRESSION, drawn("map"), FRAME, TARGET)
     for name in ("contracted", "contracted_by_layer", "p_loo"):
         assert np.isnan(found[name]).all()
     assert np.isfinite(found["gamma"])

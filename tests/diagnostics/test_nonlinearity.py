@@ -1,5 +1,7 @@
 """How far networks are from linear, and where their kinks lie, where arithmetic says it."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,18 @@ from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
 from units import MODELS, NETWORKS, ROUNDING, single
 
 LINE = np.linspace(-1, 1, 21)[:, None]
+
+
+@cache
+def point(kind="single"):
+    """A fit of one draw under every prior, as a MAP is."""
+    prior = fits.prior_of(REGRESSION, kind)
+    draws = [
+        fits.random_weights(REGRESSION, np.random.default_rng(seed), (1, 1))
+        for seed, _ in enumerate(prior.singles())
+    ]
+    options = {"prior": prior, "method": "map", "draws": "point", "exact": False}
+    return fits.made_fit(REGRESSION, FRAME, TARGET, *draws, **options)
 
 
 def model(activation, hidden=1, num_features=1, num_outputs=1):
@@ -52,12 +66,13 @@ def test_without_hidden_layers_the_outputs_remain():
 @pytest.mark.parametrize("bias", [0.0, 0.7])
 def test_a_parabola(bias):
     # Of (x + b)^2, around zero, x^2 is what no line explains, and 2bx what one does.
-    found = of_units(jnp.square, [1.0], [bias], [3.0])
+    # The second unit is constant, and has no variance to be explained.
+    found = of_units(jnp.square, [1.0, 0.0], [bias, 0.3], [3.0, 1.0])
     curved, straight = np.var(LINE**2), 4 * bias**2 * np.var(LINE)
-    for name in ("nonlinear", "nonlinear.hidden_0", "nonlinear_by_layer"):
-        assert float(found[name].squeeze()) == pytest.approx(
-            curved / (curved + straight), rel=1e-12
-        )
+    of_unit, of_constant = found["nonlinear.hidden_0"].to_numpy()
+    assert np.isnan(of_constant)
+    for share in (float(found["nonlinear"]), of_unit, float(found["nonlinear_by_layer"])):
+        assert share == pytest.approx(curved / (curved + straight), rel=1e-12)
     assert float(found["lipschitz"]) == pytest.approx(6 * (1 + bias), rel=1e-12)
     assert float(found["mean_jacobian_norm"]) == pytest.approx(
         6 * np.abs(LINE + bias).mean(), rel=1e-12
@@ -104,7 +119,10 @@ def test_kinks_of_relus_lie_where_they_were_put():
 
 def test_the_steepest_row_of_a_broken_line():
     # Slopes -1, then 2 - 1 above -0.45, then 2 + 4 - 1 above 0.45: 6, 9 and 6 of 21 rows.
-    found = of_units("relu", [1, 1, -1], [0.45, -0.45, 5.0], [2.0, 4.0, 1.0])
+    # And units that lead nowhere, as many as where kinks were put: the same program.
+    nowhere = [0.0] * 11
+    weights, biases = [1, 1, -1, *nowhere], [0.45, -0.45, 5.0, *nowhere]
+    found = of_units("relu", weights, biases, [2.0, 4.0, 1.0, *nowhere])
     assert float(found["lipschitz"]) == pytest.approx(5.0)
     assert float(found["mean_jacobian_norm"]) == pytest.approx((6 * 1 + 9 * 1 + 6 * 5) / 21)
 
@@ -139,13 +157,16 @@ def test_the_jacobian_is_that_of_the_formula():
     norms = np.linalg.norm(jacobian, ord=2, axis=(-2, -1))
     np.testing.assert_allclose(found["lipschitz"], norms.max(2), **ROUNDING)
     np.testing.assert_allclose(found["mean_jacobian_norm"], norms.mean(2), **ROUNDING)
-    # A regression by least squares, row by row of the design.
-    design = np.column_stack([np.ones(len(x)), x])
     for name, signal in (("nonlinear.hidden_0", first), ("nonlinear.hidden_1", second.clip(0))):
-        residual = signal - design @ (np.linalg.pinv(design) @ signal)
-        with np.errstate(invalid="ignore"):
-            share = np.square(residual).sum(2) / (signal.var(2) * len(x))
-        np.testing.assert_allclose(found[name], share, **ROUNDING)
+        np.testing.assert_allclose(found[name], unexplained(x, signal), **ROUNDING)
+
+
+def unexplained(x, signal):
+    """Share of a signal's variance that least squares leave, row by row of the design."""
+    design = np.column_stack([np.ones(len(x)), x])
+    residual = signal - design @ (np.linalg.pinv(design) @ signal)
+    with np.errstate(invalid="ignore"):
+        return np.square(residual).sum(2) / (signal.var(2) * len(x))
 
 
 @pytest.mark.parametrize("power", [-200, 200])
@@ -178,22 +199,25 @@ def test_the_unit_of_an_output_changes_slopes_alone():
 def test_columns_that_say_nothing_change_nothing():
     bnn = MODELS["tanh"]
     weights, x, y = units.random(bnn)
-    x[:, 1] = 0.1
-    wide = wp.BNN(wp.mlp(3, hidden=(4,)), bnn.likelihood)
-    doubled = weights | {
-        "hidden_0.weight": np.concatenate([weights["hidden_0.weight"], np.zeros((2, 3, 1, 4))], 2)
-    }
-    twice = np.column_stack([x, 5 * x[:, 0] - 2])
-    before = wp.diagnostics.nonlinearity(bnn, fits.made_fit(bnn, x, y, weights), x)
-    after = wp.diagnostics.nonlinearity(wide, fits.made_fit(wide, twice, y, doubled), twice)
-    xr.testing.assert_allclose(before, after, rtol=1e-9)
+    weights["hidden_0.weight"][:, :, 1] = 0.0
+    fit = fits.made_fit(bnn, x, y, weights)
+    first = x[:, 0]
+    constant, twice = (
+        np.column_stack([first, other]) for other in (0.1 + 0 * first, 5 * first - 2)
+    )
+    found = [wp.diagnostics.nonlinearity(bnn, fit, inputs) for inputs in (constant, twice)]
+    xr.testing.assert_allclose(*found, rtol=1e-9)
+    # What the first column alone does not explain.
+    post = np.tanh(constant @ weights["hidden_0.weight"] + weights["hidden_0.bias"][:, :, None])
+    share = unexplained(first[:, None], post)
+    np.testing.assert_allclose(found[0]["nonlinear.hidden_0"], share, **ROUNDING)
 
 
 def test_what_a_line_always_explains_is_not_called_linear():
     bnn = MODELS["tanh"]
-    weights, x, y = units.random(bnn, rows=4)
+    weights, x, y = units.random(bnn)
+    fit = fits.made_fit(bnn, x, y, weights)
     for rows, known in ((1, False), (3, False), (4, True)):
-        fit = fits.made_fit(bnn, x[:rows], y[:rows], weights)
         found = wp.diagnostics.nonlinearity(bnn, fit, x[:rows])
         for name in ("nonlinear", "nonlinear.hidden_0", "nonlinear_by_layer"):
             assert found[name].notnull().all() == found[name].notnull().any() == known
@@ -238,9 +262,10 @@ def test_a_tangent_in_the_last_layer_is_the_network_itself():
 
 
 @pytest.mark.parametrize("prior", ["single", "strings"])
-@pytest.mark.parametrize("method", ["map", pytest.param("hmc", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["point", pytest.param("hmc", marks=pytest.mark.slow)])
 def test_every_fit_has_an_answer(method, prior):
-    found = wp.diagnostics.nonlinearity(REGRESSION, fitted(method, prior), FRAME)
+    fit = point(prior) if method == "point" else fitted(method, prior)
+    found = wp.diagnostics.nonlinearity(REGRESSION, fit, FRAME)
     assert ("prior" in found.dims) == (prior != "single")
     for name in ("nonlinear", "nonlinear.hidden_0", "nonlinear_by_layer"):
         assert ((found[name] > 0) & (found[name] < 1)).all()
@@ -250,12 +275,12 @@ def test_every_fit_has_an_answer(method, prior):
 class TestWrongInput:
     def test_inputs_of_another_shape(self):
         with pytest.raises(ValueError, match="x: expected shape"):
-            wp.diagnostics.nonlinearity(REGRESSION, fitted("map"), FRAME.to_numpy()[:, :1])
+            wp.diagnostics.nonlinearity(REGRESSION, point(), FRAME.to_numpy()[:, :1])
 
     def test_a_fit_of_another_model(self):
         with pytest.raises(ValueError, match="fit: expected the sites and shapes of this model"):
-            wp.diagnostics.nonlinearity(MODELS["tanh"], fitted("map"), FRAME)
+            wp.diagnostics.nonlinearity(MODELS["tanh"], point(), FRAME)
 
     def test_something_that_is_no_model(self):
         with pytest.raises(TypeError, match="bnn: expected a model"):
-            wp.diagnostics.nonlinearity(REGRESSION.network, fitted("map"), FRAME)
+            wp.diagnostics.nonlinearity(REGRESSION.network, point(), FRAME)

@@ -34,14 +34,14 @@ def at_centre(bnn, x, y, *priors, labels=None):
     """A fit of one draw, the centre itself, for every prior."""
     prior = priors[0] if labels is None else wp.stack_priors(dict(zip(labels, priors, strict=True)))
     draws = [{n: np.asarray(v)[None, None] for n, v in part.loc.items()} for part in priors]
-    return fits.made_fit(bnn, x, y, *draws, prior=prior)
+    return fits.light_fit(bnn, x, y, *draws, prior=prior)
 
 
 def line_fit(y, loc, scale):
     """The exact posterior mean of a line as a fit of one draw."""
     exact = fits.LinearGaussian(X, y, 0.5, [loc, 0.0], scale)
     prior = wp.normal_prior(LINE, to_sites(exact.loc), to_sites(exact.scale))
-    return fits.made_fit(LINE, X, y, to_sites(exact.mean[None, None]), prior=prior)
+    return fits.light_fit(LINE, X, y, to_sites(exact.mean[None, None]), prior=prior)
 
 
 class TestTheNumber:
@@ -85,7 +85,7 @@ class TestTheNumber:
 
     def test_z_scores_are_those_of_aligned_draws(self):
         draws = fits.random_weights(NET, np.random.default_rng(0), (2, 50))
-        fit = fits.made_fit(NET, ROWS, ROWS[:, 0], draws)
+        fit = fits.light_fit(NET, ROWS, ROWS[:, 0], draws)
         found = conflict(NET, fit, ROWS, ROWS[:, 0])
         aligned = wp.diagnostics.align(NET, fit)
         theirs = wp.diagnostics.contraction(NET, aligned)["distance_by_layer"]
@@ -151,7 +151,7 @@ class TestVerdict:
         draws = {n: np.zeros((1, 1, *site.shape)) for n, site in NET.sites.items()}
         draws["hidden_0.weight"] += 0.05
         y = ROWS[:, 0]
-        found = conflict(NET, fits.made_fit(NET, ROWS, y, draws, prior=prior), ROWS, y)
+        found = conflict(NET, fits.light_fit(NET, ROWS, y, draws, prior=prior), ROWS, y)
         assert not found["conflict"]
         assert "but widen the scale of layer 'hidden_0' (3.5 prior" in found["verdict"].item()
 
@@ -166,10 +166,11 @@ class TestClasses:
         assert found["verdict"].item().startswith("Not checked: ")
 
     def test_one_that_is_sure_can(self):
-        bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Bernoulli())
-        prior = wp.normal_prior(bnn, {"weight": 8.0, "bias": 0.0}, 0.5)
-        for y, wrong in ((X[:, 0] > 0, False), (X[:, 0] < 0, True)):
-            found = conflict(bnn, at_centre(bnn, X, y, prior), X, y)
+        bnn, x, _, _, weights = case("bernoulli, two outputs")
+        centre = {site: 8.0 * w[0, 0] for site, w in weights.items()}
+        prior, outputs = wp.normal_prior(bnn, centre, 0.5), fits.outputs(bnn, centre, x)
+        for y, wrong in ((outputs > 0, False), (outputs < 0, True)):
+            found = conflict(bnn, at_centre(bnn, x, y, prior), x, y)
             assert found["conflict"].item() == wrong
             assert ("move the centre to zero" in found["verdict"].item()) == wrong
 

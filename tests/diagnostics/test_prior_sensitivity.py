@@ -36,7 +36,7 @@ def line(scale, num_rows=30, noise=0.5, slope=3.0):
     rng = np.random.default_rng(0)
     draws = to_sites(rng.multivariate_normal(exact.mean, exact.covariance, (4, 500)))
     prior = wp.normal_prior(bnn, scale=scale)
-    return bnn, fits.made_fit(bnn, exact.x, exact.y, draws, prior=prior), [[1.0]]
+    return bnn, fits.light_fit(bnn, exact.x, exact.y, draws, prior=prior), [[1.0]]
 
 
 class TestAgainstTheClosedForm:
@@ -166,7 +166,7 @@ def test_a_chain_that_never_moved_spoils_the_weights():
     draws = EXACT_DRAWS.copy()
     draws[0] = EXACT.loc  # where the prior is highest
     prior = wp.normal_prior(LINEAR, to_sites(EXACT.loc), to_sites(EXACT.scale))
-    fit = fits.made_fit(LINEAR, FRAME, TARGET, to_sites(draws), prior=prior)
+    fit = fits.light_fit(LINEAR, FRAME, TARGET, to_sites(draws), prior=prior)
     found = sensitivity(LINEAR, fit, FRAME)
     assert np.isposinf(found["prior_pareto_k"])
     assert (found["diagnosis"] == "unreliable").all()
@@ -178,7 +178,7 @@ def test_a_prediction_that_never_varies_has_no_sensitivity():
     given = case("gaussian")
     for name in given.bnn.network.sites:
         weights[name][:] = weights[name][0, 0]
-    fit = fits.made_fit(given.bnn, given.x, given.y, weights)
+    fit = fits.light_fit(given.bnn, given.x, given.y, weights)
     found = sensitivity(given.bnn, fit, given.x)
     assert np.isnan(found["likelihood_sensitivity"]).all()
     # The prior of layers that stand still has nothing to weight draws by.
@@ -188,7 +188,7 @@ def test_a_prediction_that_never_varies_has_no_sensitivity():
 
 def test_flat_sites_contribute_nothing():
     prior = wp.normal_prior(LINEAR, scale={"weight": 0.5, "bias": np.inf})
-    fit = fits.made_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS), prior=prior)
+    fit = fits.light_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS), prior=prior)
     names = ["output.weight"]
     np.testing.assert_allclose(
         sensitivity(LINEAR, fit, FRAME)["prior_sensitivity"],
@@ -201,7 +201,7 @@ def test_a_flat_prior_has_nothing_to_scale_also_within_a_stack():
     priors = {"flat": np.inf, "proper": 0.5}
     stack = wp.stack_priors({k: wp.normal_prior(LINEAR, scale=s) for k, s in priors.items()})
     draws = to_sites(EXACT_DRAWS)
-    fit = fits.made_fit(LINEAR, FRAME, TARGET, draws, draws, prior=stack)
+    fit = fits.light_fit(LINEAR, FRAME, TARGET, draws, draws, prior=stack)
     found = sensitivity(LINEAR, fit, FRAME)
     flat = found.sel(prior="flat")
     assert (flat["prior_sensitivity"] == 0).all()
@@ -215,7 +215,7 @@ def test_a_flat_prior_has_nothing_to_scale_also_within_a_stack():
 
 def test_rows_count_as_they_were_fitted():
     def made(x, y, **options):
-        return fits.made_fit(LINEAR, x, y, to_sites(EXACT_DRAWS), stats=[{}], **options)
+        return fits.light_fit(LINEAR, x, y, to_sites(EXACT_DRAWS), stats=[{}], **options)
 
     counts = np.repeat([2, 0, 1, 1], 5)
     weighted = sensitivity(LINEAR, made(FRAME, TARGET, row_weights=counts), FRAME)
@@ -251,12 +251,12 @@ def test_precision_changes_nothing(precision):
 
 class TestWrongInput:
     def test_a_map_has_no_draws(self):
-        one = fits.made_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS[:1, :1]))
+        one = fits.light_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS[:1, :1]))
         with pytest.raises(ValueError, match=r"fit: expected at least 25 draws.*got 1\. A MAP"):
             sensitivity(LINEAR, one, FRAME)
 
     def test_so_many_draws_are_enough(self):
-        few = fits.made_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS[:1, :25]))
+        few = fits.light_fit(LINEAR, FRAME, TARGET, to_sites(EXACT_DRAWS[:1, :25]))
         found = sensitivity(LINEAR, few, [[0.0, 0.0]])  # of one row
         assert found["prior_sensitivity"].shape == (1,)
         assert np.isfinite(found["prior_sensitivity"]).all()

@@ -10,14 +10,21 @@ from scipy.stats import spearmanr
 import shared_fits as fits
 import units
 import weightprior as wp
-from shared_fits import FRAME, LIKELIHOODS, LINEAR, REGRESSION, TARGET, exact_fit, fitted
+from shared_fits import FRAME, LIKELIHOODS, LINEAR, REGRESSION, TARGET, drawn, exact_fit
 from units import MODELS, NETWORKS, ROUNDING, single
+from weightprior.fits import results
 from weightprior.model.linearised import linearised
 
 # The package's attribute of this name is the function.
 MODULE = import_module("weightprior.diagnostics.unit_ablation")
 NOISE = 0.5
 X = np.linspace(-1, 1, 15)[:, None]
+
+
+@pytest.fixture(autouse=True)
+def _light_fits(monkeypatch):
+    """Made-up fits are all that is fitted here, and their densities are not looked at."""
+    monkeypatch.setattr(results, "evaluate", fits.densities)
 
 
 def small(hidden):
@@ -255,7 +262,7 @@ def test_a_constant_column_is_no_trouble():
     ("num_draws", "expected"), [(1, [75]), (3, [25, 75, 125]), (999, range(150))]
 )
 def test_some_draws_are_enough(num_draws, expected):
-    fit = fitted("hmc")
+    fit = drawn("hmc")
     every = wp.diagnostics.unit_ablation(REGRESSION, fit, FRAME, TARGET)
     some = wp.diagnostics.unit_ablation(REGRESSION, fit, FRAME, TARGET, num_draws=num_draws)
     assert some["draw"].to_numpy().tolist() == list(expected)
@@ -305,7 +312,7 @@ def test_of_a_linearised_network_the_unit_is_removed_before_it_is_linearised():
 @pytest.mark.parametrize("method", ["map", pytest.param("hmc", marks=pytest.mark.slow)])
 def test_every_fit_has_an_answer(method, prior):
     found = wp.diagnostics.unit_ablation(
-        REGRESSION, fitted(method, prior), FRAME, TARGET, num_draws=5
+        REGRESSION, drawn(method, prior), FRAME, TARGET, num_draws=5
     )
     assert ("prior" in found.dims) == (prior != "single")
     assert found["layer"].to_numpy().tolist() == ["hidden_0"]
@@ -321,19 +328,19 @@ class TestWrongInput:
 
     def test_columns_in_another_order(self):
         with pytest.raises(ValueError, match=r"x: expected the columns .* Reorder them"):
-            wp.diagnostics.unit_ablation(REGRESSION, fitted("map"), FRAME[["dose", "age"]], TARGET)
+            wp.diagnostics.unit_ablation(REGRESSION, drawn("map"), FRAME[["dose", "age"]], TARGET)
 
     def test_targets_of_another_shape(self):
         with pytest.raises(ValueError, match="y: expected shape"):
-            wp.diagnostics.unit_ablation(REGRESSION, fitted("map"), FRAME, TARGET[:5])
+            wp.diagnostics.unit_ablation(REGRESSION, drawn("map"), FRAME, TARGET[:5])
 
     def test_targets_that_are_no_numbers(self):
         with pytest.raises(ValueError, match="y: expected finite numbers"):
-            wp.diagnostics.unit_ablation(REGRESSION, fitted("map"), FRAME, np.full(20, np.nan))
+            wp.diagnostics.unit_ablation(REGRESSION, drawn("map"), FRAME, np.full(20, np.nan))
 
     def test_a_fit_of_another_model(self):
         with pytest.raises(ValueError, match="fit: expected the sites and shapes of this model"):
-            wp.diagnostics.unit_ablation(MODELS["tanh"], fitted("map"), FRAME, TARGET)
+            wp.diagnostics.unit_ablation(MODELS["tanh"], drawn("map"), FRAME, TARGET)
 
     @pytest.mark.parametrize(
         ("num_draws", "error", "message"),
@@ -345,5 +352,5 @@ class TestWrongInput:
     def test_no_number_of_draws(self, num_draws, error, message):
         with pytest.raises(error, match=message):
             wp.diagnostics.unit_ablation(
-                REGRESSION, fitted("map"), FRAME, TARGET, num_draws=num_draws
+                REGRESSION, drawn("map"), FRAME, TARGET, num_draws=num_draws
             )

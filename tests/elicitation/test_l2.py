@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import hypothesis
@@ -13,8 +13,10 @@ import optax
 import pytest
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
+from threadpoolctl import threadpool_limits
 
 import oracle
+import shared_fits
 import weightprior as wp
 from shared_fits import ROUNDING
 
@@ -44,7 +46,8 @@ PROBLEMS = {
 }
 
 
-# The libraries' losses, as their manuals have them: of outputs (rows, K) and targets.
+# The libraries' losses, as their manuals have them: of outputs (rows, K) and targets. In numpy,
+# and of complex numbers as well, so that complex steps differentiate them.
 
 
 def columns(y):
@@ -56,24 +59,33 @@ def squares(f, y):
 
 
 def binary(f, y):
-    return jnp.logaddexp(0.0, f) - columns(y) * f
+    return np.log1p(np.exp(f)) - columns(y) * f
 
 
 def classes(f, y):
-    return -jax.nn.log_softmax(f)[jnp.arange(len(y)), y.astype(int)]
+    of_the_class = f[np.arange(len(y)), y.astype(int)]
+    return np.log(np.exp(f).sum(axis=1)) - of_the_class
 
 
 def counts(f, y):
-    return jnp.exp(f) - columns(y) * f
+    return np.exp(f) - columns(y) * f
 
 
 def heteroscedastic(f, y):
-    var = jnp.exp(2 * f[:, 1])
-    return (jnp.log(var) + (y - f[:, 0]) ** 2 / var) / 2
+    var = np.exp(2 * f[:, 1])
+    return (np.log(var) + (y - f[:, 0]) ** 2 / var) / 2
 
 
 def student(f, y):
-    return 2.5 * jnp.log1p((f[:, 0] - y) ** 2 / (4 * NOISE**2))
+    return 2.5 * np.log1p((f[:, 0] - y) ** 2 / (4 * NOISE**2))
+
+
+def mean(terms):
+    return terms.mean()
+
+
+def total(terms):
+    return terms.sum()
 
 
 def per_row(loss):
@@ -81,11 +93,11 @@ def per_row(loss):
 
 
 def keras_mean(loss):
-    return lambda f, y: jnp.mean(jnp.mean(loss(f, y), axis=-1))
+    return lambda f, y: loss(f, y).mean(axis=-1).mean()
 
 
 def keras_sum(loss):
-    return lambda f, y: jnp.sum(jnp.mean(loss(f, y), axis=-1))
+    return lambda f, y: loss(f, y).mean(axis=-1).sum()
 
 
 def all_of(reduce, **other):
@@ -95,7 +107,7 @@ def all_of(reduce, **other):
 
 LOSSES = {
     ("sum", "mean"): all_of(
-        jnp.sum,
+        total,
         gaussian=lambda f, y: squares(f, y).sum() / 2,
         heteroscedastic=lambda f, y: heteroscedastic(f, y).sum(),
         student=lambda f, y: student(f, y).sum(),
@@ -111,8 +123,8 @@ LOSSES = {
         "bernoulli": lambda f, y: PENALTY * binary(f, y).sum(),
         "categorical": lambda f, y: PENALTY * classes(f, y).sum(),
     },
-    ("torch", "mean"): all_of(jnp.mean, heteroscedastic=per_row(heteroscedastic)),
-    ("torch", "sum"): all_of(jnp.sum, heteroscedastic=lambda f, y: heteroscedastic(f, y).sum()),
+    ("torch", "mean"): all_of(mean, heteroscedastic=per_row(heteroscedastic)),
+    ("torch", "sum"): all_of(total, heteroscedastic=lambda f, y: heteroscedastic(f, y).sum()),
     ("keras", "mean"): {
         "gaussian": keras_mean(squares),
         "bernoulli": keras_mean(binary),
@@ -130,8 +142,8 @@ LOSSES = {
 
 def decay(convention, weights, loc, batch):
     """The penalty as the library writes it."""
-    kernels = sum(jnp.sum((w - loc[k]) ** 2) for k, w in weights.items() if "weight" in k)
-    biases = sum(jnp.sum((w - loc[k]) ** 2) for k, w in weights.items() if "bias" in k)
+    kernels = sum(np.sum((w - loc[k]) ** 2) for k, w in weights.items() if "weight" in k)
+    biases = sum(np.sum((w - loc[k]) ** 2) for k, w in weights.items() if "bias" in k)
     return {
         "sum": PENALTY / 2 * (kernels + biases),
         "ridge": PENALTY * kernels,
@@ -149,7 +161,7 @@ def objective(convention, reduction, name, loc, batch=ROWS):
     slices = [slice(i, i + batch) for i in range(0, ROWS, batch)]
 
     def function(weights):
-        f = bnn.network.apply(weights, X)
+        f = shared_fits.outputs(bnn, weights, X)
         batches = [loss(f[rows], y[rows]) for rows in slices]
         return sum(batches) / len(batches) + decay(convention, weights, loc, batch)
 
@@ -162,6 +174,43 @@ CASES = [
     for name in PROBLEMS
     if name.split(",")[0] in losses
 ]
+
+
+STEP = 1e-30  # of what is imaginary: nothing is subtracted, so that it may be tiny
+
+
+def complex_steps(function, weights):
+    """The gradient of a function of numpy arrays, exact but for rounding."""
+    found = {name: np.empty(values.shape) for name, values in weights.items()}
+    for name, values in weights.items():
+        for index in np.ndindex(values.shape):
+            moved = values.astype(complex)
+            moved[index] += STEP * 1j
+            found[name][index] = function({**weights, name: moved}).imag / STEP
+    return found
+
+
+ACTIVATIONS = {"tanh": "tanh", "sigmoid": "logistic", "relu": "relu", "identity": "identity"}
+
+
+@jax.jit
+def gradients(weights, models, y, prior):
+    """Gradients of minus the log density of several models, which compile as one program."""
+    return {
+        name: jax.grad(lambda w, bnn=bnn: -bnn.log_joint(w, X, y, prior))(weights)
+        for name, bnn in models.items()
+    }
+
+
+def our_gradient(name, activation, weights, prior):
+    bnn, y = PROBLEMS[name]
+    chosen = ACTIVATIONS if name in PERCEPTRONS else ["tanh"]
+    models = {a: wp.BNN(network(bnn.network.num_outputs, a), bnn.likelihood) for a in chosen}
+    with jax.enable_x64(True):
+        return gradients(weights, models, y, prior)[activation]
+
+
+PERCEPTRONS = [name for convention, _, name in CASES if convention == "sklearn_mlp"]
 
 
 def random_weights(bnn, seed):
@@ -191,7 +240,7 @@ BATCHES = [
 @pytest.mark.parametrize(("convention", "reduction", "name", "batch"), BATCHES)
 def test_the_density_has_the_gradient_of_the_loss(convention, reduction, name, batch):
     counts_in_full = convention == "sklearn_mlp" or reduction == "sum"
-    bnn, y = PROBLEMS[name]
+    bnn, _ = PROBLEMS[name]
     loc, weights = random_weights(bnn, 1), random_weights(bnn, 2)
     prior = wp.prior_from_l2(
         bnn,
@@ -202,14 +251,8 @@ def test_the_density_has_the_gradient_of_the_loss(convention, reduction, name, b
         reduction=reduction,
         batch_size=batch if batch < ROWS and counts_in_full else None,
     )
-    with jax.enable_x64(True):
-        weights = jax.tree.map(jnp.asarray, weights)
-        theirs = jax.grad(objective(convention, reduction, name, loc, batch))(weights)
-        ours = jax.grad(lambda w: -bnn.log_joint(w, X, y, prior))(weights)
-    assert_proportional(theirs, ours)
-
-
-ACTIVATIONS = {"tanh": "tanh", "sigmoid": "logistic", "relu": "relu", "identity": "identity"}
+    theirs = complex_steps(objective(convention, reduction, name, loc, batch), weights)
+    assert_proportional(theirs, our_gradient(name, "tanh", weights, prior))
 
 
 def perceptron(bnn, y, activation, **options):
@@ -228,7 +271,13 @@ def perceptron(bnn, y, activation, **options):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that one iteration is not enough
-        return model.set_params(max_iter=1).fit(X, y)
+        return train(model, y, max_iter=1)
+
+
+def train(model, y, **options):
+    # Products of so few numbers: a second thread would only wait.
+    with threadpool_limits(1, user_api="blas"):
+        return model.set_params(**options).fit(X, y)
 
 
 def put(model, weights):
@@ -238,12 +287,12 @@ def put(model, weights):
 
 def taken(model, bnn):
     pairs = zip(model.coefs_, model.intercepts_, strict=True)
-    arrays = [jnp.asarray(array) for pair in pairs for array in pair]
+    arrays = [array for pair in pairs for array in pair]
     return dict(zip(bnn.sites, arrays, strict=True))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("name", [n for c, _, n in CASES if c == "sklearn_mlp"])
+@pytest.mark.parametrize("name", PERCEPTRONS)
 def test_the_density_has_the_gradient_that_scikit_learn_computes(name, activation):
     bnn, y = PROBLEMS[name]
     bnn = wp.BNN(network(bnn.network.num_outputs, activation), bnn.likelihood)
@@ -257,10 +306,7 @@ def test_the_density_has_the_gradient_that_scikit_learn_computes(name, activatio
     pairs = zip(kernels, biases, strict=True)
     theirs = dict(zip(bnn.sites, [array for pair in pairs for array in pair], strict=True))
     prior = wp.prior_from_l2(bnn, PENALTY, convention="sklearn_mlp")
-    with jax.enable_x64(True):
-        weights = jax.tree.map(jnp.asarray, weights)
-        ours = jax.grad(lambda w: -bnn.log_joint(w, X, y, prior))(weights)
-    assert_proportional(theirs, ours)
+    assert_proportional(theirs, our_gradient(name, activation, weights, prior))
 
 
 # Inverses.
@@ -357,56 +403,88 @@ def test_a_learned_noise_is_centred_at_what_was_assumed():
 # Optima.
 
 
-def curvature(bnn, x, y, prior, weights):
-    """Gradient and Hessian of minus the log density of one flat vector, and that vector."""
+@jax.jit
+def expansion(weights, bnn, y, prior):
+    """Minus the log density, its gradient and its Hessian, of one flat vector."""
+    vector, unravel = ravel_pytree(weights)
+
+    def slope(v):
+        value, gradient = jax.value_and_grad(lambda v: -bnn.log_joint(unravel(v), X, y, prior))(v)
+        return gradient, (value, gradient)
+
+    hessian, (value, gradient) = jax.jacfwd(slope, has_aux=True)(vector)
+    return value, gradient, hessian
+
+
+def expanded(bnn, y, prior, weights):
     with jax.enable_x64(True):
-        vector, unravel = ravel_pytree(jax.tree.map(jnp.asarray, weights))
-
-        def function(v):
-            return -bnn.log_joint(unravel(v), x, y, prior)
-
-        gradient, hessian = jax.jit(lambda v: (jax.grad(function)(v), jax.hessian(function)(v)))(
-            vector
+        return jax.tree.map(
+            np.asarray, expansion(jax.tree.map(jnp.asarray, weights), bnn, y, prior)
         )
-        return np.asarray(gradient), np.asarray(hessian), np.asarray(vector)
 
 
 def best(bnn, fit):
     return {name: fit["posterior"][name].to_numpy()[0, 0] for name in bnn.sites}
 
 
-@pytest.mark.parametrize("targets", [1, 2])
-def test_ridge_is_the_map(targets):
+def assert_maximum(bnn, y, prior, weights, *, atol, free=0):
+    """Assert that a Newton step would stay there, and that the density bends but for some axes."""
+    _, gradient, hessian = expanded(bnn, y, prior, weights)
+    values = np.linalg.eigvalsh(hessian) / np.linalg.norm(hessian, ord=2)
+    assert np.all(np.abs(values[:free]) < 1e-12)
+    assert np.all(values[free:] > 1e-3)
+    np.testing.assert_allclose(newton_step(gradient, hessian), 0.0, atol=atol)
+
+
+def newton_step(gradient, hessian):
+    return np.linalg.pinv(hessian, rcond=1e-10) @ gradient
+
+
+def ridge(targets):
+    """The model of a ridge regression, its targets, its prior, and its coefficients."""
     linear_model = pytest.importorskip("sklearn.linear_model")
     y = CONTINUOUS[:, 0] if targets == 1 else CONTINUOUS
-    ridge = linear_model.Ridge(alpha=PENALTY).fit(X, y)
+    model = linear_model.Ridge(alpha=PENALTY).fit(X, y)
     bnn = wp.BNN(wp.mlp(2, hidden=(), num_outputs=targets), wp.Gaussian(NOISE))
-    prior = wp.prior_from_l2(bnn, PENALTY, convention="ridge")
-    found = best(bnn, wp.fit_map(bnn, X, y, prior=prior, num_restarts=1))
-    gradient, hessian, _ = curvature(bnn, X, y, prior, found)
-    # On a quadratic, that is how far the optimum is; ridge's own rounding comes on top.
-    left = np.abs(np.linalg.solve(hessian, gradient)).max() + 1e-12
-    np.testing.assert_allclose(found["output.weight"], ridge.coef_.reshape(targets, 2).T, atol=left)
-    np.testing.assert_allclose(found["output.bias"], np.ravel(ridge.intercept_), atol=left)
+    theirs = {"output.weight": model.coef_.reshape(targets, 2).T}
+    theirs["output.bias"] = np.ravel(model.intercept_)
+    return bnn, y, wp.prior_from_l2(bnn, PENALTY, convention="ridge"), theirs
 
 
-@pytest.mark.parametrize("num_classes", [2, 3])
-def test_logistic_regression_is_the_map(num_classes):
+def logistic(num_classes):
+    """The same of a logistic regression."""
     linear_model = pytest.importorskip("sklearn.linear_model")
     y = LABELS[:, 0] if num_classes == 2 else CLASSES
     model = linear_model.LogisticRegression(C=PENALTY, tol=1e-10, max_iter=10_000).fit(X, y)
     outputs, likelihood = (1, wp.Bernoulli()) if num_classes == 2 else (3, wp.Categorical(3))
     bnn = wp.BNN(wp.mlp(2, hidden=(), num_outputs=outputs), likelihood)
-    prior = wp.prior_from_l2(bnn, PENALTY, convention="logistic_C")
-    found = best(bnn, wp.fit_map(bnn, X, y, prior=prior, num_restarts=1))
     theirs = {"output.weight": model.coef_.T, "output.bias": model.intercept_}
-    if num_classes > 2:  # A constant added to free intercepts changes nothing.
-        for weights in (found, theirs):
-            weights["output.bias"] = weights["output.bias"] - weights["output.bias"].mean()
-    distance = 0.0
+    return bnn, y, wp.prior_from_l2(bnn, PENALTY, convention="logistic_C"), theirs
+
+
+# Both densities are concave: what is stationary is the only maximum.
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_ridge_is_the_map(targets):
+    bnn, y, prior, theirs = ridge(targets)
+    assert_maximum(bnn, y, prior, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_logistic_regression_is_the_map(num_classes):
+    bnn, y, prior, theirs = logistic(num_classes)
+    # A constant added to the free intercepts of three classes changes nothing.
+    assert_maximum(bnn, y, prior, theirs, atol=1e-8, free=num_classes - 2)
+
+
+def test_a_fit_finds_what_logistic_regression_finds():
+    bnn, y, prior, theirs = logistic(3)
+    found = best(bnn, wp.fit_map(bnn, X, y, prior=prior, num_restarts=1))
     for weights in (found, theirs):
-        gradient, hessian, _ = curvature(bnn, X, y, prior, weights)
-        distance += np.linalg.norm(np.linalg.pinv(hessian, rcond=1e-10) @ gradient)
+        weights["output.bias"] = weights["output.bias"] - weights["output.bias"].mean()
+    expansions = [expanded(bnn, y, prior, weights) for weights in (found, theirs)]
+    distance = sum(np.linalg.norm(newton_step(*expansion[1:])) for expansion in expansions)
     # One Newton step from each, twice for what it leaves so close to the optimum.
     for site in bnn.sites:
         np.testing.assert_allclose(found[site], theirs[site], atol=2 * distance + 1e-12)
@@ -433,14 +511,11 @@ def test_near_an_optimum_perceptrons_of_scikit_learn_fall_into_it(name, activati
     model = perceptron(bnn, y, activation, alpha=alpha, tol=1e-12, warm_start=True)
     rng = np.random.default_rng(0)
     put(model, {site: w + 1e-3 * rng.normal(size=w.shape) for site, w in ours.items()})
-    model.set_params(max_iter=20_000, max_fun=10**6).fit(X, y)
-    with jax.enable_x64(True):
-        theirs = taken(model, bnn)
-        lp = float(bnn.log_joint(theirs, X, y, prior))
-    gap = found["sample_stats"]["lp"].item() - lp
+    train(model, y, max_iter=20_000, max_fun=10**6)
+    ours, theirs = (expanded(bnn, y, prior, weights) for weights in (ours, taken(model, bnn)))
+    gap = found["sample_stats"]["lp"].item() + theirs[0]
     bound = ROUNDING["atol"]
-    for weights in (ours, theirs):
-        gradient, hessian, _ = curvature(bnn, X, y, prior, weights)
+    for _, gradient, hessian in (ours, theirs):
         values, vectors = np.linalg.eigh(hessian)
         # Directions in which nothing changes: a dead unit's bias, rotations of identity units.
         stiff = values > 1e-6 * values.max()
@@ -470,9 +545,8 @@ def test_restarts_are_no_worse_than_twenty_fits_of_scikit_learn(name, activation
     theirs = []
     for seed in range(20):
         model = perceptron(bnn, y, activation, alpha=alpha, tol=1e-12, random_state=seed)
-        model.set_params(max_iter=20_000, max_fun=10**6).fit(X, y)
-        with jax.enable_x64(True):
-            theirs.append(float(bnn.log_joint(taken(model, bnn), X, y, prior)))
+        train(model, y, max_iter=20_000, max_fun=10**6)
+        theirs.append(-expanded(bnn, y, prior, taken(model, bnn))[0])
     assert ours >= max(theirs) - ROUNDING["atol"]
 
 
@@ -497,7 +571,7 @@ STEPS, RATE, MOMENTUM = 100, 1e-3, 0.9
 
 @cache
 def optimum(convention, reduction, penalty=0.05):
-    bnn, y = PROBLEMS["gaussian, two"]
+    bnn, y = PROBLEMS["gaussian"]
     prior = wp.prior_from_l2(bnn, penalty, convention=convention, num_obs=ROWS, reduction=reduction)
     return best(bnn, wp.fit_map(bnn, X, y, prior=prior, num_restarts=4, tolerance=1e-9))
 
@@ -516,20 +590,22 @@ def optimiser(kind, penalty):
     }[kind]
 
 
-def moved(kind, reduction, penalty=0.05):
-    """How far an optimiser goes from our optimum, and how far the optimum's gradient lets it."""
-    convention = "keras" if kind.startswith("keras") else "torch"
-    bnn, y = PROBLEMS["gaussian, two"]
-    loss = LOSSES[convention, reduction]["gaussian"]
+@partial(jax.jit, static_argnums=0)
+def course(kind, start, penalty, summed):
+    """How far an optimiser goes, and the size of the start and of its loss's gradient there."""
+    bnn, y = PROBLEMS["gaussian"]
+    keras = kind.startswith("keras")
+    losses = [LOSSES["keras" if keras else "torch", r]["gaussian"] for r in ("sum", "mean")]
     steps = optimiser(kind, penalty)
 
     def library(w):
-        data = loss(bnn.network.apply(w, X), y)
+        f = bnn.network.apply(w, X)
         kernels = sum(jnp.sum(v**2) for k, v in w.items() if "weight" in k)
-        return data + (penalty * kernels if convention == "keras" else 0.0)
+        data = jnp.where(summed, *(loss(f, y) for loss in losses))
+        return data + (penalty * kernels if keras else 0.0)
 
     def whole(w):
-        rest = 0.0 if convention == "keras" else sum(jnp.sum(v**2) for v in w.values())
+        rest = 0.0 if keras else sum(jnp.sum(v**2) for v in w.values())
         return library(w) + penalty / 2 * rest
 
     def step(_, state):
@@ -537,16 +613,20 @@ def moved(kind, reduction, penalty=0.05):
         updates, memory = steps.update(jax.grad(library)(weights), memory, weights)
         return optax.apply_updates(weights, updates), memory
 
+    end, _ = jax.lax.fori_loop(0, STEPS, step, (start, steps.init(start)))
+    vectors = (jax.tree.map(jnp.subtract, end, start), start, jax.grad(whole)(start))
+    return [jnp.linalg.norm(ravel_pytree(vector)[0]) for vector in vectors]
+
+
+def moved(kind, reduction, penalty=0.05):
+    """How far an optimiser goes from our optimum, and how far the optimum's gradient lets it."""
+    start = optimum("keras" if kind.startswith("keras") else "torch", reduction)
     with jax.enable_x64(True):
-        start = jax.tree.map(jnp.asarray, optimum(convention, reduction))
-        end = jax.jit(lambda s: jax.lax.fori_loop(0, STEPS, step, s))((start, steps.init(start)))[0]
-        distance = jnp.linalg.norm(ravel_pytree(end)[0] - ravel_pytree(start)[0])
-        slope = jnp.linalg.norm(ravel_pytree(jax.grad(whole)(start))[0])
-        size = jnp.linalg.norm(ravel_pytree(start)[0])
+        distance, size, slope = map(float, course(kind, start, penalty, reduction == "sum"))
     # Momentum adds up 1 / (1 - momentum) gradients, which shrink towards the optimum; each step
     # rounds weights and gradients, sums of a hundred terms, once.
-    rounding = 100 * np.finfo(float).eps * float(size)
-    return float(distance), STEPS * (RATE * float(slope) / (1 - MOMENTUM) + rounding)
+    rounding = 100 * np.finfo(float).eps * size
+    return distance, STEPS * (RATE * slope / (1 - MOMENTUM) + rounding)
 
 
 STATIONARY = list(product(["sgd", "adam", "keras sgd", "keras adam"], ["mean", "sum"]))

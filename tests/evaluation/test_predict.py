@@ -9,7 +9,7 @@ import xarray as xr
 import shared_fits as fits
 import weightprior as wp
 from assertions import assert_mean, assert_sd
-from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, case, fitted
+from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, case, drawn
 
 every_likelihood = pytest.mark.parametrize("name", LIKELIHOODS)
 
@@ -88,7 +88,7 @@ class TestKey:
 
 class TestStacked:
     def test_every_prior_is_predicted_as_by_its_own_fit(self):
-        fit = fitted("hmc", "strings")
+        fit = drawn("hmc", "strings")
         predicted = wp.predict(REGRESSION, fit, FRAME)
         assert predicted["y"].dims == ("chain", "draw", "prior", "obs_id")
         assert predicted["prior"].to_numpy().tolist() == ["narrow", "moved"]
@@ -97,7 +97,7 @@ class TestStacked:
             xr.testing.assert_identical(predicted.sel(prior=label, drop=True), own)
 
     def test_labels_that_are_numbers(self):
-        predicted = wp.predict(REGRESSION, fitted("map", "numbers"), FRAME)
+        predicted = wp.predict(REGRESSION, drawn("map", "numbers"), FRAME)
         assert predicted["mean"].sel(prior=0.25).sizes == {"chain": 1, "draw": 1, "obs_id": 20}
 
 
@@ -117,7 +117,7 @@ def test_permuting_the_hidden_units_of_every_draw_changes_nothing(name):
         ),
     }
     assert np.any(moved["hidden_0.bias"] != given.weights["hidden_0.bias"])
-    permuted = fits.made_fit(given.bnn, given.x, given.y, moved)
+    permuted = fits.light_fit(given.bnn, given.x, given.y, moved)
     xr.testing.assert_allclose(predict(name, fit=permuted), predict(name), **ROUNDING)
 
 
@@ -134,13 +134,13 @@ class TestWrongInput:
         with pytest.raises(
             ValueError, match=f"x: expected the columns 'age', 'dose'.*{message}"
         ) as told:
-            wp.predict(REGRESSION, fitted("hmc"), frame)
+            wp.predict(REGRESSION, drawn("hmc"), frame)
         assert str(told.value).endswith("x[['age', 'dose']].")
 
     def test_columns_have_to_be_the_fits_where_the_network_has_no_names(self):
         given = case("gaussian")
         frame = pd.DataFrame(given.x, columns=["age", "dose"])
-        fit = fits.made_fit(given.bnn, frame, given.y, given.weights)
+        fit = fits.light_fit(given.bnn, frame, given.y, given.weights)
         expected = predict("gaussian")["y"]
         np.testing.assert_array_equal(predict("gaussian", fit=fit, x=frame)["y"], expected)
         np.testing.assert_array_equal(predict("gaussian", fit=fit)["y"], expected)
@@ -159,7 +159,7 @@ class TestWrongInput:
 
     def test_key(self):
         with pytest.raises(TypeError, match="rng_key: expected an int or one JAX key"):
-            wp.predict(REGRESSION, fitted("hmc"), FRAME, rng_key=0.5)
+            wp.predict(REGRESSION, drawn("hmc"), FRAME, rng_key=0.5)
 
     @pytest.mark.parametrize("name", ["gaussian, two outputs", "bernoulli"])
     def test_a_fit_of_another_model(self, name):
@@ -174,7 +174,7 @@ class TestWrongInput:
         x, y = np.ones((3, 1)), np.ones(3)
         bnn = wp.BNN(wp.mlp(1, hidden=(2,)), wp.Gaussian(0.3))
         weights = fits.random_weights(bnn, np.random.default_rng(0), (1, 2))
-        fit = fits.made_fit(bnn, x, y, weights)
+        fit = fits.light_fit(bnn, x, y, weights)
         wp.predict(bnn, fit, x)
         other = wp.BNN(wp.mlp(1, hidden=(2,), activation=activation), likelihood)
         with pytest.raises(ValueError, match="Pass the model that was fitted"):

@@ -24,8 +24,8 @@ from shared_fits import (
     ROUNDING,
     TARGET,
     case,
+    drawn,
     exact_fit,
-    fitted,
 )
 
 LEVELS = np.arange(1, 20) / 20
@@ -121,8 +121,8 @@ def crps_by_quadrature(law, y, num_noisy=4000):
         grid, step = np.broadcast_to(np.arange(200)[:, None], (200, len(y))), 1
     else:
         # Midpoints of cells that end at y, where D jumps.
-        offsets = np.arange(-20.0, 20.0, 0.05).reshape(-1, *[1] * y.ndim)
-        grid, step = y + offsets + 0.025, 0.05
+        offsets = np.arange(-20.0, 20.0, 0.1).reshape(-1, *[1] * y.ndim)
+        grid, step = y + offsets + 0.05, 0.1
     cdf = np.stack([law.cdf(z).mean((0, 1)) for z in grid])
     distance = (grid >= y) - cdf
     projection = 2 * step * (np.cumsum(distance, axis=0) - distance)
@@ -139,7 +139,7 @@ class TestClasses:
         # Draws around one confident network, and rows enough to find it too sure in one bin of
         # confidence and not sure enough in the next.
         weights = {site: w + 5 * w[0, 0] for site, w in given.weights.items()}
-        fit, x = fits.made_fit(given.bnn, given.x, given.y, weights), rng.normal(size=(50, 2))
+        fit, x = fits.light_fit(given.bnn, given.x, given.y, weights), rng.normal(size=(50, 2))
         p = flat(fits.mean(given.bnn, weights, x)).mean(0)
         p = p if name == "categorical" else np.stack([1 - p, p], axis=-1)
         y = (rng.random(p.shape[:-1])[..., None] > p.cumsum(-1)).sum(-1)
@@ -195,13 +195,22 @@ def gaussian_crps(y, mean, sd):
     return sd * (z * (2 * special.ndtr(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
 
 
+def points(*draws):
+    """A fit of one point for every prior, and these."""
+    given = case("gaussian")
+    weights = [{site: w[:1, i : i + 1] for site, w in given.weights.items()} for i in draws]
+    priors = {i / 4: wp.normal_prior(given.bnn) for i in draws}
+    prior = wp.stack_priors(priors) if len(draws) > 1 else None
+    return fits.light_fit(given.bnn, given.x, given.y, *weights, prior=prior), weights
+
+
 def test_crps_of_a_map_meets_the_closed_form():
-    fit, y = fitted("map"), TARGET + np.linspace(-1, 1, 20)
-    weights = fits.sites(fit)
-    law = fits.law(REGRESSION, weights, FRAME)
+    given, (fit, [weights]) = case("gaussian"), points(0)
+    y = given.y + np.linspace(-1, 1, 8)
+    law = fits.law(given.bnn, weights, given.x)
     _, error = crps_by_quadrature(law, y)
     expected = gaussian_crps(y, law.mean(), law.std()).mean()
-    assert_estimate(wp.score(REGRESSION, fit, FRAME, y)["crps"], expected, error)
+    assert_estimate(score("gaussian", fit=fit, y=y)["crps"], expected, error)
 
 
 @pytest.mark.parametrize("name", ["student", "poisson"])
@@ -231,14 +240,24 @@ def test_rows_are_scored_in_blocks_as_they_are_at_once(monkeypatch):
     xr.testing.assert_allclose(score("bernoulli, two outputs"), whole, **ROUNDING)
 
 
-@pytest.mark.parametrize(("method", "prior"), [("hmc", "strings"), ("map", "numbers")])
-def test_stacked_priors_are_scored_as_each_by_itself(method, prior):
-    fit = fitted(method, prior)
-    found = wp.score(REGRESSION, fit, FRAME, TARGET)
+def chains():
+    """A fit under two priors, of draws that are not the same."""
+    given = case("gaussian")
+    prior = wp.stack_priors(
+        {"narrow": wp.normal_prior(given.bnn, scale=0.5), "wide": wp.normal_prior(given.bnn)}
+    )
+    others = {site: w[:, ::-1] + 0.1 for site, w in given.weights.items()}
+    return fits.light_fit(given.bnn, given.x, given.y, given.weights, others, prior=prior)
+
+
+@pytest.mark.parametrize("make", [chains, lambda: points(0, 1, 2)[0]], ids=["chains", "points"])
+def test_stacked_priors_are_scored_as_each_by_itself(make):
+    fit = make()
+    found = score("gaussian", fit=fit)
     assert found["elpd_i"].dims == ("prior", "obs_id")
+    assert len(np.unique(found["elpd"])) == found.sizes["prior"] > 1
     for label, part in wp.unstack_fit(fit).items():
-        own = wp.score(REGRESSION, part, FRAME, TARGET)
-        xr.testing.assert_identical(found.sel(prior=label, drop=True), own)
+        xr.testing.assert_identical(found.sel(prior=label, drop=True), score("gaussian", fit=part))
 
 
 @pytest.mark.parametrize(
@@ -258,4 +277,4 @@ def test_wrong_input_raises(changes, message):
 
 def test_columns_of_a_frame_have_to_be_the_networks():
     with pytest.raises(ValueError, match="Reorder them"):
-        wp.score(REGRESSION, fitted("hmc"), FRAME[["dose", "age"]], TARGET)
+        wp.score(REGRESSION, drawn("hmc"), FRAME[["dose", "age"]], TARGET)

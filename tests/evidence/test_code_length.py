@@ -7,7 +7,7 @@ import oracle
 import weightprior as wp
 from assertions import assert_estimate
 from problems import CENTRE, LINEAR, NET, SHARED, exact
-from shared_fits import made_fit
+from shared_fits import light_fit, point_fit
 from weightprior.fits.results import Evidence
 from weightprior.inference import vi
 
@@ -36,7 +36,7 @@ def exact_approximation(prior, num_draws=2000):
 @pytest.fixture(scope="module")
 def approximated():
     weights, log_q, summaries = zip(*map(exact_approximation, PRIORS.values()), strict=True)
-    return made_fit(
+    return light_fit(
         LINEAR.bnn,
         LINEAR.x,
         LINEAR.y,
@@ -101,8 +101,11 @@ def test_residuals_are_those_of_the_rows_as_they_count(prior):
 
 
 def test_a_code_tells_which_it_is():
-    fit = wp.fit_laplace(LINEAR.bnn, LINEAR.x, LINEAR.y, prior=PRIORS["a"])
+    weights, _, _ = exact_approximation(PRIORS["a"], 10)
+    made = {"prior": PRIORS["a"], "stats": None, "evidence": [Evidence(-30.0, 0.1)]}
+    fit = light_fit(LINEAR.bnn, LINEAR.x, LINEAR.y, weights, **made)
     found = wp.code_length(fit)
+    assert found["bits"] == 30 / np.log(2)
     assert "minus the log evidence" in found.attrs["code"]
     assert "bits_weights" not in found
     assert found["reliable"]
@@ -110,6 +113,6 @@ def test_a_code_tells_which_it_is():
 
 
 def test_a_map_is_told_where_its_code_is():
-    fit = wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior())
+    fit = point_fit(NET.bnn, NET.x, NET.y, prior=NET.prior())
     with pytest.raises(ValueError, match=r"two_part_code.*fit_tempered"):
         wp.code_length(fit)

@@ -15,7 +15,16 @@ from scipy import stats
 
 import shared_fits as fits
 import weightprior as wp
-from shared_fits import FRAME, REGRESSION, ROUNDING, TARGET, TWO_OUTPUTS, TWO_TARGETS, fitted
+from shared_fits import (
+    FRAME,
+    REGRESSION,
+    ROUNDING,
+    TARGET,
+    TWO_OUTPUTS,
+    TWO_TARGETS,
+    drawn,
+    fitted,
+)
 from weightprior.fits.validate import validate
 
 SITES = {
@@ -43,15 +52,24 @@ FITS = [
     ("map", "single", REGRESSION),
     ("map", "strings", REGRESSION),
     ("map", "numbers", REGRESSION),
-    ("map", "strings", TWO_OUTPUTS),
-    ("hmc", "single", REGRESSION),
-    ("hmc", "strings", REGRESSION),
     ("hmc", "single", TWO_OUTPUTS),
+    ("hmc", "strings", TWO_OUTPUTS),
     ("nuts", "single", REGRESSION),
     ("nuts", "strings", REGRESSION),
 ]
-IDS = [f"{m}, {p}, {'one output' if b is REGRESSION else 'two outputs'}" for m, p, b in FITS]
-every_fit = pytest.mark.parametrize(("method", "prior", "bnn"), FITS, ids=IDS)
+# Made-up draws take the same way from a method's arrays to a fit.
+MADE = [("map", "strings", TWO_OUTPUTS), ("hmc", "single", REGRESSION)]
+
+
+def named(kinds):
+    return [f"{m}, {p}, {'one output' if b is REGRESSION else 'two outputs'}" for m, p, b in kinds]
+
+
+every_fit = pytest.mark.parametrize(("method", "prior", "bnn"), FITS, ids=named(FITS))
+
+
+def any_fit(*kind):
+    return drawn(*kind) if kind in MADE else fitted(*kind)
 
 
 def expected_dims(method, prior, bnn):
@@ -79,7 +97,7 @@ def expected_dims(method, prior, bnn):
         groups["restarts"] = {n: ("restart", *stacked, *dims) for n, dims in held.items()}
     else:
         # The state is the kernel's own affair.
-        state = fitted(method, prior, bnn)["chain_state"].data_vars.items()
+        state = any_fit(method, prior, bnn)["chain_state"].data_vars.items()
         own = {
             n: ("chain", *stacked, *(f"{n}_dim_{i}" for i in range(v.ndim - 1 - len(stacked))))
             for n, v in state
@@ -88,9 +106,9 @@ def expected_dims(method, prior, bnn):
     return groups
 
 
-@every_fit
+@pytest.mark.parametrize(("method", "prior", "bnn"), FITS + MADE, ids=named(FITS + MADE))
 def test_groups_variables_dims_and_coordinates(method, prior, bnn):
-    fit, expected = fitted(method, prior, bnn), expected_dims(method, prior, bnn)
+    fit, expected = any_fit(method, prior, bnn), expected_dims(method, prior, bnn)
     found = {
         group: {name: values.dims for name, values in fit[group].data_vars.items()}
         for group in fit.children
@@ -113,6 +131,35 @@ def test_groups_variables_dims_and_coordinates(method, prior, bnn):
         assert {d: c.to_numpy().tolist() for d, c in fit[group].coords.items()} == {
             dim: coords[dim] for dim in used
         }
+
+
+@pytest.mark.parametrize(
+    "kind", [("map", "strings"), ("hmc", "strings", TWO_OUTPUTS), ("nuts", "single")], ids=str
+)
+def test_made_up_fits_are_laid_out_as_real_ones(kind):
+    """So that tests of what reads a fit may read these."""
+    real, made = (laid_out(fit(*kind)) for fit in (fitted, drawn))
+    assert made == real
+    assert set(drawn(*kind).attrs) == set(fitted(*kind).attrs)
+    for name in ("method", "draws", "exact", "format", "model"):
+        assert drawn(*kind).attrs[name] == fitted(*kind).attrs[name]
+
+
+def test_densities_by_numpy_are_those_of_a_fit():
+    light, made = (
+        make(REGRESSION, FRAME, TARGET, fits.sites(drawn("hmc")))
+        for make in (fits.light_fit, fits.made_fit)
+    )
+    xr.testing.assert_allclose(light, made, **ROUNDING)
+
+
+def laid_out(fit):
+    """Dims, type and shape of all that is in a fit, but for the state, the kernel's own affair."""
+    return {
+        group: {name: (v.dims, v.dtype, v.shape) for name, v in fit[group].variables.items()}
+        for group in fit.children
+        if group != "chain_state"
+    } | {"chain_state": "chain_state" in fit.children}
 
 
 @every_fit
@@ -195,20 +242,20 @@ NEEDED = ["posterior", "sample_stats", "log_prior", "observed_data", "constant_d
 class TestValidate:
     @pytest.mark.parametrize("group", NEEDED)
     def test_a_missing_group_is_named(self, group):
-        children = fitted("hmc").children
+        children = fitted("nuts").children
         fit = xr.DataTree.from_dict({g: t for g, t in children.items() if g != group})
         with pytest.raises(ValueError, match=f"none of the name '{group}'"):
             validate(fit)
 
     @pytest.mark.parametrize("group", ["log_likelihood", "chain_state"])
     def test_a_group_may_be_missing(self, group):
-        children = fitted("hmc").children
+        children = fitted("nuts").children
         validate(xr.DataTree.from_dict({g: t for g, t in children.items() if g != group}))
 
     @pytest.mark.parametrize("number", [np.nan, np.inf])
     @pytest.mark.parametrize("group", [*NEEDED, "log_likelihood"])
     def test_nan_and_infinity_are_found_and_named(self, group, number):
-        fit = fitted("hmc").copy(deep=True)
+        fit = fitted("nuts").copy(deep=True)
         name = next(n for n, v in fit[group].data_vars.items() if v.dtype.kind == "f")
         fit[group][name].to_numpy().flat[-1] = number
         with pytest.raises(ValueError, match=f"got {number} in {group}\\['{name}'\\]"):
@@ -220,9 +267,14 @@ class TestValidate:
 
 
 class TestSplit:
-    @pytest.mark.parametrize("method", ["map", "hmc", "nuts"])
-    def test_a_part_equals_the_fit_of_its_prior_exactly(self, method):
-        part, single = wp.unstack_fit(fitted(method, "strings"))["moved"], fitted(method)
+    @pytest.mark.parametrize(
+        ("method", "bnn"),
+        [("map", REGRESSION), ("hmc", TWO_OUTPUTS), ("nuts", REGRESSION)],
+        ids=["map", "hmc", "nuts"],
+    )
+    def test_a_part_equals_the_fit_of_its_prior_exactly(self, method, bnn):
+        part = wp.unstack_fit(fitted(method, "strings", bnn))["moved"]
+        single = fitted(method, "single", bnn)
         assert part.attrs.pop("seconds") > 0
         part.attrs["seconds"] = single.attrs["seconds"]
         xr.testing.assert_identical(part, single)
@@ -240,42 +292,44 @@ class TestSplit:
             )
 
     def test_a_single_fit_comes_back_as_it_is(self):
-        assert wp.unstack_fit(fitted("hmc")) == {"fit": fitted("hmc")}
+        assert wp.unstack_fit(fitted("nuts")) == {"fit": fitted("nuts")}
 
     def test_something_else_raises(self):
         with pytest.raises(TypeError, match="fit: expected the DataTree"):
-            wp.unstack_fit(fitted("hmc")["posterior"].dataset)
+            wp.unstack_fit(fitted("nuts")["posterior"].dataset)
 
 
-@pytest.mark.parametrize("prior", ["single", "strings"])
-@pytest.mark.parametrize("method", ["hmc", "nuts"])
+SAMPLED = [("nuts", "single", REGRESSION), ("hmc", "strings", TWO_OUTPUTS)]
+
+
+@pytest.mark.parametrize(("method", "prior", "bnn"), SAMPLED, ids=named(SAMPLED))
 class TestArviZ:
-    def test_summary_has_a_row_per_number(self, method, prior):
-        posterior = fitted(method, prior)["posterior"]
+    def test_summary_has_a_row_per_number(self, method, prior, bnn):
+        posterior = fitted(method, prior, bnn)["posterior"]
         size = sum(v[0, 0].size for v in posterior.data_vars.values())
-        table = az.summary(fitted(method, prior))
+        table = az.summary(fitted(method, prior, bnn))
         assert len(table) == size
         assert "hidden_0.weight[age, 0]" in table.index or prior == "strings"
         assert not table.isna().any(axis=None)
 
     # A large Pareto k is a finding about few draws, and ArviZ gives it as a warning.
     @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
-    def test_loo(self, method, prior):
-        for part in wp.unstack_fit(fitted(method, prior)).values():
+    def test_loo(self, method, prior, bnn):
+        for part in wp.unstack_fit(fitted(method, prior, bnn)).values():
             found = az.loo(part, pointwise=True)
             assert (found.n_data_points, found.n_samples) == (20, 300)
             assert np.isfinite(found.elpd_i).all()
 
-    def test_psense_finds_prior_and_likelihood(self, method, prior, capsys):
-        for part in wp.unstack_fit(fitted(method, prior)).values():
+    def test_psense_finds_prior_and_likelihood(self, method, prior, bnn, capsys):
+        for part in wp.unstack_fit(fitted(method, prior, bnn)).values():
             table = az.psense_summary(part)
             assert np.isfinite(table[["prior", "likelihood"]].to_numpy(dtype=float)).all()
         capsys.readouterr()  # it prints advice
 
     @pytest.mark.parametrize("plot", [az.plot_forest, az.plot_trace_dist])
-    def test_plots(self, method, prior, plot):
+    def test_plots(self, method, prior, bnn, plot):
         plt.switch_backend("agg")
-        plot(fitted(method, prior), var_names=["output.weight", "noise"], backend="matplotlib")
+        plot(fitted(method, prior, bnn), var_names=["output.weight", "noise"], backend="matplotlib")
         assert plt.get_fignums()
         plt.close("all")
 
@@ -289,8 +343,15 @@ def test_arviz_takes_a_map_as_one_point():
     )
 
 
+SAVED = [
+    ("map", "numbers", REGRESSION),
+    ("hmc", "single", TWO_OUTPUTS),
+    ("nuts", "strings", REGRESSION),
+]
+
+
 class TestSaving:
-    @every_fit
+    @pytest.mark.parametrize(("method", "prior", "bnn"), SAVED, ids=named(SAVED))
     def test_netcdf_gives_back_the_same(self, tmp_path, method, prior, bnn):
         fit = fitted(method, prior, bnn)
         fit.to_netcdf(tmp_path / "fit.nc")
@@ -299,7 +360,7 @@ class TestSaving:
         validate(back)
 
     def test_predictions_of_another_process_are_the_same(self, tmp_path):
-        fit = fitted("hmc", "strings")
+        fit = fitted("nuts", "strings")
         fit.to_netcdf(tmp_path / "fit.nc")
         command = [sys.executable, "-W", "error", "-c", PREDICT]
         subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
@@ -309,7 +370,7 @@ class TestSaving:
                 xr.testing.assert_identical(there.load(), here)
 
     def test_predictions_of_this_process_do_not_depend_on_its_precision(self):
-        fit = fitted("hmc")
+        fit = fitted("nuts")
         with jax.enable_x64(True):
             double = wp.predict(REGRESSION, fit, FRAME)
         xr.testing.assert_identical(wp.predict(REGRESSION, fit, FRAME), double)

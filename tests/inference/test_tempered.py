@@ -1,5 +1,8 @@
 """Evidence by a ladder of temperatures: closed forms, other estimators, and what can go wrong."""
 
+from functools import partial
+
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -8,7 +11,15 @@ from scipy import stats
 import oracle
 import weightprior as wp
 from assertions import FALSE_ALARM, assert_mean, assert_sd
-from problems import CENTRE, LINEAR, NET, VAGUE, exact
+from problems import (
+    CENTRE,
+    LINEAR,
+    NET,
+    SHARED,
+    VAGUE,
+    assert_moving_the_prior_moves_the_weights,
+    exact,
+)
 from weightprior.inference import tempered
 
 PRIORS = {
@@ -22,9 +33,15 @@ def fit(problem, prior, **options):
     return wp.fit_tempered(problem.bnn, problem.x, problem.y, prior=prior, **options)
 
 
+def fit_linear(prior, **options):
+    """In double precision, with which one test compares to many digits."""
+    with jax.enable_x64(True):
+        return fit(LINEAR, prior, **options)
+
+
 @pytest.fixture(scope="module")
 def linear():
-    return fit(LINEAR, wp.stack_priors(PRIORS))
+    return fit_linear(wp.stack_priors(PRIORS), num_samples=400)
 
 
 def assert_evidence(fit, expected, most=0.1):
@@ -45,7 +62,7 @@ def test_evidence_of_a_linear_model_is_its_closed_form(linear):
 def test_at_temperature_one_there_is_the_posterior(linear):
     for label, part in wp.unstack_fit(linear).items():
         draws, known = oracle.from_sites(part["posterior"]), exact(PRIORS[label])
-        assert draws.shape == (16, 200, 4)
+        assert draws.shape == (16, 400, 4)
         assert_mean(draws, known.mean, num_comparisons=16, label=label)
         assert_sd(draws, known.sd, num_comparisons=16, label=label)
 
@@ -71,7 +88,7 @@ def test_the_expected_log_likelihood_never_falls(linear):
 def test_rows_count_as_often_as_they_are_told():
     counts = np.tile([2.0, 0.0, 1.0, 1.0], 10)
     prior = PRIORS["around 0"]
-    found = fit(LINEAR, prior, row_weights=counts)
+    found = fit_linear(prior, row_weights=counts)
     rows = np.repeat(np.arange(40), counts.astype(int))
     known = oracle.LinearGaussian(
         LINEAR.x[rows], LINEAR.y[rows], 0.4,
@@ -81,18 +98,19 @@ def test_rows_count_as_often_as_they_are_told():
 
 
 def test_a_learned_centre_meets_its_closed_form():
-    base = LINEAR.prior(loc=CENTRE, scale={"weight": 0.7, "bias": 2.0})
-    prior = wp.hierarchical_prior(
-        LINEAR.bnn, {"all": ["weight", "bias"]}, center=(0.4, 1.5), log_scale=None, base=base
-    )
+    base = SHARED.base
     # Centre and weights move together, so slowly that with fewer draws chains agree by luck.
-    found = fit(LINEAR, prior, num_samples=800)
+    found = fit(LINEAR, SHARED, num_samples=800)
     unit, columns = oracle.from_sites(base.scale), oracle.design(LINEAR.x)
     spread = np.diag(unit**2) + 1.5**2 * np.outer(unit, unit)
     mean = columns @ (oracle.from_sites(base.loc) + 0.4 * unit)
     covariance = columns @ spread @ columns.T + 0.4**2 * np.eye(40)
     assert_evidence(found, stats.multivariate_normal(mean, covariance).logpdf(LINEAR.y))
     assert "center.all" in found["posterior"]
+
+
+def test_moving_the_prior_moves_the_weights():
+    assert_moving_the_prior_moves_the_weights("tempered")
 
 
 @pytest.mark.slow
@@ -107,7 +125,7 @@ def test_without_data_the_evidence_is_that_of_the_noise():
 def test_a_ladder_with_gaps_is_made_finer():
     few = {"num_temperatures": 2, "num_samples": 50}
     with pytest.warns(UserWarning, match="fit_tempered: The evidence.*raise num_temperatures"):
-        found = fit(LINEAR, PRIORS["around 0"], **few)
+        found = fit_linear(PRIORS["around 0"], **few)
     ladder = found["tempered"]
     assert ladder.sizes["temperature"] == 2
     assert ladder["inserted"].to_numpy().tolist() == [2**tempered._MAX_ROUNDS - 1, 0]
@@ -118,14 +136,15 @@ def test_a_ladder_with_gaps_is_made_finer():
 
 
 def test_an_interrupt_leaves_the_evidence_and_the_draws_there_are(monkeypatch):
-    whole = fit(NET, NET.prior(), **BRIEF | {"num_samples": 60})
+    brief = partial(fit_linear, PRIORS["around 0"], **BRIEF | {"num_samples": 60})
+    whole = brief()
 
     def interrupted(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tempered.Sampler, "extend", interrupted)
     with pytest.warns(UserWarning, match="50 of 60 draws"):
-        part = fit(NET, NET.prior(), **BRIEF | {"num_samples": 60})
+        part = brief()
     xr.testing.assert_identical(part["tempered"].dataset, whole["tempered"].dataset)
     first = whole["posterior"].to_dataset().isel(draw=slice(50))
     xr.testing.assert_identical(part["posterior"].to_dataset(), first)

@@ -1,6 +1,6 @@
 """The model: one density, whether by its parts, by NumPyro or by FBM, and NumPyro's own tools."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -65,23 +65,55 @@ def data_for(bnn):
     return _checks.data(bnn, rng.normal(size=(ROWS, 2)), y)
 
 
+def densities(bnn, weights, x, y, prior):
+    """The log joint, its rows, and the same by the model's parts and by NumPyro."""
+    joint = bnn.log_joint(weights, x, y, prior)
+    rows = density.pointwise_log_likelihood(bnn, weights, x, y)
+    others = [
+        bnn.log_prior(weights, prior) + bnn.log_likelihood(weights, x, y),
+        sum(density.log_prior_by_site(bnn, weights, prior).values()) + rows.sum(),
+        log_density(bnn.model, (x, y), {"prior": prior}, weights)[0],
+    ]
+    return joint, rows, others
+
+
+@cache
+def densities_of_all(precision):
+    """Those of every model; one program, which compiles sooner than as many."""
+    problems = {}
+    for name, hidden in MODELS:
+        bnn = model_of(name, hidden)
+        prior = wp.normal_prior(bnn, loc=0.3, scale=wp.fan_in_scale(bnn, gain=1.5))
+        problems[name, hidden] = bnn, draw_weights(bnn), *data_for(bnn), prior
+    assert jnp.result_type(float) == precision
+    found = jax.jit(lambda given: [densities(*problem) for problem in given])([*problems.values()])
+    return dict(zip(problems, found, strict=True))
+
+
+@cache
+def gradients_under_flat_priors():
+    """Of every likelihood's model, in one program."""
+    problems = {}
+    for name in LIKELIHOODS:
+        bnn = model_of(name)
+        scale = {"weight": 1.0, "bias": np.inf, "output": np.inf}
+        latents = dict.fromkeys(bnn.latents, (0.0, np.inf))
+        prior = wp.normal_prior(bnn, scale=scale, latents=latents)
+        problems[name] = bnn, draw_weights(bnn), *data_for(bnn), prior
+
+    def gradient(bnn, weights, *rest):
+        return jax.grad(bnn.log_joint)(weights, *rest)
+
+    return jax.jit(lambda given: {name: gradient(*given[name]) for name in given})(problems)
+
+
 class TestOneDensity:
     @pytest.mark.usefixtures("strict")
     @pytest.mark.parametrize(("name", "hidden"), dict.fromkeys(MODELS))
     def test_its_parts_and_numpyro_agree(self, name, hidden, precision):
-        bnn = model_of(name, hidden)
-        weights, (x, y) = draw_weights(bnn), data_for(bnn)
-        prior = wp.normal_prior(bnn, loc=0.3, scale=wp.fan_in_scale(bnn, gain=1.5))
-
-        joint = bnn.log_joint(weights, x, y, prior)
-        rows = density.pointwise_log_likelihood(bnn, weights, x, y)
+        joint, rows, others = densities_of_all(precision)[name, hidden]
         assert rows.shape == (ROWS,)
         assert joint.dtype == rows.dtype == precision
-        others = [
-            bnn.log_prior(weights, prior) + bnn.log_likelihood(weights, x, y),
-            sum(density.log_prior_by_site(bnn, weights, prior).values()) + rows.sum(),
-            log_density(bnn.model, (x, y), {"prior": prior}, weights)[0],
-        ]
         # They add up the same few dozen terms, mostly of one sign, in different orders.
         np.testing.assert_allclose(others, joint, rtol=100 * np.finfo(precision).eps)
 
@@ -100,11 +132,9 @@ class TestOneDensity:
         prior = wp.normal_prior(bnn, loc=reference.prior_loc, scale=reference.prior_scale)
         x, y = _checks.data(bnn, reference.train_x, reference.train_y)
         with jax.enable_x64(True):
-            log_prior = jax.jit(lambda weights: bnn.log_prior(weights, prior))
-            log_likelihood = jax.jit(lambda weights: bnn.log_likelihood(weights, x, y))
+            both = jax.jit(lambda w: (bnn.log_prior(w, prior), bnn.log_likelihood(w, x, y)))
             states = [jax.tree.map(jnp.asarray, state) for state in reference.states]
-            priors = [log_prior(state) for state in states]
-            likelihoods = [log_likelihood(state) for state in states]
+            priors, likelihoods = zip(*map(both, states), strict=True)
         # FBM prints nine digits.
         np.testing.assert_allclose(priors, reference.state_logprior, rtol=0, atol=1e-6)
         np.testing.assert_allclose(likelihoods, reference.state_loglik, rtol=0, atol=1e-6)
@@ -115,9 +145,10 @@ class TestOneDensity:
         (x, y), prior = data_for(bnn), wp.normal_prior(bnn)
         double = {name: np.float64(w) for name, w in draw_weights(bnn).items()}
         single = {name: np.float32(w) for name, w in double.items()}
-        found = bnn.log_joint(double, x, y, prior)
+        # Traced, where they are constants, so that the weights arrive as they are.
+        found = jax.jit(lambda: bnn.log_joint(double, x, y, prior))()
         assert found.dtype == np.float32
-        assert found == bnn.log_joint(single, x, y, prior)
+        assert found == jax.jit(lambda: bnn.log_joint(single, x, y, prior))()
 
     def test_minus_its_gradient_is_that_of_the_loss_and_the_l2_penalty(self):
         bnn, centre, scale, noise = model_of("gaussian"), 0.3, 0.7, 0.5
@@ -145,29 +176,33 @@ class TestOneDensity:
         ],
     )
     def test_refuses_row_weights_that_cannot_be(self, density_of, row_weights, message):
-        bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Bernoulli())
-        weights = {name: jnp.zeros(site.shape) for name, site in bnn.sites.items()}
-        prior = () if density_of == "log_likelihood" else (wp.normal_prior(bnn),)
-        call = partial(getattr(bnn, density_of), weights, np.zeros((2, 1)))
+        call, prior = self.small(density_of)
         with pytest.raises(ValueError, match=f"^{message}"):
             call(np.zeros(2), *prior, row_weights=row_weights)
         with pytest.raises(ValueError, match=r"^y: expected .*; got 2"):
             call(np.array([0.0, 2.0]), *prior)
+
+    @pytest.mark.parametrize("density_of", ["log_likelihood", "log_joint"])
+    def test_reads_no_numbers_of_a_traced_program(self, density_of):
+        call, prior = self.small(density_of)
         counts = np.array([2.0, 0.0])
         given = jax.jit(lambda y, c: call(y, *prior, row_weights=c))(np.zeros(2), counts)
-        np.testing.assert_allclose(given, call(np.zeros(2), *prior, row_weights=counts), rtol=1e-6)
+        read = jax.jit(lambda: call(np.zeros(2), *prior, row_weights=counts))()  # constants
+        np.testing.assert_allclose(given, read, rtol=1e-6)
+
+    @staticmethod
+    def small(density_of):
+        """A density of a model with two weights, of targets; and its prior, where it has one."""
+        bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Bernoulli())
+        weights = {name: jnp.zeros(site.shape) for name, site in bnn.sites.items()}
+        prior = () if density_of == "log_likelihood" else (wp.normal_prior(bnn),)
+        return partial(getattr(bnn, density_of), weights, np.zeros((2, 1))), prior
 
     @pytest.mark.parametrize("name", LIKELIHOODS)
     def test_flat_sites_leave_a_finite_gradient(self, name):
-        bnn = model_of(name)
-        scale = {"weight": 1.0, "bias": np.inf, "output": np.inf}
-        latents = dict.fromkeys(bnn.latents, (0.0, np.inf))
-        prior = wp.normal_prior(bnn, scale=scale, latents=latents)
-        weights, (x, y) = draw_weights(bnn), data_for(bnn)
-        gradient = jax.jit(jax.grad(bnn.log_joint))(weights, x, y, prior)
-        for site in bnn.sites:
-            assert np.all(np.isfinite(gradient[site]))
-            assert np.any(gradient[site] != 0)  # the data still pull
+        for gradient in gradients_under_flat_priors()[name].values():
+            assert np.all(np.isfinite(gradient))
+            assert np.any(gradient != 0)  # the data still pull
 
     def test_weights_decide_the_precision(self):
         with jax.enable_x64(True):
@@ -212,25 +247,32 @@ class TestNumPyro:
     def test_its_handlers_see_every_site(self):
         bnn = model_of("gaussian_learned_two")
         x, y = data_for(bnn)
-        seeded = numpyro.handlers.seed(bnn.model, 0)
-        trace = numpyro.handlers.trace(seeded).get_trace(x, y, prior=wp.normal_prior(bnn))
+        given = numpyro.handlers.substitute(bnn.model, draw_weights(bnn))
+        trace = numpyro.handlers.trace(given).get_trace(x, y, prior=wp.normal_prior(bnn))
         kinds = {name: site["type"] for name, site in trace.items()}
         assert kinds == dict.fromkeys((*bnn.sites, "y"), "sample") | {
             "noise": "deterministic",
             "obs_id": "plate",
         }
         for name, site in bnn.sites.items():
-            assert trace[name]["value"].shape == site.shape
+            assert trace[name]["fn"].shape() == site.shape
             assert not trace[name]["is_observed"]
         assert trace["y"]["is_observed"]
         np.testing.assert_allclose(trace["y"]["value"], y, rtol=1e-6)
         assert [frame.name for frame in trace["y"]["cond_indep_stack"]] == ["obs_id"]
 
     @pytest.mark.parametrize(
-        "name", ["gaussian", "gaussian_learned_two", "bernoulli_two", "categorical", "poisson"]
+        ("name", "hidden"),
+        [
+            ("gaussian", (3,)),
+            ("gaussian_learned_two", ()),
+            ("bernoulli_two", ()),
+            ("categorical", ()),
+            ("poisson", ()),
+        ],
     )
-    def test_predictive_draws_from_the_prior(self, name):
-        bnn = model_of(name)
+    def test_predictive_draws_from_the_prior(self, name, hidden):
+        bnn = model_of(name, hidden)
         x, y = data_for(bnn)
         draws = Predictive(bnn.model, num_samples=4)(
             jax.random.key(0), x, prior=wp.normal_prior(bnn)

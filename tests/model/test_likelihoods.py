@@ -196,12 +196,15 @@ EXTREME = {
 }
 
 
+@jax.jit
+def value_and_slope(likelihood, output, y):
+    return jax.value_and_grad(lambda f: log_density(likelihood, f, {}, y).sum())(output)
+
+
 @pytest.mark.parametrize("name", EXTREME)
 def test_no_output_is_too_large(name, precision):
     likelihood, output, y, expected = EXTREME[name]
-    value, gradient = jax.jit(jax.value_and_grad(lambda *a: log_density(*a).sum(), argnums=1))(
-        likelihood, jnp.asarray([output]), {}, np.array([y])
-    )
+    value, gradient = value_and_slope(likelihood, jnp.asarray([output]), np.array([y]))
     assert not np.any(np.isnan(gradient))
     if abs(expected) > np.finfo(precision).max:
         assert value == -np.inf
@@ -280,6 +283,14 @@ def test_targets_are_checked_against_the_outputs(case):
 # Information.
 
 
+def drawn_targets(case, num_draws):
+    """Targets of the first row."""
+    rng = np.random.default_rng(2)
+    if isinstance(case.likelihood, wp.Categorical):
+        return rng.choice(3, num_draws, p=case.mean[0])
+    return case.law.rvs((num_draws, *case.y.shape), random_state=rng)[:, 0]
+
+
 def curvature_of_all(likelihood, output, latents, y):
     """Minus the Hessian of one row's log density in the outputs and all latents, in their order."""
     vector, unravel = ravel_pytree([output, *latents.values()])
@@ -304,14 +315,12 @@ def test_information_is_the_mean_curvature_over_targets(name):
         assert list(latents) == list(told)
 
         @jax.jit
-        def curvatures(key):
-            drawn = likelihood.targets(output[None], latents).sample(key, (num_draws,))[:, 0]
+        def curvatures(drawn):
             given = jax.vmap(lambda y: curvature_of_all(likelihood, output, latents, y))(drawn)
             default = jax.vmap(lambda y: likelihood.curvature(output, latents, y))(drawn)
-            return given, default
+            return given, default, likelihood.information_root(output, latents)
 
-        found, default = map(np.asarray, curvatures(jax.random.key(2)))
-        root = np.asarray(likelihood.information_root(output, latents))
+        found, default, root = map(np.asarray, curvatures(drawn_targets(case, num_draws)))
     # The base class's is of the outputs alone: all latents tell their information themselves.
     np.testing.assert_allclose(default, found[:, : output.size, : output.size], **ROUNDING)
     of_latents = [np.full(latent.shape, latent.information).ravel() for latent in told.values()]
@@ -426,15 +435,20 @@ each_own = pytest.mark.parametrize("name", OWN)
 
 @each_own
 def test_ones_own_has_the_density_that_was_meant(name, precision):
-    own = OWN[name]
+    own, prior = OWN[name], wp.normal_prior(OWN[name].bnn)
     weights = {site: jnp.asarray(w, precision) for site, w in own.weights.items()}
-    rows = density.pointwise_log_likelihood(own.bnn, weights, own.x, own.y)
+
+    @jax.jit
+    def densities(weights):
+        rows = density.pointwise_log_likelihood(own.bnn, weights, own.x, own.y)
+        joint = own.bnn.log_joint(weights, own.x, own.y, prior)
+        numpyros, _ = numpyro_density(own.bnn.model, (own.x, own.y), {"prior": prior}, weights)
+        return rows, joint, numpyros
+
+    rows, joint, numpyros = densities(weights)
     terms = own.law.logpdf(own.y)
     assert rows.dtype == precision
     assert_close(rows, terms.sum(-1) if terms.ndim == 2 else terms, precision)
-    prior = wp.normal_prior(own.bnn)
-    numpyros, _ = numpyro_density(own.bnn.model, (own.x, own.y), {"prior": prior}, weights)
-    joint = own.bnn.log_joint(weights, own.x, own.y, prior)
     np.testing.assert_allclose(joint, numpyros, rtol=100 * np.finfo(precision).eps)
 
 
@@ -465,10 +479,13 @@ def test_gauss_newton_of_ones_own_is_the_exact_hessian_of_a_linear_network(name)
     with jax.enable_x64(True):
         vector, unravel = ravel_pytree({site: jnp.asarray(w) for site, w in own.weights.items()})
         arrays = [jnp.asarray(a) for a in (own.x, own.y, row_weights)]
-        found = gauss_newton(own.bnn, unravel, vector, *arrays)
-        expected = -jax.hessian(
-            lambda v: own.bnn.log_likelihood(unravel(v), own.x, own.y, row_weights)
-        )(vector)
+
+        @jax.jit
+        def both(vector):
+            exact = jax.hessian(lambda v: own.bnn.log_likelihood(unravel(v), *arrays))(vector)
+            return gauss_newton(own.bnn, unravel, vector, *arrays), -exact
+
+        found, expected = both(vector)
     size = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * size)
     if name == "concave":  # but for what rounding leaves of zero: bias and offset are one
@@ -480,25 +497,24 @@ def test_the_curvature_of_ones_own_is_that_of_finite_differences(name):
     own = OWN[name]
     likelihood, names = own.bnn.likelihood, list(own.bnn.latents)
     with jax.enable_x64(True):
-        weights = {site: jnp.asarray(w) for site, w in own.weights.items()}
-        output, target = own.bnn.outputs(weights, own.x)[0], jnp.asarray(own.y[0])
-        found = likelihood.curvature(output, weights, target)
-        vector, unravel = ravel_pytree([output, *(weights[n] for n in names)])
+        output = own.x[0] @ own.weights["output.weight"] + own.weights["output.bias"]
+        latents, target = {n: jnp.asarray(own.weights[n]) for n in names}, jnp.asarray(own.y[0])
+        vector, unravel = ravel_pytree([jnp.asarray(output), *latents.values()])
+
+        def row(vector):
+            moved, *values = unravel(vector)
+            law = likelihood.targets(moved[None], dict(zip(names, values, strict=True)))
+            return law.log_prob(target[None]).sum()
 
         @jax.jit
-        def slope(vector):
-            def row(vector):
-                moved, *latents = unravel(vector)
-                law = likelihood.targets(moved[None], dict(zip(names, latents, strict=True)))
-                return law.log_prob(target[None]).sum()
+        def both(output, latents, vectors):
+            slopes = jax.vmap(jax.grad(row))(vectors)
+            return likelihood.curvature(output, latents, target), slopes
 
-            return jax.grad(row)(vector)
-
-        step = 1e-5
-        expected = [
-            -(slope(vector + step * unit) - slope(vector - step * unit)) / (2 * step)
-            for unit in np.eye(vector.size)
-        ]
+        step, units = 1e-5, np.eye(vector.size)
+        vectors = np.concatenate([vector + step * units, vector - step * units])
+        found, slopes = both(output, latents, vectors)
+        expected = -np.subtract(*np.split(np.asarray(slopes), 2)) / (2 * step)
     # Central differences are off by a squared step, and by rounding over the step.
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7 * np.abs(found).max())
 
@@ -519,8 +535,13 @@ def test_an_ensemble_counts_the_rows_of_ones_own(name):
     own = OWN[name]
     with jax.enable_x64(True):
         weights = {site: jnp.asarray(w) for site, w in own.weights.items()}
-        output = own.bnn.outputs(weights, own.x)
-        terms = own.bnn.likelihood.random_terms(output, weights, jnp.asarray(own.y))
-        rows = density.pointwise_log_likelihood(own.bnn, weights, own.x, own.y)
+
+        @jax.jit
+        def both(weights):
+            output = own.bnn.outputs(weights, own.x)
+            terms = own.bnn.likelihood.random_terms(output, weights, jnp.asarray(own.y))
+            return terms, density.pointwise_log_likelihood(own.bnn, weights, own.x, own.y)
+
+        terms, rows = both(weights)
     assert terms.signed.shape == (ROWS, 0)
     np.testing.assert_allclose(terms.counted[:, 0], rows, rtol=1e-12)

@@ -4,7 +4,7 @@ import xarray as xr
 
 import weightprior as wp
 from figures import assert_legible
-from shared_fits import made_fit
+from shared_fits import light_fit
 from units import MODELS, random
 from weightprior import plots
 
@@ -101,7 +101,7 @@ def test_of_real_fits():
     draws = [random(bnn, seed)[0] for seed in range(2)]
     _, x, y = random(bnn)
     prior = wp.stack_priors({"a": wp.normal_prior(bnn), "b": wp.normal_prior(bnn, scale=2.0)})
-    fit = made_fit(bnn, x, y, *draws, prior=prior)
+    fit = light_fit(bnn, x, y, *draws, prior=prior)
     found = (
         wp.diagnostics.saturation(bnn, fit, x),
         wp.diagnostics.nonlinearity(bnn, fit, x),

@@ -4,6 +4,7 @@ import pytest
 import weightprior as wp
 from figures import assert_legible
 from problems import NET
+from shared_fits import point_fit
 from weightprior import plots
 
 SCALES = (0.05, 0.2, 1.0)
@@ -15,7 +16,11 @@ def found():
 
 
 def validated(priors):
-    return wp.cross_validate(NET.bnn, NET.x, NET.y, prior=wp.stack_priors(priors), num_folds=3)
+    return of_prior(wp.stack_priors(priors))
+
+
+def of_prior(prior):
+    return wp.cross_validate(NET.bnn, NET.x, NET.y, prior=prior, fit=point_fit, num_folds=3)
 
 
 def line(axis, label):
@@ -64,9 +69,9 @@ def test_lines_run_in_the_order_of_the_labels(found):
 
 def test_a_centre_path_is_on_a_linear_axis_in_order():
     fractions = [-0.5, 0.0, 1.0]
-    reference = wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior())
+    reference = point_fit(NET.bnn, NET.x, NET.y, prior=NET.prior())
     path = wp.center_path(NET.bnn, reference, fractions, scale=0.3)
-    axes = plots.plot_path(wp.cross_validate(NET.bnn, NET.x, NET.y, prior=path, num_folds=3))
+    axes = plots.plot_path(of_prior(path))
     assert axes[2].get_xscale() == "linear"
     np.testing.assert_array_equal(line(axes[0], "held-out rows")[0], fractions)
 
@@ -89,10 +94,10 @@ def test_the_choice_is_marked_once_or_twice(found, one_se):
 
 def test_scores_on_test_rows_can_be_added(found):
     path = wp.stack_priors({scale: NET.prior(scale=scale) for scale in SCALES})
-    fit = wp.fit_map(NET.bnn, NET.x, NET.y, prior=path)
-    test = wp.score(NET.bnn, fit, NET.x[:9], NET.y[:9])
+    fit = point_fit(NET.bnn, NET.x, NET.y, prior=path)
+    test = wp.score(NET.bnn, fit, NET.x[:5], NET.y[:5])
     axis = plots.plot_path(found, test=test)[0]
-    np.testing.assert_array_equal(line(axis, "test rows")[1], test["elpd"] / 9)
+    np.testing.assert_array_equal(line(axis, "test rows")[1], test["elpd"] / 5)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +130,7 @@ def test_what_cannot_be_plotted_is_an_error(found):
         plots.plot_path(found, width=0)
     with pytest.raises(TypeError, match="found: expected what cross_validate returns"):
         plots.plot_path(wp.prior_summary(NET.bnn, NET.prior()))
-    single = wp.cross_validate(NET.bnn, NET.x, NET.y, prior=NET.prior(), num_folds=3)
+    single = of_prior(NET.prior())
     with pytest.raises(ValueError, match="for a stacked prior"):
         plots.plot_path(single)
     with pytest.raises(ValueError, match=r"test: expected scores of the priors \d"):

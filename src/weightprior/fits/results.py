@@ -7,6 +7,7 @@ that every method reports the same quantities.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
@@ -280,6 +281,12 @@ def _origin(bnn: BNN, prior: Prior) -> dict[str, Any]:
         "model": json.dumps(bnn.describe()),
         **({"prior": json.dumps(described)} if described else {}),
         "inference_library": "weightprior",
-        "inference_library_version": version("weightprior"),
-        "versions": json.dumps({name: version(name) for name in ("jax", "numpyro", "arviz")}),
+        "inference_library_version": _installed("weightprior"),
+        "versions": json.dumps({name: _installed(name) for name in ("jax", "numpyro", "arviz")}),
     }
+
+
+@cache
+def _installed(package: str) -> str:
+    """Version of a package, which is read from the disk once."""
+    return version(package)

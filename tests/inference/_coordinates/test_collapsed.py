@@ -1,6 +1,6 @@
 """The output layer integrated out: against the closed form, by way of the joint density."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ from weightprior.inference._coordinates.standardised import Standardised
 LAYER, BIAS = ("output.weight", "output.bias"), ("output.bias",)
 _rng = np.random.default_rng(0)
 X, Y = _rng.normal(size=(15, 2)), _rng.normal(size=(15, 2))
-POSITION, COUNTS = _rng.normal(size=200), _rng.uniform(0, 2, size=15)
+# Numbers that single precision has, too.
+POSITION = _rng.normal(size=200).astype(np.float32).astype(np.float64)
+COUNTS = _rng.uniform(0, 2, size=15)
 COUNTS[3] = 0.0
 
 CASES = {
@@ -46,42 +48,65 @@ def spaces(name):
     return CollapsedOutput(*given, collapsible_sites(bnn, prior)), Standardised(*given)
 
 
-def in_closed_form(marginal, joint, position):
-    """Log density, and mean and covariance of what was integrated out, in units of the prior.
+def position_of(name, dtype):
+    bnn, held = wp.BNN(*CASES[name][:2]), integrated(name)
+    size = sum(np.prod(site.shape, dtype=int) for n, site in bnn.sites.items() if n not in held)
+    return POSITION[:size].astype(dtype)
 
-    The joint density is normal in the output layer, so that its gradient and Hessian say it all.
+
+def integrated(name):
+    bnn = wp.BNN(*CASES[name][:2])
+    return collapsible_sites(bnn, wp.normal_prior(bnn))
+
+
+@cache
+def slope_of(name, precision):
+    """A program of the density and its gradient, in this precision."""
+    return jax.jit(jax.value_and_grad(lambda position: spaces(name)[0].log_density(position)))
+
+
+@cache
+def in_closed_form(name):
+    """Log density and its gradient, and mean and covariance of what was integrated out.
+
+    All in double precision, these in units of the prior. The joint density is normal in the output
+    layer, so that its gradient and Hessian say it all.
     """
-    weights = marginal.weights(position)
-    zeros = {n: jnp.zeros(joint.bnn.sites[n].shape) for n in marginal.integrated}
-    zero, unravel = ravel_pytree(zeros)
 
-    def log_joint(flat):
-        z = unravel(flat)
-        moved = {n: joint.prior.loc[n] + joint.unit[n] * z[n] for n in z}
-        return joint.bnn.log_joint(
-            weights | moved, joint.x, joint.y, joint.prior, joint.row_weights
-        )
+    def at(position):
+        marginal, joint = spaces(name)
+        weights = marginal.weights(position)
+        zeros = {n: jnp.zeros(joint.bnn.sites[n].shape) for n in marginal.integrated}
+        zero, unravel = ravel_pytree(zeros)
 
-    precision = -jax.hessian(log_joint)(zero)
-    mean = jnp.linalg.solve(precision, jax.grad(log_joint)(zero))
-    unit = ravel_pytree({n: jnp.broadcast_to(joint.unit[n], z.shape) for n, z in zeros.items()})[0]
-    log_det = jnp.linalg.slogdet(precision)[1]
-    volume = 0.5 * (zero.size * jnp.log(2 * jnp.pi) - log_det) + jnp.log(unit).sum()
-    return log_joint(mean) + volume, mean, jnp.linalg.inv(precision)
+        def log_joint(flat):
+            z = unravel(flat)
+            moved = {n: joint.prior.loc[n] + joint.unit[n] * z[n] for n in z}
+            return joint.bnn.log_joint(
+                weights | moved, joint.x, joint.y, joint.prior, joint.row_weights
+            )
+
+        precision = -jax.hessian(log_joint)(zero)
+        # Where the joint density is highest: there it does not change with the mean.
+        mean = jax.lax.stop_gradient(jnp.linalg.solve(precision, jax.grad(log_joint)(zero)))
+        unit = {n: jnp.broadcast_to(joint.unit[n], z.shape) for n, z in zeros.items()}
+        log_det = jnp.linalg.slogdet(precision)[1]
+        volume = 0.5 * (zero.size * jnp.log(2 * jnp.pi) - log_det)
+        volume += jnp.log(ravel_pytree(unit)[0]).sum()
+        return log_joint(mean) + volume, (mean, precision)
+
+    with jax.enable_x64(True):
+        compiled = jax.jit(jax.value_and_grad(at, has_aux=True))
+        (value, moments), slope = jax.device_get(compiled(position_of(name, np.float64)))
+    mean, precision = moments
+    return value, slope, mean, np.linalg.inv(precision)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_density_is_the_integral_of_the_joint_one(name, precision):
-    with jax.enable_x64(precision == "float64"):
-        marginal, _ = spaces(name)
-        position = jnp.asarray(POSITION[: marginal.size], marginal.dtype)
-        found, gradient = jax.jit(jax.value_and_grad(marginal.log_density))(position)
-        assert found.dtype == gradient.dtype == precision
-    with jax.enable_x64(True):
-        marginal, joint = spaces(name)
-        exact = jnp.asarray(position, jnp.float64)
-        value = jax.jit(lambda p: in_closed_form(marginal, joint, p)[0])
-        expected, slope = jax.value_and_grad(value)(exact)
+    found, gradient = slope_of(name, precision)(position_of(name, precision))
+    assert found.dtype == gradient.dtype == precision
+    expected, slope, *_ = in_closed_form(name)
     # Rounding of a sum over rows of squared residuals, and of the factors that a gradient adds up.
     tolerance = 100 * np.finfo(precision).eps
     np.testing.assert_allclose(found, expected, rtol=tolerance)
@@ -91,22 +116,24 @@ def test_the_density_is_the_integral_of_the_joint_one(name, precision):
 @pytest.mark.parametrize("name", CASES)
 def test_draws_of_the_output_layer_have_its_mean_and_covariance(name):
     count = 2000
-    with jax.enable_x64(True):
+
+    @jax.jit
+    def draw(keys, position):
         marginal, joint = spaces(name)
-        position = jnp.asarray(POSITION[: marginal.size])
-        keys = jax.random.split(jax.random.key(0), count)
-        drawn = jax.jit(jax.vmap(marginal.sample_conditional, (0, None)))(keys, position)
-        closed = jax.jit(lambda p: in_closed_form(marginal, joint, p))
-        _, mean, covariance = closed(position)
-        weights = marginal.weights(position)
-        assert set(drawn) == set(marginal.bnn.sites)
-        for site in marginal.of_prior.sites:
-            # Compiled or not, the same sum may be rounded otherwise.
-            np.testing.assert_allclose(drawn[site][0], weights[site], rtol=1e-14, atol=1e-15)
+        drawn = jax.vmap(marginal.sample_conditional, (0, None))(keys, position)
         z = {n: (drawn[n] - joint.prior.loc[n]) / joint.unit[n] for n in marginal.integrated}
-        flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(z))
-    root = np.linalg.cholesky(covariance)
-    white = np.linalg.solve(root, (flat - np.asarray(mean)).T)
+        return drawn, marginal.weights(position), jax.vmap(lambda one: ravel_pytree(one)[0])(z)
+
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), count)
+        drawn, weights, flat = jax.device_get(draw(keys, position_of(name, np.float64)))
+    assert set(drawn) == set(weights) | set(integrated(name))
+    assert not set(weights) & set(integrated(name))
+    for site, values in weights.items():
+        # The same sum may be rounded otherwise.
+        np.testing.assert_allclose(drawn[site][0], values, rtol=1e-14, atol=1e-15)
+    _, _, mean, covariance = in_closed_form(name)
+    white = np.linalg.solve(np.linalg.cholesky(covariance), (flat - mean).T)
     # Standard normal, then: means and covariances within 5.5 standard errors.
     error = 5.5 / np.sqrt(count)
     assert np.abs(white.mean(1)).max() < error
@@ -135,11 +162,13 @@ def test_a_signal_too_strong_for_single_precision_is_computed_in_double(monkeypa
     y = np.sin(3 * x[:, 0])
 
     def density(dtype):
-        task = Task(wp.normal_prior(bnn), np.ones(len(x)))
-        space = CollapsedOutput(bnn, x, y, task, dtype, LAYER)
-        position = jnp.asarray(POSITION[: space.size], dtype)
-        columns, residual, _, precision = space._regression(space.weights(position))
-        return float(collapsed._solve(columns[0], residual[0], precision[0])[2])
+        def at(position):
+            task = Task(wp.normal_prior(bnn), np.ones(len(x)))
+            space = CollapsedOutput(bnn, x, y, task, dtype, LAYER)
+            columns, residual, _, precision = space._regression(space.weights(position))
+            return collapsed._solve(columns[0], residual[0], precision[0])[2]
+
+        return float(jax.jit(at)(POSITION[:10].astype(dtype)))
 
     with jax.enable_x64(True):
         exact = density(jnp.float64)
@@ -152,15 +181,23 @@ def test_a_signal_too_strong_for_single_precision_is_computed_in_double(monkeypa
 
 def test_it_can_be_vectorised_inside_a_loop():
     """As an accelerator runs it: several chains at once."""
-    marginal, _ = spaces("two outputs")
+    name, key = "two outputs", jax.random.key(0)
+
+    def drawn(position):
+        return spaces(name)[0].sample_conditional(key, position)
 
     def walk(position):
-        slope = jax.grad(marginal.log_density)
+        slope = jax.grad(spaces(name)[0].log_density)
         end = jax.lax.fori_loop(0, 3, lambda _, p: p + 1e-3 * slope(p), position)
-        return end, marginal.sample_conditional(jax.random.key(0), end)
+        return end, drawn(end)
 
-    positions = jnp.asarray(_rng.normal(size=(3, marginal.size)), jnp.float32)
+    size = position_of(name, np.float32).size
+    positions = _rng.normal(size=(3, size)).astype(np.float32)
     together = jax.jit(jax.vmap(walk))(positions)
-    apart = jax.tree.map(lambda *a: np.stack(a), *map(jax.jit(walk), positions))
+    slope, draw = slope_of(name, "float32"), jax.jit(drawn)
+    ends = positions
+    for _ in range(3):
+        ends = np.stack([p + np.float32(1e-3) * np.asarray(slope(p)[1]) for p in ends])
+    apart = ends, jax.tree.map(lambda *a: np.stack(a), *map(draw, ends))
     close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
     jax.tree.map(close, together, apart)

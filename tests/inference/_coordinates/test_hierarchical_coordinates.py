@@ -12,7 +12,20 @@ from jax.flatten_util import ravel_pytree
 import oracle
 import weightprior as wp
 from assertions import assert_mean, assert_sd
-from problems import CENTRE, EXACT_KERNELS, KERNELS, LEARNED, LINEAR, NET, SHARED, VAGUE, exact, fit
+from problems import (
+    CENTRE,
+    EXACT_KERNELS,
+    KERNELS,
+    LEARNED,
+    LINEAR,
+    NET,
+    SHARED,
+    START,
+    VAGUE,
+    exact,
+    fit,
+)
+from shared_fits import made_fit
 from weightprior.fits.reading import prior_description
 from weightprior.fits.task import Task
 from weightprior.inference._coordinates.standardised import Standardised
@@ -24,23 +37,30 @@ def test_a_position_has_the_density_of_what_it_stands_for(name):
     """But for the volume of a step, which is known: logs of all scales, and of local ones."""
     prior = LEARNED[name]
     with jax.enable_x64(True):
-        space = Standardised(VAGUE.bnn, VAGUE.x, VAGUE.y, Task(prior, np.ones(15)), np.float64)
-        found = []
-        for key in jax.random.split(jax.random.key(0), 3):
+
+        @jax.jit
+        @jax.vmap
+        def at(key):
+            task = Task(prior, np.ones(15))
+            space = Standardised(VAGUE.bnn, VAGUE.x, VAGUE.y, task, np.float64)
             position = 0.5 * space.draw(key)
             weights = space.weights(position)
-            np.testing.assert_allclose(space.position(weights), position, atol=1e-12)
-            _, log_abs_det_jacobian = np.linalg.slogdet(
-                jax.jacfwd(lambda z: ravel_pytree(space.weights(z))[0])(position)
-            )
+            jacobian = jax.jacfwd(lambda z: ravel_pytree(space.weights(z))[0])(position)
             joint = VAGUE.bnn.log_joint(weights, VAGUE.x, VAGUE.y, prior)
-            found.append(float(space.log_density(position) - joint - log_abs_det_jacobian))
+            ratio = space.log_density(position) - joint
+            return position, space.position(weights), jacobian, ratio
+
+        position, again, jacobian, ratio = at(jax.random.split(jax.random.key(0), 3))
+    np.testing.assert_allclose(again, position, atol=1e-12)
+    found = np.asarray(ratio) - np.linalg.slogdet(jacobian)[1]
     np.testing.assert_allclose(found, found[0], atol=1e-8)  # of constants alone
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_learned_centre_meets_its_closed_form(kernel):
-    found = fit(kernel, LINEAR, SHARED, num_samples=3000)
+    # The others begin where it compiles sooner than a search.
+    init = None if kernel == "hmc" else START
+    found = fit(kernel, LINEAR, SHARED, num_samples=3000, init=init)
     unit = oracle.from_sites(SHARED.base.scale)
     loc = oracle.from_sites(SHARED.base.loc) + 0.4 * unit
     prior_precision = np.linalg.inv(np.diag(unit**2) + 1.5**2 * np.outer(unit, unit))
@@ -61,16 +81,17 @@ def test_a_learned_centre_meets_its_closed_form(kernel):
     assert_sd(centre.to_numpy(), centre_sd, label=f"centre, {kernel}", **about)
 
 
-@cache
-def without_data(kernel, name):
-    # Heavy tails mix slowly: draws far apart are as good as independent.
-    options = {"num_samples": 400, "thinning": 5, "target_accept_prob": 0.95}
-    return fit(kernel, VAGUE, LEARNED[name], **options)
-
-
-# Every one of them compiles: all kernels at leisure.
-_SOME = [("hmc", "by layer")]
-_OTHERS = [(k, name) for k in KERNELS for name in LEARNED if (k, name) not in _SOME]
+# Every one of them compiles: one that has all latents of the others, and these at leisure.
+BOTH = "by layer, with a horseshoe"
+PRIORS = LEARNED | {
+    BOTH: wp.hierarchical_prior(
+        VAGUE.bnn,
+        base=VAGUE.prior(loc=0.3, scale=0.5),
+        standardised={"hidden_0.weight": dist.HalfCauchy(1.0)},
+    )
+}
+_SOME = [("hmc", BOTH)]
+_OTHERS = [(kernel, name) for kernel in KERNELS for name in LEARNED]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +100,10 @@ _OTHERS = [(k, name) for k in KERNELS for name in LEARNED if (k, name) not in _S
 )
 def test_without_data_the_answer_is_the_prior(kernel, name):
     """Against draws of NumPyro's `Predictive`, latent by latent and weight by weight."""
-    prior = LEARNED[name]
-    found = without_data(kernel, name)["posterior"]
+    prior = PRIORS[name]
+    # Heavy tails mix slowly: draws far apart are as good as independent.
+    options = {"num_samples": 400, "thinning": 5, "target_accept_prob": 0.95}
+    found = fit(kernel, VAGUE, prior, **options)["posterior"]
     drawn = wp.prior_predictive(VAGUE.bnn, VAGUE.x, prior=prior, num_samples=4000)["prior"]
     sites = {**prior.sites, **VAGUE.bnn.sites}
     for site in sites:
@@ -115,27 +138,36 @@ def test_data_say_where_the_prior_should_sit():
     assert 0.5 < found["center.all"].std() / (everything.std() / np.sqrt(32)) < 2.0
 
 
+@cache
+def made(name):
+    """A fit of weights and latents that no sampler drew."""
+    rng = np.random.default_rng(0)
+    sites = {**LEARNED[name].sites, **VAGUE.bnn.sites}
+    draws = {n: rng.normal(0.0, 0.5, size=(2, 100, *site.shape)) for n, site in sites.items()}
+    draws |= {n: np.exp(values) for n, values in draws.items() if n.startswith("local_scale")}
+    return made_fit(*NET, draws, prior=LEARNED[name])
+
+
 def test_the_fit_is_a_fit_like_any_other(tmp_path):
-    found = without_data("hmc", "horseshoe")
+    found = made("horseshoe")
     found.to_netcdf(tmp_path / "fit.nc")
     again = xr.open_datatree(tmp_path / "fit.nc")
     xr.testing.assert_equal(again["posterior"].dataset, found["posterior"].dataset)
     told = prior_description(again)
     assert told["learned_loc"] == []
     assert told["own_scale"] == told["proper"] == ["hidden_0.weight"]
-    assert set(found["log_prior"].data_vars) == {*LEARNED["horseshoe"].sites, *VAGUE.bnn.sites}
+    assert set(found["log_prior"].data_vars) == {*LEARNED["horseshoe"].sites, *NET.bnn.sites}
     assert found["posterior"]["local_scale.hidden_0.weight"].dims[2:] == ("feature", "hidden_0")
     total = sum(found["log_prior"].data_vars.values()) + found["log_likelihood"]["y"].sum("obs_id")
     np.testing.assert_allclose(total, found["sample_stats"]["lp"], rtol=1e-9)
-    table = wp.compare(VAGUE.bnn, {"learned": found})
+    table = wp.compare(NET.bnn, {"learned": found})
     assert table.loc["learned", "scale"] == "1, part flat"
-    wp.diagnostics.contraction(VAGUE.bnn, found)
+    wp.diagnostics.contraction(NET.bnn, found)
 
 
 def test_units_are_exchanged_where_the_learned_prior_lets_them_be():
     by_layer, horseshoe = (
-        wp.diagnostics.align(VAGUE.bnn, without_data("hmc", name))["alignment"]
-        for name in ("by layer", "horseshoe")
+        wp.diagnostics.align(NET.bnn, made(name))["alignment"] for name in ("by layer", "horseshoe")
     )
     assert by_layer["classes.hidden_0"].to_numpy().tolist() == [0, 0, 0]
     assert not by_layer["mirrorable.hidden_0"].any()
@@ -165,11 +197,11 @@ def test_a_centre_counts_however_heavy_the_tails_around_it():
 
 def test_a_run_goes_on_to_the_last_bit(tmp_path):
     options = {"num_warmup": 30, "num_chains": 2}
-    whole = fit("hmc", NET, LEARNED["horseshoe"], num_samples=40, **options)
-    half = fit("hmc", NET, LEARNED["horseshoe"], num_samples=20, **options)
+    whole = fit("hmc", NET, PRIORS[BOTH], num_samples=40, **options)
+    half = fit("hmc", NET, PRIORS[BOTH], num_samples=20, **options)
     kept = options | {"num_samples": 40, "init": half, "checkpoint": tmp_path}
     for _ in range(2):  # from the fit, and from the folder
-        on = fit("hmc", NET, LEARNED["horseshoe"], **kept)
+        on = fit("hmc", NET, PRIORS[BOTH], **kept)
         xr.testing.assert_identical(on["posterior"].dataset, whole["posterior"].dataset)
     with pytest.raises(ValueError, match=r"prior.*StudentT"):
         fit("hmc", NET, LEARNED["Laplace and Student"], checkpoint=tmp_path, **options)
