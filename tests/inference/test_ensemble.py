@@ -127,11 +127,11 @@ def test_members_of_a_deep_ensemble_are_the_restarts_of_a_map():
 
 
 def test_lp_is_that_of_the_prior_and_data_that_were_given():
-    prior = NET.prior(loc=0.3)
-    found = fit(NET, prior, row_weights=COUNTS[:15])
-    weights = {name: found["posterior"][name].to_numpy()[:, 0] for name in NET.bnn.sites}
+    prior = LINEAR.prior(loc=0.3)
+    found = fit(LINEAR, prior, row_weights=COUNTS)
+    weights = {name: found["posterior"][name].to_numpy()[:, 0] for name in LINEAR.bnn.sites}
     with jax.enable_x64(True):
-        joint = jax.vmap(lambda w: NET.bnn.log_joint(w, NET.x, NET.y, prior, COUNTS[:15]))
+        joint = jax.vmap(lambda w: LINEAR.bnn.log_joint(w, LINEAR.x, LINEAR.y, prior, COUNTS))
         lp = jax.jit(joint)(weights)
     np.testing.assert_allclose(found["sample_stats"]["lp"][:, 0], lp, rtol=1e-9)
     assert found["sample_stats"]["converged"].all()
@@ -172,9 +172,13 @@ def test_what_is_added_to_a_row_scatters_as_its_information(name):
 def test_random_multiples_have_the_variance_that_rows_count():
     bnn, counts = LIKELIHOODS["gaussian, two outputs"], np.repeat([0.0, 0.3, 1.0, 2.0], 4000)
     x, y = np.zeros((16_000, 2)), np.zeros((16_000, 2))
+
+    @jax.jit
+    def drawn(task, key):
+        return Randomised(bnn, x, y, Member(task, key), np.float64).multiples
+
     with jax.enable_x64(True):
-        task = Task(wp.normal_prior(bnn), counts)
-        multiples = Randomised(bnn, x, y, Member(task, jax.random.key(0)), np.float64).multiples
+        multiples = drawn(Task(wp.normal_prior(bnn), counts), jax.random.key(0))
     for found in multiples:
         by_count = np.asarray(found).reshape(4, -1)
         assert np.all(by_count[0] == 0)
@@ -288,12 +292,12 @@ def test_members_cut_short_are_counted():
     with pytest.warns(
         UserWarning, match="10 of 10 .*max_iterations=3. Raise max_iterations"
     ) as caught:
-        found = fit(NET, NET.prior(), max_iterations=3)
+        found = fit(LINEAR, LINEAR.prior(), max_iterations=3)
     assert caught[0].filename == __file__
-    assert "10 of 10 members not converged" in wp.compare(NET.bnn, {"e": found})["note"].item()
-    stack = wp.stack_priors({"easy": NET.prior(scale=1e-6), "hard": NET.prior()})
+    assert "10 of 10 members not converged" in wp.compare(LINEAR.bnn, {"e": found})["note"].item()
+    stack = wp.stack_priors({"easy": LINEAR.prior(scale=1e-6), "hard": LINEAR.prior()})
     with pytest.warns(UserWarning, match="10 of 10 under prior 'hard'") as caught:
-        fit(NET, stack, max_iterations=9)
+        fit(LINEAR, stack, max_iterations=3)
     assert "'easy'" not in str(caught[0].message)
 
 
