@@ -1,7 +1,5 @@
 """How far networks are from linear, and where their kinks lie, where arithmetic says it."""
 
-from functools import cache
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,22 +9,10 @@ import xarray as xr
 import shared_fits as fits
 import units
 import weightprior as wp
-from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
+from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, drawn, exact_fit, fitted
 from units import MODELS, NETWORKS, ROUNDING, single
 
 LINE = np.linspace(-1, 1, 21)[:, None]
-
-
-@cache
-def point(kind="single"):
-    """A fit of one draw under every prior, as a MAP is."""
-    prior = fits.prior_of(REGRESSION, kind)
-    draws = [
-        fits.random_weights(REGRESSION, np.random.default_rng(seed), (1, 1))
-        for seed, _ in enumerate(prior.singles())
-    ]
-    options = {"prior": prior, "method": "map", "draws": "point", "exact": False}
-    return fits.made_fit(REGRESSION, FRAME, TARGET, *draws, **options)
 
 
 def model(activation, hidden=1, num_features=1, num_outputs=1):
@@ -264,7 +250,7 @@ def test_a_tangent_in_the_last_layer_is_the_network_itself():
 @pytest.mark.parametrize("prior", ["single", "strings"])
 @pytest.mark.parametrize("method", ["point", pytest.param("hmc", marks=pytest.mark.slow)])
 def test_every_fit_has_an_answer(method, prior):
-    fit = point(prior) if method == "point" else fitted(method, prior)
+    fit = drawn("map", prior) if method == "point" else fitted(method, prior)
     found = wp.diagnostics.nonlinearity(REGRESSION, fit, FRAME)
     assert ("prior" in found.dims) == (prior != "single")
     for name in ("nonlinear", "nonlinear.hidden_0", "nonlinear_by_layer"):
@@ -275,12 +261,12 @@ def test_every_fit_has_an_answer(method, prior):
 class TestWrongInput:
     def test_inputs_of_another_shape(self):
         with pytest.raises(ValueError, match="x: expected shape"):
-            wp.diagnostics.nonlinearity(REGRESSION, point(), FRAME.to_numpy()[:, :1])
+            wp.diagnostics.nonlinearity(REGRESSION, drawn("map"), FRAME.to_numpy()[:, :1])
 
     def test_a_fit_of_another_model(self):
         with pytest.raises(ValueError, match="fit: expected the sites and shapes of this model"):
-            wp.diagnostics.nonlinearity(MODELS["tanh"], point(), FRAME)
+            wp.diagnostics.nonlinearity(MODELS["tanh"], drawn("map"), FRAME)
 
     def test_something_that_is_no_model(self):
         with pytest.raises(TypeError, match="bnn: expected a model"):
-            wp.diagnostics.nonlinearity(REGRESSION.network, point(), FRAME)
+            wp.diagnostics.nonlinearity(REGRESSION.network, drawn("map"), FRAME)

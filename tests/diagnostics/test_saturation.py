@@ -1,7 +1,5 @@
 """How flat the activations of units are, where arithmetic says it."""
 
-from functools import cache
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import pytest
 import shared_fits as fits
 import units
 import weightprior as wp
-from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, exact_fit, fitted
+from shared_fits import FRAME, LINEAR, REGRESSION, TARGET, drawn, exact_fit, fitted
 from units import MODELS, NETWORKS, ROUNDING, single
 
 # Slopes of a tanh, and inputs where it has them.
@@ -17,18 +15,6 @@ SLOPES = np.array([1.0, 0.96, 0.5, 0.04, 0.01])
 X = np.arctanh(np.sqrt(1 - SLOPES))[:, None]
 # Rows are repeated until there are so many: shares stay what they are, and programs as well.
 NUM_ROWS = 60
-
-
-@cache
-def point(kind="single"):
-    """A fit of one draw under every prior, as a MAP is."""
-    prior = fits.prior_of(REGRESSION, kind)
-    draws = [
-        fits.random_weights(REGRESSION, np.random.default_rng(seed), (1, 1))
-        for seed, _ in enumerate(prior.singles())
-    ]
-    options = {"prior": prior, "method": "map", "draws": "point", "exact": False}
-    return fits.made_fit(REGRESSION, FRAME, TARGET, *draws, **options)
 
 
 def unit(activation, weight=1.0, bias=0.0, x=X, **options):
@@ -117,7 +103,7 @@ def test_stacked_is_its_parts():
 
 
 def test_a_linearised_network_has_the_slopes_of_the_map():
-    prior, at_map = fits.prior_of(REGRESSION, "strings"), point("strings")
+    prior, at_map = fits.prior_of(REGRESSION, "strings"), drawn("map", "strings")
     posterior = at_map["posterior"].to_dataset().isel(chain=0, draw=0)
     modes = [
         {name: part[name].to_numpy() for name in REGRESSION.sites}
@@ -136,7 +122,7 @@ def test_a_linearised_network_has_the_slopes_of_the_map():
 @pytest.mark.parametrize("prior", ["single", "strings"])
 @pytest.mark.parametrize("method", ["point", pytest.param("hmc", marks=pytest.mark.slow)])
 def test_every_fit_has_an_answer(method, prior):
-    fit = point(prior) if method == "point" else fitted(method, prior)
+    fit = drawn("map", prior) if method == "point" else fitted(method, prior)
     found = wp.diagnostics.saturation(REGRESSION, fit, FRAME)
     lead = ("chain", "draw") if prior == "single" else ("chain", "draw", "prior")
     for name, values in found.data_vars.items():
@@ -153,19 +139,19 @@ class TestWrongInput:
 
     def test_inputs_of_another_shape(self):
         with pytest.raises(ValueError, match="x: expected shape"):
-            wp.diagnostics.saturation(REGRESSION, point(), FRAME.to_numpy()[:, :1])
+            wp.diagnostics.saturation(REGRESSION, drawn("map"), FRAME.to_numpy()[:, :1])
 
     def test_columns_in_another_order(self):
         with pytest.raises(ValueError, match=r"x: expected the columns .* Reorder them"):
-            wp.diagnostics.saturation(REGRESSION, point(), FRAME[["dose", "age"]])
+            wp.diagnostics.saturation(REGRESSION, drawn("map"), FRAME[["dose", "age"]])
 
     def test_inputs_that_are_no_numbers(self):
         with pytest.raises(ValueError, match="x: expected finite numbers"):
-            wp.diagnostics.saturation(REGRESSION, point(), FRAME.where(FRAME > 0))
+            wp.diagnostics.saturation(REGRESSION, drawn("map"), FRAME.where(FRAME > 0))
 
     def test_a_fit_of_another_model(self):
         with pytest.raises(ValueError, match="fit: expected the sites and shapes of this model"):
-            wp.diagnostics.saturation(MODELS["tanh"], point(), FRAME)
+            wp.diagnostics.saturation(MODELS["tanh"], drawn("map"), FRAME)
 
     def test_something_that_is_no_fit(self):
         with pytest.raises(TypeError, match="fit: expected the DataTree"):
@@ -181,4 +167,4 @@ class TestWrongInput:
     )
     def test_limits_that_are_none(self, options, message):
         with pytest.raises(ValueError, match=message):
-            wp.diagnostics.saturation(REGRESSION, point(), FRAME, **options)
+            wp.diagnostics.saturation(REGRESSION, drawn("map"), FRAME, **options)
