@@ -705,6 +705,10 @@ TORCH = {"convention": "torch"}
         ({"noise": 0.5}, "noise: expected that of the model, 0.6; got 0.5"),
         ({"noise": -0.6}, "noise: expected a number above 0"),
         (
+            {"bnn": PROBLEMS["bernoulli"][0], "noise": 3.0},
+            "noise: expected None, since it does not matter to the loss of Bernoulli(); got 3.0",
+        ),
+        (
             {"penalty": -1.0},
             "penalty: expected finite numbers of at least 0 (0 for a flat prior); got -1",
         ),
