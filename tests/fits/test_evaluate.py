@@ -8,7 +8,6 @@ import weightprior as wp
 from shared_fits import FRAME, REGRESSION, ROUNDING, TARGET, random_weights
 from weightprior.fits import evaluate as evaluation
 from weightprior.fits import results
-from weightprior.model import density
 
 WEIGHTS = random_weights(REGRESSION, np.random.default_rng(0), (2, 35))
 GIVEN = (FRAME.to_numpy(), TARGET, wp.normal_prior(REGRESSION), np.ones(len(TARGET)))
@@ -30,7 +29,7 @@ def test_many_rows_take_no_more_memory_than_one_draw_needs():
     given = (np.ones((rows, 8)), np.ones(rows), wp.normal_prior(bnn), np.ones(rows))
     weights = {name: np.ones((num_draws, *site.shape)) for name, site in bnn.sites.items()}
     assert evaluation._draws_at_once(bnn, given) == 1
-    batch = {name: evaluation._Host(w[:1]) for name, w in weights.items()}
+    batch = {name: w[:1] for name, w in weights.items()}
     with jax.enable_x64(True):
         program = evaluation._evaluate.lower(results._joint_of_draw, bnn, given, batch)
         used = program.compile().memory_analysis().temp_size_in_bytes
@@ -48,15 +47,11 @@ def test_the_number_of_draws_compiles_nothing():
     assert found["lp"]["lp"].shape == (2, 35)
 
 
-def _noisy(bnn, draw, x):
-    weights, key = draw
-    return density.outputs(bnn, weights, x)[:, 0] + jax.random.normal(key, len(x))
+def _key_of_draw(bnn, number, key):
+    return jax.random.key_data(jax.random.fold_in(key, number))
 
 
-def test_keys_are_draws_like_others():
-    keys = jax.random.split(jax.random.key(3), (2, 35))
-    found = evaluation.evaluate(_noisy, REGRESSION, (WEIGHTS, keys), FRAME.to_numpy())
-    with jax.enable_x64(True):
-        one = {name: w[1, 4] for name, w in WEIGHTS.items()}
-        expected = _noisy(REGRESSION, (one, keys[1, 4]), FRAME.to_numpy())
-    np.testing.assert_allclose(found[1, 4], expected, **ROUNDING)
+def test_numbered_draws_have_the_keys_that_split_makes():
+    key = jax.random.key(3)
+    found = evaluation.evaluate(_key_of_draw, REGRESSION, evaluation.numbered(2, 5), key)
+    np.testing.assert_array_equal(found, jax.random.key_data(jax.random.split(key, (2, 5))))

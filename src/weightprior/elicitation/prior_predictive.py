@@ -8,7 +8,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.fits.evaluate import evaluate
+from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import fit_coords
 from weightprior.fits.results import build_prior
 from weightprior.model import density
@@ -68,14 +68,13 @@ def prior_predictive(
     inputs = _checks.rows(x, bnn.network.feature_names)
     _checks.prior(bnn, prior, learned=True, proper="nothing can be drawn from it")
     num_samples = _checks.integer("num_samples", num_samples, 1)
-    with jax.enable_x64(True):
-        keys = jax.random.split(_checks.random_key(rng_key), (1, num_samples))
-    pieces = [evaluate(_draw, bnn, keys, inputs, part) for part in prior.singles()]
+    key, numbers = _checks.random_key(rng_key), numbered(1, num_samples)
+    pieces = [evaluate(_draw, bnn, numbers, inputs, part, key) for part in prior.singles()]
     return build_prior(bnn, inputs, prior, pieces, fit_coords(bnn, x, None, prior))
 
 
-def _draw(bnn: BNN, key: jax.Array, x: Any, prior: Prior) -> dict[str, Any]:
-    key_weights, key_y = jax.random.split(key)
+def _draw(bnn: BNN, number: jax.Array, x: Any, prior: Prior, key: jax.Array) -> dict[str, Any]:
+    key_weights, key_y = jax.random.split(jax.random.fold_in(key, number))
     drawn = density.draw(bnn, key_weights, prior, np.float64)
     weights = {name: drawn[name] for name in bnn.sites}
     return {

@@ -3,11 +3,12 @@
 from typing import Any
 
 import jax
+import numpy as np
 import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.fits.evaluate import evaluate
+from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import SAMPLE_DIMS, lay_out, row_coords, target_dims
 from weightprior.fits.reading import Draws, new_inputs, parts_of
 from weightprior.model import density
@@ -60,18 +61,19 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
     parts = parts_of(bnn, fit)
     inputs = new_inputs(bnn, fit, x)
     pieces = [
-        evaluate(_predict_draw, part.model, (part.weights, _keys(key, part.weights)), inputs)
+        evaluate(_predict_draw, part.model, (part.weights, _numbers(part.weights)), inputs, key)
         for part in parts
     ]
     coords = {**fit["posterior"].coords, **row_coords(x)}
     return lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), coords)
 
 
-def _predict_draw(bnn: BNN, draw: Any, x: Any) -> dict[str, jax.Array]:
-    weights, key = draw
+def _predict_draw(bnn: BNN, draw: Any, x: Any, key: jax.Array) -> dict[str, jax.Array]:
+    weights, number = draw
+    key = jax.random.fold_in(key, number)
     law = density.targets(bnn, weights, x)
     return {"mean": density.mean(bnn, weights, x), "y": law.sample(key)}
 
 
-def _keys(key: jax.Array, weights: Draws) -> jax.Array:
-    return jax.random.split(key, (weights.num_chains, weights.num_draws))
+def _numbers(weights: Draws) -> np.ndarray:
+    return numbered(weights.num_chains, weights.num_draws)

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.fits.evaluate import evaluate
+from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import lay_out, row_coords
 from weightprior.fits.reading import Draws, Part, check_cross_validation, new_inputs, parts_of
 from weightprior.model import density
@@ -196,8 +196,9 @@ def _expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> np
     return np.abs(surplus).sum(0) / len(confidence)
 
 
-def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
-    weights, keys = draw
+def _numbers_of_draw(bnn: BNN, draw, x, y, key) -> dict[str, jax.Array]:
+    weights, numbers = draw
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
     elementwise = bnn.likelihood.distribution(density.outputs(bnn, weights, x), weights)
     # A count's probability is spread over the step that its distribution function makes there.
     step = bnn.likelihood.step
@@ -214,8 +215,7 @@ def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
 def _score_numbers(bnn: BNN, weights: Draws, x, y, key) -> dict[str, np.ndarray]:
     lead = weights.num_chains, weights.num_draws
     copies = -(-_NUM_NOISY // int(np.prod(lead)))
-    keys = jax.random.split(key, (*lead, copies))
-    drawn = evaluate(_numbers_of_draw, bnn, (weights, keys), x, y)
+    drawn = evaluate(_numbers_of_draw, bnn, (weights, numbered(*lead, copies)), x, y, key)
     noisy = drawn["noisy"].reshape((-1, *y.shape))
     return {
         "elpd_i": log_mean(drawn["log_density"]),

@@ -14,7 +14,7 @@ from weightprior import _checks
 from weightprior._options import names_its_options
 from weightprior.evaluation.refits import Refit, check_fit_function, grouped, refit
 from weightprior.evaluation.score import log_mean
-from weightprior.fits.evaluate import evaluate
+from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 from weightprior.fits.layout import lay_out, row_coords
 from weightprior.inference.mcmc import fit_mcmc
@@ -213,15 +213,17 @@ class _Block(NamedTuple):
 
 def _predict_first(bnn: BNN, x: Any, y: Any, prior: NormalPrior, key: Any) -> list[np.ndarray]:
     """Log density of the first block under draws of each part of the prior, as of one chain."""
-    with jax.enable_x64(True):
-        keys = jax.random.split(key, (1, _NUM_DRAWS))
-    found = [evaluate(_log_density_of_draw, bnn, keys, x, y, part) for part in prior.singles()]
+    numbers = numbered(1, _NUM_DRAWS)
+    found = [
+        evaluate(_log_density_of_draw, bnn, numbers, x, y, part, key) for part in prior.singles()
+    ]
     # Outputs that overflow leave the targets no density.
     return [np.where(np.isnan(densities), -np.inf, densities) for densities in found]
 
 
-def _log_density_of_draw(bnn: BNN, key: jax.Array, x: Any, y: Any, prior: NormalPrior) -> jax.Array:
-    return density.log_likelihood(bnn, density.draw(bnn, key, prior, np.float64), x, y)
+def _log_density_of_draw(bnn: BNN, number, x, y, prior: NormalPrior, key) -> jax.Array:
+    drawn = density.draw(bnn, jax.random.fold_in(key, number), prior, np.float64)
+    return density.log_likelihood(bnn, drawn, x, y)
 
 
 def _of_fit(fit: Refit, block: np.ndarray) -> _Block:

@@ -102,10 +102,10 @@ class Sampler(NamedTuple):
         return [jax.tree.map(lambda a, own=own: a[own], both) for own in self._slices(len(tops))]
 
     def _prior(self, task: Task, num_samples: int, run: int) -> TemperedSample:
-        keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, run), num_samples))(
-            jnp.stack(self.keys)
-        )
-        weights = evaluate(_draw, self.problem.bnn, keys, task.prior)
+        # By chain and draw.
+        numbers = np.indices((len(self.keys), num_samples), np.uint32)
+        chances = jnp.stack(self.keys), np.uint32(run)
+        weights = evaluate(_draw, self.problem.bnn, tuple(numbers), task.prior, *chances)
         starts = [{n: w[i, -1] for n, w in weights.items()} for i in range(len(self.keys))]
         return TemperedSample(0.0, self._curve(task, weights), starts)
 
@@ -204,7 +204,9 @@ def _with_target(kernel: HMC, shared: Any, item: Any) -> Any:
     )
 
 
-def _draw(bnn: BNN, key: jax.Array, prior: Prior) -> dict[str, jax.Array]:
+def _draw(bnn: BNN, numbers: Any, prior: Prior, keys: jax.Array, run: Any) -> dict[str, jax.Array]:
+    chain, draw = numbers
+    key = jax.random.fold_in(jax.random.fold_in(keys[chain], run), draw)
     return density.draw(bnn, key, prior, np.float64)
 
 
