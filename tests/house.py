@@ -32,6 +32,7 @@ SITES = {
     "output.weight": ("model/mlp.py",),
     "output.bias": ("model/mlp.py",),
     "log_noise": ("model/likelihoods/_scaled.py",),
+    "log_df": ("model/likelihoods/student_t.py",),
 }
 METHODS = {"map", "hmc", "nuts", "mclmc", "laplace", "vi", "tempered", "ensemble"}
 

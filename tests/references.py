@@ -155,7 +155,7 @@ def _likelihood(meta, num_outputs):
         "normal": ("Gaussian", {"noise": meta["noise_sd"]}),
         "t4": ("StudentT", {"df": 4.0, "noise": meta["noise_sd"]}),
         "bernoulli": ("Bernoulli", {}),
-        "categorical": ("Categorical", {"num_classes": num_outputs}),
+        "categorical": ("Categorical", {"classes": num_outputs}),
     }[meta["family"]]
 
 

@@ -26,7 +26,6 @@ from .inference.mcmc import fit_mcmc as fit_mcmc
 from .inference.tempered import fit_tempered as fit_tempered
 from .inference.vi import fit_vi as fit_vi
 from .model.bnn import BNN as BNN
-from .model.likelihoods.base import Latent as Latent
 from .model.likelihoods.base import Likelihood as Likelihood
 from .model.likelihoods.bernoulli import Bernoulli as Bernoulli
 from .model.likelihoods.categorical import Categorical as Categorical
@@ -34,6 +33,7 @@ from .model.likelihoods.gaussian import Gaussian as Gaussian
 from .model.likelihoods.heteroscedastic import HeteroscedasticGaussian as HeteroscedasticGaussian
 from .model.likelihoods.poisson import Poisson as Poisson
 from .model.likelihoods.student_t import StudentT as StudentT
+from .model.likelihoods.terms import Latent as Latent
 from .model.mlp import MLP as MLP
 from .model.mlp import mlp as mlp
 from .model.network import Network as Network

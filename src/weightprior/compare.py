@@ -13,7 +13,7 @@ from weightprior.evaluation.score import log_mean, score_parts, weight_norms
 from weightprior.evidence.log_evidence import evidence_of
 from weightprior.fits.convergence import assess, watched_inputs
 from weightprior.fits.leave_one_out import leave_one_out
-from weightprior.fits.reading import Part, check_cross_validation, parts_of
+from weightprior.fits.reading import Part, check_cross_validation, parts_of, targets_of
 from weightprior.model.bnn import BNN
 
 __all__ = ["compare"]
@@ -179,7 +179,7 @@ def _row(bnn: BNN, part: Part, x: Any, y: Any) -> dict[str, Any]:
         row |= _held_out(scores, train, notes)
     row |= _loo(part, notes) | _sampling(part, notes) | _evidence(fit, notes)
     if sum(w[0, 0].size for w in part.weights.values()) <= _MAX_WEIGHTS_COUNTED:
-        data = constants["x"].to_numpy(), fit["observed_data"]["y"].to_numpy()
+        data = constants["x"].to_numpy(), targets_of(fit)
         found = gamma(part.model, part.weights, *data, part.prior, part.row_weights)
         row["parameters"] = float(found["gamma"])
     else:

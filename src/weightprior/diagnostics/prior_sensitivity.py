@@ -11,8 +11,13 @@ from arviz_stats.base.array import array_stats
 from weightprior import _checks
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.importance import pareto_smoothed
-from weightprior.fits.layout import SAMPLE_DIMS, lay_out, row_coords
-from weightprior.fits.reading import Part, new_inputs, parts_of, prior_description
+from weightprior.fits.layout import SAMPLE_DIMS, lay_out, prediction_coords
+from weightprior.fits.reading import (
+    Part,
+    new_inputs,
+    parts_of,
+    prior_description,
+)
 from weightprior.fits.validate import validate
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -122,8 +127,7 @@ def prior_sensitivity(
     components = _components(bnn, fit)
     pieces = [_of_part(part, components, inputs, powers) for part in parts]
     coords = {
-        **fit["posterior"].coords,
-        **row_coords(x),
+        **prediction_coords(bnn, fit, x),
         "layer": list(components),
         "alpha": [powers[0], 1.0, powers[1]],
     }

@@ -25,8 +25,8 @@ class _Convention(NamedTuple):
     biases: bool = False  # whether a number penalises them too
     by_site: bool = False
     one_logit: bool = False  # whether it gives two classes a single logit
-    # By reduction, where there are some: losses that are a mean over targets and not their sum.
-    averaged: Mapping[str, tuple[str, ...]] = {}
+    # Reductions, where there are some, for which a row's loss is the mean over its targets.
+    averaged: tuple[str, ...] = ()
 
 
 _SQUARED, _NORMAL = "squared error", "Gaussian negative log likelihood"
@@ -43,14 +43,14 @@ _CONVENTIONS = {
         squares=2,
         biases=True,
         by_site=True,
-        averaged={"mean": _PER_TARGET, "sum": ()},
+        averaged=("mean",),
     ),
     "keras": _Convention(
         (*_PER_TARGET, _CROSS_ENTROPY),
         squares=2,
         decay=2,
         by_site=True,
-        averaged={"mean": _PER_TARGET, "sum": _PER_TARGET},
+        averaged=("mean", "sum"),
     ),
 }
 # What decays weights apart from the gradient, and why that is no prior.
@@ -233,8 +233,8 @@ def _ratio(bnn, convention, num_obs, noise, reduction, batch_size) -> float:
                 "penalty counts in full; got None."
             )
         share = min((batch_size or 1) / num_obs, 1.0)
-    if bnn.likelihood.loss in rule.averaged.get(reduction, ()):
-        share /= bnn.network.num_outputs
+    if reduction in rule.averaged:
+        share /= bnn.likelihood.num_targets(bnn.network.num_outputs)
     sd = _noise(bnn.likelihood, noise)
     return share * (1.0 if sd is None else rule.squares * sd**2) / rule.decay
 

@@ -9,7 +9,8 @@ import xarray as xr
 from weightprior import _checks
 from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate, numbered
-from weightprior.fits.problem import fit_coords
+from weightprior.fits.layout import stored_targets
+from weightprior.fits.problem import fit_coords, target_coords
 from weightprior.fits.results import build_prior
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -70,7 +71,11 @@ def prior_predictive(
     num_samples = _checks.integer("num_samples", num_samples, 1)
     key, numbers = _checks.random_key(rng_key), numbered(1, num_samples)
     pieces = [evaluate(_draw, bnn, numbers, inputs, part, key) for part in prior.singles()]
-    return build_prior(bnn, inputs, prior, pieces, fit_coords(bnn, x, None, prior))
+    for piece in pieces:
+        drawn = piece["prior_predictive"]
+        drawn["y"] = stored_targets(bnn, drawn["y"])
+    coords = fit_coords(bnn, x, None, prior), target_coords(bnn, x, None, prior)
+    return build_prior(bnn, inputs, prior, pieces, *coords)
 
 
 def _draw(bnn: BNN, number: jax.Array, x: Any, prior: Prior, key: jax.Array) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def simulate(
     weights : dict of str to array
         Every site, the noise included where it is learned.
     y : array of shape (rows,) or (rows, outputs)
-        Targets, noise included.
+        Targets, noise included; labels where classes have some.
 
     Raises
     ------
@@ -133,4 +138,4 @@ def simulate(
     _checks.prior(bnn, prior, stacked=False, learned=True)
     drawn = prior_predictive(bnn, x, prior=prior, num_samples=1, rng_key=rng_key)
     weights = {name: drawn["prior"][name].to_numpy()[0, 0] for name in bnn.sites}
-    return weights, drawn["prior_predictive"]["y"].to_numpy()[0, 0]
+    return weights, bnn.likelihood.decode(drawn["prior_predictive"]["y"].to_numpy()[0, 0])

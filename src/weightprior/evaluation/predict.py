@@ -9,7 +9,13 @@ import xarray as xr
 from weightprior import _checks
 from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate, numbered
-from weightprior.fits.layout import SAMPLE_DIMS, lay_out, row_coords, target_dims
+from weightprior.fits.layout import (
+    SAMPLE_DIMS,
+    lay_out,
+    prediction_coords,
+    stored_targets,
+    target_dims,
+)
 from weightprior.fits.reading import Draws, new_inputs, parts_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -64,8 +70,8 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
         evaluate(_predict_draw, part.model, (part.weights, _numbers(part.weights)), inputs, key)
         for part in parts
     ]
-    coords = {**fit["posterior"].coords, **row_coords(x)}
-    return lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), coords)
+    pieces = [piece | {"y": stored_targets(bnn, piece["y"])} for piece in pieces]
+    return lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), prediction_coords(bnn, fit, x))
 
 
 def _predict_draw(bnn: BNN, draw: Any, x: Any, key: jax.Array) -> dict[str, jax.Array]:

@@ -216,7 +216,7 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
     drawn = prior_predictive(
         plan.bnn, plan.x, prior=plan.prior, num_samples=num_simulations, rng_key=of_prior
     )
-    y = drawn["prior_predictive"]["y"].to_numpy()[0]
+    y = plan.bnn.likelihood.decode(drawn["prior_predictive"]["y"].to_numpy()[0])
     rng = np.random.default_rng(_words(of_ties))
     done, complaints, method = [], [], ""
     try:
@@ -269,8 +269,8 @@ def _words(key: jax.Array) -> list[int]:
 
 def _quantities(plan: _Plan, truth: Mapping[str, np.ndarray], y: np.ndarray, tree: Any):
     """Quantities to rank: of the truth and, with chains and draws in front, of its fit."""
-    part, weights = _checked_draws(plan, y, tree)
     inputs, targets = _checks.data(plan.bnn, plan.x, y)
+    part, weights = _checked_draws(plan, targets, tree)
     true, draws = (
         evaluate(_of_draw, model, given, inputs, targets, plan.prior, plan.watched)
         for model, given in ((plan.bnn, truth), (part.model, weights))

@@ -11,8 +11,14 @@ from scipy.special import logsumexp
 from weightprior import _checks
 from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate, numbered
-from weightprior.fits.layout import lay_out, row_coords
-from weightprior.fits.reading import Draws, Part, check_cross_validation, new_inputs, parts_of
+from weightprior.fits.layout import lay_out, prediction_coords, row_coords
+from weightprior.fits.reading import (
+    Draws,
+    Part,
+    check_cross_validation,
+    new_inputs,
+    parts_of,
+)
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
@@ -97,7 +103,8 @@ def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None)
     if x is None or y is None:
         raise ValueError(f"{'x' if x is None else 'y'}: expected held-out rows; got None.")
     pieces, coords = score_parts(bnn, parts, x, y)
-    return lay_out(pieces, (), dims_of_scores(pieces[0]), {**fit["posterior"].coords, **coords})
+    coords = {**prediction_coords(bnn, fit, x), **coords}
+    return lay_out(pieces, (), dims_of_scores(pieces[0]), coords)
 
 
 def score_parts(

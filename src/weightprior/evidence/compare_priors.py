@@ -11,7 +11,7 @@ from weightprior.diagnostics.effective_parameters import effective_parameters
 from weightprior.evidence.log_evidence import log_evidence
 from weightprior.evidence.preference import agreement, between_evidences, between_rows, verdict
 from weightprior.fits.leave_one_out import leave_one_out
-from weightprior.fits.reading import check_cross_validation, check_fit, unstack_fit
+from weightprior.fits.reading import check_cross_validation, check_fit, targets_of, unstack_fit
 from weightprior.model.bnn import BNN
 
 __all__ = ["compare_priors"]
@@ -111,7 +111,7 @@ def compare_priors(
     found, criteria["evidence"] = _of_evidence(fit)
     piece, criteria["loo"] = _of_loo(fit)
     found = found.merge(piece)
-    data = fit["constant_data"]["x"].to_numpy(), fit["observed_data"]["y"].to_numpy()
+    data = fit["constant_data"]["x"].to_numpy(), bnn.likelihood.decode(targets_of(fit))
     found["effective_parameters"] = effective_parameters(bnn, fit, *data)["gamma"]
     if cross_validation is not None:
         _check_cross_validation(bnn, fit, cross_validation)

@@ -9,7 +9,7 @@ from scipy.special import log_ndtr
 from weightprior import _checks
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import lay_out
-from weightprior.fits.reading import parts_of
+from weightprior.fits.reading import parts_of, targets_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
@@ -97,7 +97,7 @@ def two_part_code(bnn: BNN, fit: xr.DataTree, *, precision: float | None = None)
     if precision is not None:
         precision = _checks.number("precision", precision, above=0)
     widths = _WIDTHS if precision is None else np.array([precision])
-    x, y = fit["constant_data"]["x"].to_numpy(), fit["observed_data"]["y"].to_numpy()
+    x, y = fit["constant_data"]["x"].to_numpy(), targets_of(fit)
     for part in parts:
         _checks.prior(bnn, part.prior, proper="a weight has no code where it has no probability")
     pieces = []

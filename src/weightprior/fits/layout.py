@@ -12,10 +12,13 @@ from weightprior.model.priors.base import Prior
 __all__ = [
     "SAMPLE_DIMS",
     "lay_out",
+    "named_outputs",
+    "prediction_coords",
     "prior_arrays",
     "prior_dims",
     "row_coords",
     "site_dims",
+    "stored_targets",
     "target_dims",
 ]
 
@@ -59,6 +62,26 @@ def lay_out(
     if rows is not None and "obs_id" in sizes:
         named["row"] = ("obs_id", np.asarray(rows))
     return xr.Dataset(variables, named)
+
+
+def named_outputs(coords: Mapping[Any, Any], names: Sequence[Any] | None) -> dict[Any, Any]:
+    """Coordinates with these names along `output`, or none."""
+    others = {name: values for name, values in coords.items() if name != "output"}
+    return others if names is None else others | {"output": list(names)}
+
+
+def prediction_coords(bnn: BNN, fit: xr.DataTree, x: Any) -> dict[Any, Any]:
+    """Coordinates of predictions at new inputs: those of a fit, its targets' names, the rows'."""
+    observed = fit["observed_data"].dataset
+    columns = observed["output"].to_numpy().tolist() if "output" in observed.dims else None
+    names = bnn.likelihood.target_names(columns, bnn.network.num_outputs)
+    return {**named_outputs(fit["posterior"].coords, names), **row_coords(x)}
+
+
+def stored_targets(bnn: BNN, y: Any) -> np.ndarray:
+    """Targets as a fit holds them: classes and counts are integers."""
+    array = np.asarray(y)
+    return array.astype(np.int64) if bnn.likelihood.discrete else array
 
 
 def target_dims(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from weightprior import _checks
-from weightprior.fits.layout import row_coords
+from weightprior.fits.layout import named_outputs, row_coords
 from weightprior.fits.task import Task
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
 
-__all__ = ["Problem", "fit_coords"]
+__all__ = ["Problem", "fit_coords", "target_coords"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class Problem:
     key : JAX key
         Where all chances come from.
     coords : dict
-        Coordinates of a fit: column names, the rows' index, the targets' names, the priors' labels.
+        Coordinates of a fit: column names, the rows' index, the outputs' names, the priors' labels.
+    target_coords : dict
+        Those of the targets, whose names along `output` may be others.
     """
 
     bnn: BNN
@@ -41,7 +43,8 @@ class Problem:
     prior: Prior
     row_weights: np.ndarray | None
     key: jax.Array
-    coords: dict[str, Any]
+    coords: dict[Any, Any]
+    target_coords: dict[Any, Any]
 
     @classmethod
     def checked(
@@ -80,7 +83,8 @@ class Problem:
         if row_weights is not None:
             num_sets = None if prior.labels is None else len(prior.labels)
             counts = _checks.row_weights(row_weights, len(inputs), num_sets)
-        return cls(bnn, inputs, targets, prior, counts, key, fit_coords(bnn, x, y, prior))
+        coords = fit_coords(bnn, x, y, prior), target_coords(bnn, x, y, prior)
+        return cls(bnn, inputs, targets, prior, counts, key, *coords)
 
     @property
     def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
@@ -109,13 +113,18 @@ class Problem:
         return np.broadcast_to(counts, (len(self.labels), len(self.x)))
 
 
-def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[str, Any]:
+def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
     """Coordinates of a fit that are not simply counted, from data as a user passed them."""
+    columns, count = _checks.column_names(y), bnn.network.num_outputs
     coords = {
         "feature": list(_checks.column_names(x) or bnn.network.feature_names),
         **row_coords(x),
+        **({} if prior.labels is None else {"prior": list(prior.labels)}),
     }
-    names = _checks.column_names(y)
-    if names is not None and len(names) == bnn.network.num_outputs > 1:
-        coords["output"] = list(names)
-    return coords if prior.labels is None else coords | {"prior": list(prior.labels)}
+    return named_outputs(coords, bnn.likelihood.output_names(columns, count))
+
+
+def target_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
+    """Coordinates of targets and of predictions: those of a fit, but for the targets' names."""
+    names = bnn.likelihood.target_names(_checks.column_names(y), bnn.network.num_outputs)
+    return named_outputs(fit_coords(bnn, x, y, prior), names)

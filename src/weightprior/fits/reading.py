@@ -31,6 +31,7 @@ __all__ = [
     "prior_description",
     "same_rows",
     "starts_of",
+    "targets_of",
     "unstack_fit",
 ]
 
@@ -268,6 +269,11 @@ def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
     """Return inputs as a float64 array; a data frame's columns have to be those of the fit."""
     names = fit["constant_data"]["feature"].to_numpy().tolist()
     return _checks.rows(x, tuple(names) or bnn.network.feature_names)
+
+
+def targets_of(fit: xr.DataTree) -> np.ndarray:
+    """Return the targets that were fitted, as numbers that compiled programs take."""
+    return fit["observed_data"]["y"].to_numpy().astype(np.float64)
 
 
 def same_rows(part: Part, inputs: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from weightprior.fits.layout import (
     prior_arrays,
     prior_dims,
     site_dims,
+    stored_targets,
     target_dims,
 )
 from weightprior.fits.problem import Problem
@@ -206,13 +207,14 @@ def build_prior(
     inputs: np.ndarray,
     prior: Prior,
     pieces: list[dict[str, dict[str, np.ndarray]]],
-    coords: Mapping[str, Any],
+    coords: Mapping[Any, Any],
+    target_coords: Mapping[Any, Any],
 ) -> xr.DataTree:
     """Lay out draws from a prior: per part of it, the groups `prior` and `prior_predictive`."""
-    dims = site_dims(bnn, prior) | target_dims(pieces[0]["prior_predictive"])
+    weights, drawn = ([piece[name] for piece in pieces] for name in ("prior", "prior_predictive"))
     groups = {
-        group: lay_out([piece[group] for piece in pieces], SAMPLE_DIMS, dims, coords)
-        for group in ("prior", "prior_predictive")
+        "prior": lay_out(weights, SAMPLE_DIMS, site_dims(bnn, prior), coords),
+        "prior_predictive": lay_out(drawn, SAMPLE_DIMS, target_dims(drawn[0]), target_coords),
     }
     groups["constant_data"] = _inputs_and_prior(bnn, inputs, prior, coords)
     tree = xr.DataTree.from_dict(groups)
@@ -238,7 +240,7 @@ def _double(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(values, dtype=np.float64) for name, values in weights.items()}
 
 
-def _chain_state(state: ChainState, coords: Mapping[str, Any]) -> xr.Dataset:
+def _chain_state(state: ChainState, coords: Mapping[Any, Any]) -> xr.Dataset:
     first = state.chains[0].items()
     dims = {name: tuple(f"{name}_dim_{i}" for i in range(a.ndim - 1)) for name, a in first}
     arrays = lay_out(state.chains, ("chain",), dims, coords)
@@ -250,7 +252,8 @@ def _chain_state(state: ChainState, coords: Mapping[str, Any]) -> xr.Dataset:
 
 def _observed(problem: Problem) -> xr.Dataset:
     dims = {"y": ("obs_id", "output")[: problem.y.ndim]}
-    return lay_out([{"y": problem.y}], (), dims, _without_prior(problem.coords))
+    targets = {"y": stored_targets(problem.bnn, problem.y)}
+    return lay_out([targets], (), dims, _without_prior(problem.target_coords))
 
 
 def _constants(problem: Problem) -> xr.Dataset:
@@ -262,14 +265,14 @@ def _constants(problem: Problem) -> xr.Dataset:
 
 
 def _inputs_and_prior(
-    bnn: BNN, x: np.ndarray, prior: Prior, coords: Mapping[str, Any]
+    bnn: BNN, x: np.ndarray, prior: Prior, coords: Mapping[Any, Any]
 ) -> xr.Dataset:
     inputs = lay_out([{"x": x}], (), {"x": ("obs_id", "feature")}, _without_prior(coords))
     pieces = [prior_arrays(bnn, part) for part in prior.singles()]
     return xr.merge([inputs, lay_out(pieces, (), prior_dims(bnn), coords)])
 
 
-def _without_prior(coords: Mapping[str, Any]) -> dict[str, Any]:
+def _without_prior(coords: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: values for name, values in coords.items() if name != "prior"}
 
 

@@ -12,7 +12,13 @@ import numpyro.distributions as dist
 from jax.core import Tracer
 from jax.scipy.special import gammaln
 
-__all__ = ["BernoulliLogits", "NormalLogScale", "NormalOrFlat", "PoissonLogRate"]
+__all__ = [
+    "BernoulliLogits",
+    "LearnedStudentT",
+    "NormalLogScale",
+    "NormalOrFlat",
+    "PoissonLogRate",
+]
 
 
 class NormalOrFlat(dist.Normal):
@@ -75,3 +81,28 @@ class PoissonLogRate(dist.Poisson):
     def log_prob(self, value):
         value = jnp.asarray(value, self.log_rate.dtype)
         return value * self.log_rate - jnp.exp(self.log_rate) - gammaln(value + 1)
+
+
+class LearnedStudentT(dist.StudentT):
+    """NumPyro's Student-t, with a density that rounding does not blur where it is near a normal."""
+
+    def log_prob(self, value):
+        half = self.df / 2
+        standardised = (value - self.loc) / self.scale
+        log_norm = _log_gamma_step(half) - 0.5 * jnp.log(math.pi * self.df) - jnp.log(self.scale)
+        return log_norm - (half + 0.5) * jnp.log1p(standardised**2 / self.df)
+
+
+# From here on the series below, which leaves out the eleventh power of 1/x, is right to the last
+# digit of double precision.
+_LARGE = 25.0
+
+
+def _log_gamma_step(x: jax.Array) -> jax.Array:
+    """Log of gamma(x + 1/2) / gamma(x), by the series of their difference where x is large."""
+    small, inverse = jnp.minimum(x, _LARGE), 1 / jnp.maximum(x, _LARGE)
+    square = inverse**2
+    series = 1 / 640 - square * (17 / 14336 - square * 31 / 18432)
+    series = 1 / 8 - square * (1 / 192 - square * series)
+    large = -0.5 * jnp.log(inverse) - inverse * series
+    return jnp.where(x < _LARGE, gammaln(small + 0.5) - gammaln(small), large)

@@ -6,17 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 from jax.core import Tracer
 
 from weightprior import _checks
 from weightprior.model import density
-from weightprior.model.likelihoods.base import (
-    Latent,
-    Likelihood,
-    check_likelihood,
-    latent_site,
-)
+from weightprior.model.likelihoods.base import Likelihood, check_likelihood
+from weightprior.model.likelihoods.terms import Latent
 from weightprior.model.network import (
     Network,
     check_network,
@@ -106,7 +103,10 @@ class BNN:
     @property
     def sites(self) -> dict[str, Site]:
         """Every latent of the model: the network's sites, and those of the likelihood."""
-        own = {name: latent_site(name, latent) for name, latent in self.latents.items()}
+        own = {
+            name: Site(latent.shape, latent.dims, None, "latent", name)
+            for name, latent in self.latents.items()
+        }
         return {**self.network.sites, **own}
 
     def describe(self) -> dict[str, Any]:
@@ -143,6 +143,8 @@ class BNN:
         (7, 5)
         """
         _checks.prior(self, prior, stacked=False, learned=True)
+        if y is not None and not isinstance(y, Tracer):
+            y = self.likelihood.check_target(y, np.shape(x)[0], self.network.num_outputs)
         dtype = jnp.result_type(float)
         laws = prior.hyperparameters(dtype).items()
         conditional = prior.conditional({name: numpyro.sample(name, law) for name, law in laws})
@@ -212,7 +214,7 @@ class BNN:
         TypeError, ValueError
             For data that do not suit the model. In a program that JAX traces, numbers are not read.
         """
-        self._check_data(x, y, row_weights)
+        x, y = self._data(x, y, row_weights)
         return density.log_likelihood(self, weights, x, y, row_weights)
 
     def log_joint(self, weights: Weights, x, y, prior: Prior, row_weights=None) -> jax.Array:
@@ -249,14 +251,15 @@ class BNN:
         -2.7568
         """
         _checks.prior(self, prior, stacked=False, learned=True)
-        self._check_data(x, y, row_weights)
+        x, y = self._data(x, y, row_weights)
         return density.log_joint(self, weights, x, y, prior, row_weights)
 
-    def _check_data(self, x: Any, y: Any, row_weights: Any) -> None:
-        """Raise where data do not suit the model, as far as their numbers are known."""
+    def _data(self, x: Any, y: Any, row_weights: Any) -> tuple[Any, Any]:
+        """Return inputs and targets, or raise where known numbers do not suit the model."""
         given = (x, y) if row_weights is None else (x, y, row_weights)
         if any(isinstance(part, Tracer) for part in given):
-            return
-        x, y = _checks.data(self, x, y)
+            return x, y
+        inputs, targets = _checks.data(self, x, y)
         if row_weights is not None:
-            _checks.row_weights(row_weights, len(x), None)
+            _checks.row_weights(row_weights, len(inputs), None)
+        return inputs, targets

@@ -14,7 +14,7 @@ from weightprior.fits.task import Task
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.model import density
 from weightprior.model.bnn import BNN
-from weightprior.model.likelihoods.base import RandomTerms
+from weightprior.model.likelihoods.terms import RandomTerms
 from weightprior.model.priors.normal import NormalPrior
 from weightprior.model.sites import Weights
 

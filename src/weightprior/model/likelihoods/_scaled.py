@@ -1,15 +1,18 @@
 """Location families: targets around the outputs, with a scale that is known or learned."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightprior.model.likelihoods.base import Latent, Likelihood
+from weightprior import _checks
+from weightprior.model.likelihoods.base import Likelihood
+from weightprior.model.likelihoods.terms import Latent
 from weightprior.model.sites import Weights
 
-__all__ = ["Scaled"]
+__all__ = ["Scaled", "latent_of_outputs", "of_outputs", "set_noise"]
 
 # Centre and scale of the default prior of the noise's logarithm, in log units of y.
 _LOG_NOISE_PRIOR = (-1.0, 1.0)
@@ -18,21 +21,27 @@ _LOG_NOISE_PRIOR = (-1.0, 1.0)
 class Scaled(Likelihood):
     """A location family whose scale `noise` is known, or learned through the latent `log_noise`."""
 
-    noise: float | None
+    noise: float | Sequence[float] | None
+
+    def check_outputs(self, num_outputs: int) -> None:
+        if isinstance(self.noise, tuple) and len(self.noise) != num_outputs:
+            raise ValueError(
+                f"noise: expected a number, or one for each of the {num_outputs} outputs of the "
+                f"network; got {len(self.noise)}."
+            )
 
     def latents(self, num_outputs: int) -> dict[str, Latent]:
         """The logarithm of the noise, one per output, where it is learned."""
         if self.noise is not None:
             return {}
-        shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
-        information = self._information[1]
-        return {"log_noise": Latent(shape, dims, _LOG_NOISE_PRIOR, "noise", jnp.exp, information)}
+        information = self._information_about_scale
+        latent = latent_of_outputs(num_outputs, _LOG_NOISE_PRIOR, "noise", information)
+        return {"log_noise": latent}
 
     def noise_of(self, location: jax.Array, weights: Weights) -> jax.Array:
         """Scale of every target around its location, of that shape."""
         noise = jnp.exp(weights["log_noise"]) if self.noise is None else self.noise
-        noise = jnp.asarray(noise, location.dtype)
-        return jnp.broadcast_to(noise if noise.ndim == 0 else noise[None, :], location.shape)
+        return of_outputs(noise, location)
 
     def noise_centers(self, noise: float) -> dict[str, float]:
         """Its logarithm, where it is learned."""
@@ -41,9 +50,45 @@ class Scaled(Likelihood):
     def information_root(self, output, weights):
         """Root of the information: a constant over the squared scale, about a location."""
         scale = self.noise_of(output[None, :], weights)[0]
-        return jnp.diag(jnp.sqrt(jnp.asarray(self._information[0], output.dtype)) / scale)
+        about_location = jnp.asarray(self._information_about_location(weights), output.dtype)
+        return jnp.diag(jnp.sqrt(about_location) / scale)
+
+    def _information_about_location(self, weights: Weights) -> Any:
+        """Expected information about the location, for a scale of 1."""
+        raise NotImplementedError
 
     @property
-    def _information(self) -> tuple[Any, Any]:
-        """Expected information about the location (for a scale of 1) and about the log scale."""
+    def _information_about_scale(self) -> Any:
+        """Expected information about the log scale; None where it is found with that of others."""
         raise NotImplementedError
+
+
+def set_noise(likelihood: Scaled) -> None:
+    """Make floats of a known noise, or raise where a number is not positive."""
+    noise: Any = likelihood.noise
+    if noise is None:
+        return
+    # By what it has: a number of numpy's or JAX's has a length that it does not tell.
+    several = not isinstance(noise, str | bytes) and hasattr(noise, "__iter__") and np.ndim(noise)
+    if several:
+        values = tuple(_checks.number(f"noise[{i}]", v, above=0) for i, v in enumerate(noise))
+    else:
+        values = _checks.number("noise", noise, above=0)
+    object.__setattr__(likelihood, "noise", values)
+
+
+def latent_of_outputs(
+    num_outputs: int, prior: tuple[float, float], derived: str, information: Any
+) -> Latent:
+    """Describe the logarithm of a positive number that each output has."""
+    shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
+    return Latent(shape, dims, prior, derived, jnp.exp, information)
+
+
+def of_outputs(number: Any, location: jax.Array) -> jax.Array:
+    """Lay a number, or one per output, along the shape of the locations."""
+    if isinstance(number, tuple):
+        number = jnp.stack([jnp.asarray(one, location.dtype) for one in number])
+    number = jnp.asarray(number, location.dtype)
+    number = number.reshape(()) if number.size == 1 else number[None, :]
+    return jnp.broadcast_to(number, location.shape)

@@ -4,9 +4,9 @@ A likelihood is a pytree whose numbers (a known noise, degrees of freedom) are t
 compiles nothing. A subclass says all that others need to know of it.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,63 +15,10 @@ import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 
 from weightprior import _checks
-from weightprior.model.sites import Site, Weights
+from weightprior.model.likelihoods.terms import Latent, RandomTerms
+from weightprior.model.sites import Weights
 
-__all__ = [
-    "Latent",
-    "Likelihood",
-    "RandomTerms",
-    "check_likelihood",
-    "latent_site",
-    "per_target",
-    "set_positive",
-]
-
-
-@dataclass(frozen=True)
-class Latent:
-    """A real-valued unknown of a likelihood, with a Gaussian prior.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Shape of the array.
-    dims : tuple of str
-        Names of its axes.
-    prior : (float, float)
-        Centre and scale of its default prior.
-    derived : str
-        Name under which its value on the natural scale stands in a fit; none by default.
-    natural : callable
-        Function from the latent to its natural scale; the exponential by default.
-    information : float, optional
-        Expected information that one target carries about each number of it, where that is the same
-        for all rows and none is shared with the outputs. None: found by differentiation, together
-        with that about the outputs.
-    """
-
-    shape: tuple[int, ...] = ()
-    dims: tuple[str, ...] = ()
-    prior: tuple[float, float] = (0.0, 1.0)
-    derived: str = ""
-    natural: Callable[[jax.Array], jax.Array] = jnp.exp
-    information: Any = None
-
-
-class RandomTerms(NamedTuple):
-    """Terms that an anchored ensemble adds to each row's log likelihood, in random multiples.
-
-    Attributes
-    ----------
-    signed : array of shape (rows, any)
-        Multiplied by normal numbers, whose variance is how often the row counts.
-    counted : array of shape (rows, any)
-        Multiplied by gamma numbers less their mean, of the same variance: it still counts, but a
-        random number of times, never less than 0. Whole numbers are sums of unit exponentials.
-    """
-
-    signed: jax.Array
-    counted: jax.Array
+__all__ = ["Likelihood", "check_likelihood", "per_target", "set_positive"]
 
 
 class Likelihood:
@@ -130,6 +77,11 @@ class Likelihood:
     normal_outputs: ClassVar[bool] = False
     loss: ClassVar[str] = ""
 
+    @property
+    def discrete(self) -> bool:
+        """Whether targets are whole numbers, classes or counts."""
+        return self.has_classes or self.step > 0
+
     def __init_subclass__(cls) -> None:
         jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
 
@@ -153,12 +105,40 @@ class Likelihood:
     def check_outputs(self, num_outputs: int) -> None:
         """Raise where a network with so many outputs cannot carry this likelihood."""
 
+    def num_targets(self, num_outputs: int) -> int:
+        """Targets of a row, by default as many as outputs."""
+        return num_outputs
+
+    def target_names(self, columns: Sequence[Any] | None, num_outputs: int) -> Sequence[Any] | None:
+        """Names along the last axis of targets and their mean; None where they are counted.
+
+        Parameters
+        ----------
+        columns : sequence or None
+            Names of the columns of a data frame of targets.
+        num_outputs : int
+            The network's outputs.
+        """
+        several = columns is not None and len(columns) == self.num_targets(num_outputs) > 1
+        return columns if several else None
+
+    def output_names(self, columns: Sequence[Any] | None, num_outputs: int) -> Sequence[Any] | None:
+        """Names of the network's outputs, by default those of the targets."""
+        return self.target_names(columns, num_outputs)
+
     def check_target(self, y: Any, num_obs: int, num_outputs: int) -> np.ndarray:
-        """Return the targets as a float64 array, shape (rows,) or, for several, (rows, outputs)."""
+        """Return the targets as a float64 array, shape (rows,) or, for several, (rows, targets)."""
         array = _checks.finite("y", y)
-        shape = (num_obs,) if num_outputs == 1 else (num_obs, num_outputs)
-        _checks.target_shape(array.shape, shape)
+        _checks.target_shape(array.shape, self._shape(num_obs, num_outputs))
         return array
+
+    def _shape(self, num_obs: int, num_outputs: int) -> tuple[int, ...]:
+        num_targets = self.num_targets(num_outputs)
+        return (num_obs,) if num_targets == 1 else (num_obs, num_targets)
+
+    def decode(self, y: np.ndarray) -> np.ndarray:
+        """Targets as a user has them, from the numbers that `check_target` makes of them."""
+        return y
 
     def observed(self, y: Any, dtype: Any) -> jax.Array:
         """Targets as the distribution wants them."""
@@ -263,11 +243,6 @@ class Likelihood:
         law = self.targets(output, weights)
         terms = law.log_prob(self.observed(y, output.dtype)).astype(output.dtype)[:, None]
         return RandomTerms(terms[:, :0], terms)
-
-
-def latent_site(name: str, latent: Latent) -> Site:
-    """Describe a latent as a site of the model."""
-    return Site(latent.shape, latent.dims, None, "latent", name)
 
 
 def check_likelihood(likelihood: Any) -> None:

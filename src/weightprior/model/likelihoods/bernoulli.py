@@ -1,34 +1,56 @@
 """The Bernoulli likelihood."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from weightprior.model._distributions import BernoulliLogits
-from weightprior.model.likelihoods._classes import check_labels
-from weightprior.model.likelihoods.base import Likelihood, RandomTerms, per_target
+from weightprior.model.likelihoods._classes import Classes, labels_of
+from weightprior.model.likelihoods.base import per_target
+from weightprior.model.likelihoods.terms import RandomTerms
 
 __all__ = ["Bernoulli"]
 
 
-@dataclass(frozen=True)
-class Bernoulli(Likelihood):
+@dataclass(frozen=True, repr=False)
+class Bernoulli(Classes):
     """Yes or no: the output is the logit. Several outputs are several independent labels.
+
+    Parameters
+    ----------
+    classes : sequence of two labels, optional
+        What the targets are called; the output is the logit of the second. None: targets are 0 and
+        1, or booleans.
 
     Examples
     --------
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(3), wp.Bernoulli())
+    >>> wp.Bernoulli(["no", "yes"])
+    Bernoulli(['no', 'yes'])
     """
 
-    has_classes: ClassVar[bool] = True
+    classes: Sequence[Any] | None = None
     loss: ClassVar[str] = "binary cross entropy"
 
-    def check_target(self, y, num_obs, num_outputs):
-        return check_labels(super().check_target(y, num_obs, num_outputs), 2)
+    def __post_init__(self) -> None:
+        if self.classes is None:
+            return
+        labels = labels_of(self.classes)
+        if len(labels) != 2:
+            raise ValueError(
+                f"classes: expected two labels, the second of which is the 1; got {len(labels)}. "
+                f"More are for Categorical, with num_outputs={len(labels)} of the network."
+            )
+        object.__setattr__(self, "classes", labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Two."""
+        return 2
 
     def distribution(self, output, weights):
         return BernoulliLogits(per_target(output))

@@ -1,51 +1,60 @@
 """The categorical likelihood."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from weightprior import _checks
-from weightprior.model.likelihoods._classes import check_labels
-from weightprior.model.likelihoods.base import Likelihood, RandomTerms
+from weightprior.model.likelihoods._classes import Classes, count_or_labels
+from weightprior.model.likelihoods.terms import RandomTerms
 
 __all__ = ["Categorical"]
 
 
-@dataclass(frozen=True)
-class Categorical(Likelihood):
+@dataclass(frozen=True, repr=False)
+class Categorical(Classes):
     """One of several classes: the outputs are the logits, one per class (softmax).
 
     Parameters
     ----------
-    num_classes : int
-        Classes; labels are 0, 1, ..., ``num_classes - 1``.
+    classes : int or sequence of labels
+        What the targets are called, in the order of the outputs: text, numbers or booleans. Or how
+        many classes there are; targets are then 0, 1, ..., ``classes - 1``.
 
     Examples
     --------
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(4, num_outputs=3), wp.Categorical(3))
+    >>> bnn = wp.BNN(wp.mlp(4, num_outputs=3), wp.Categorical(["cat", "dog", "hen"]))
+    >>> bnn.likelihood.num_classes
+    3
     """
 
-    num_classes: int
-    static: ClassVar[tuple[str, ...]] = ("num_classes",)
-    has_classes: ClassVar[bool] = True
+    classes: int | Sequence[Any]
     loss: ClassVar[str] = "cross entropy"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "num_classes", _checks.integer("num_classes", self.num_classes, 2))
+        object.__setattr__(self, "classes", count_or_labels(self.classes))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+    def num_targets(self, num_outputs):
+        return 1
+
+    def target_names(self, columns, num_outputs):
+        return self.labels
 
     def check_outputs(self, num_outputs: int) -> None:
         if num_outputs != self.num_classes:
             raise ValueError(
-                f"network: expected num_outputs={self.num_classes}, a logit per class of "
-                f"Categorical({self.num_classes}); got {num_outputs}."
+                f"network: expected num_outputs={self.num_classes}, a logit per class of {self!r}; "
+                f"got {num_outputs}."
             )
-
-    def check_target(self, y, num_obs, num_outputs):
-        return check_labels(super().check_target(y, num_obs, 1), self.num_classes)
 
     def observed(self, y, dtype):
         return jnp.asarray(y, jnp.int32)

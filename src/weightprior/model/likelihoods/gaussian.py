@@ -1,13 +1,15 @@
 """The Gaussian likelihood."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from weightprior.model.likelihoods._scaled import Scaled
-from weightprior.model.likelihoods.base import RandomTerms, per_target, set_positive
+from weightprior.model.likelihoods._scaled import Scaled, set_noise
+from weightprior.model.likelihoods.base import per_target
+from weightprior.model.likelihoods.terms import RandomTerms
 
 __all__ = ["Gaussian"]
 
@@ -18,9 +20,9 @@ class Gaussian(Scaled):
 
     Parameters
     ----------
-    noise : float, optional
-        Its standard deviation in units of y, where it is known. None: it is learned through the
-        latent `log_noise`, one per output.
+    noise : float or sequence of float, optional
+        Its standard deviation in units of y, where it is known: a number, or one per output. None:
+        it is learned through the latent `log_noise`, one per output.
 
     Examples
     --------
@@ -29,12 +31,16 @@ class Gaussian(Scaled):
     Gaussian(noise=0.5)
     """
 
-    noise: float | None = None
+    noise: float | Sequence[float] | None = None
     normal_outputs: ClassVar[bool] = True
-    loss: ClassVar[str] = "squared error"
 
     def __post_init__(self) -> None:
-        set_positive(self, "noise", optional=True)
+        set_noise(self)
+
+    @property
+    def loss(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Squared error, but where outputs count by noises of their own."""
+        return "" if isinstance(self.noise, tuple) else "squared error"
 
     def distribution(self, output, weights):
         location = per_target(output)
@@ -48,6 +54,9 @@ class Gaussian(Scaled):
         counted = output[:, :0] if self.noise is not None else -jnp.log(noise)
         return RandomTerms((output - y.reshape(output.shape)) / noise, counted)
 
+    def _information_about_location(self, weights):
+        return 1.0
+
     @property
-    def _information(self):
-        return 1.0, 2.0
+    def _information_about_scale(self):
+        return 2.0

@@ -6,7 +6,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from weightprior.model._distributions import NormalLogScale
-from weightprior.model.likelihoods.base import Likelihood, RandomTerms
+from weightprior.model.likelihoods.base import Likelihood, per_target
+from weightprior.model.likelihoods.terms import RandomTerms
 
 __all__ = ["HeteroscedasticGaussian"]
 
@@ -14,6 +15,9 @@ __all__ = ["HeteroscedasticGaussian"]
 @dataclass(frozen=True)
 class HeteroscedasticGaussian(Likelihood):
     """Gaussian noise whose size depends on x: two outputs, the mean and the log of the sd.
+
+    Of k targets the outputs are the k means first, then the k logs of their sds. In a fit the dim
+    `output` of the weights counts all of these; that of targets and predictions counts the targets.
 
     Examples
     --------
@@ -23,25 +27,36 @@ class HeteroscedasticGaussian(Likelihood):
 
     loss: ClassVar[str] = "Gaussian negative log likelihood"
 
+    def num_targets(self, num_outputs):
+        return num_outputs // 2
+
+    def output_names(self, columns, num_outputs):
+        count = self.num_targets(num_outputs)
+        if count == 1:
+            return ["mean", "log_sd"]
+        targets = self.target_names(columns, num_outputs) or range(count)
+        return [f"{kind} {target}" for kind in ("mean", "log_sd") for target in targets]
+
     def check_outputs(self, num_outputs: int) -> None:
-        if num_outputs != 2:
+        if num_outputs % 2:
             raise ValueError(
                 "network: expected num_outputs=2 for HeteroscedasticGaussian (the mean and the log "
-                f"standard deviation); got {num_outputs}."
+                f"standard deviation), or twice the number of targets; got {num_outputs}."
             )
 
-    def check_target(self, y, num_obs, num_outputs):
-        return super().check_target(y, num_obs, 1)
-
     def distribution(self, output, weights):
-        return NormalLogScale(output[:, 0], output[:, 1])
+        location, log_noise = jnp.split(output, 2, axis=1)
+        return NormalLogScale(per_target(location), per_target(log_noise))
 
     def mean(self, output, weights):
-        return output[:, 0]
+        return per_target(output[:, : output.shape[1] // 2])
 
     def information_root(self, output, weights):
-        return jnp.diag(jnp.stack([jnp.exp(-output[1]), jnp.full_like(output[1], 2**0.5)]))
+        log_noise = output[output.size // 2 :]
+        roots = jnp.exp(-log_noise), jnp.full_like(log_noise, 2**0.5)
+        return jnp.diag(jnp.concatenate(roots))
 
     def random_terms(self, output, weights, y):
         location, log_noise = jnp.split(output, 2, axis=1)
-        return RandomTerms((location - y[:, None]) * jnp.exp(-log_noise), -log_noise)
+        residual = location - y.reshape(location.shape)
+        return RandomTerms(residual * jnp.exp(-log_noise), -log_noise)

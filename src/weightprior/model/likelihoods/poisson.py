@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior.model._distributions import PoissonLogRate
-from weightprior.model.likelihoods.base import Likelihood, RandomTerms, per_target
+from weightprior.model.likelihoods.base import Likelihood, per_target
+from weightprior.model.likelihoods.terms import RandomTerms
 
 __all__ = ["Poisson"]
 
@@ -29,7 +30,10 @@ class Poisson(Likelihood):
         array = super().check_target(y, num_obs, num_outputs)
         bad = array[(array < 0) | (array != np.round(array))]
         if bad.size:
-            raise ValueError(f"y: expected counts 0, 1, 2, ...; got {bad.flat[0]:g}.")
+            raise ValueError(
+                f"y: expected counts 0, 1, 2, ...; got {bad.flat[0]:g}. For rates pass the counts, "
+                "and the log of the exposure as a column of x that mlp(..., offset=...) names."
+            )
         return array
 
     def distribution(self, output, weights):
