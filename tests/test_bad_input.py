@@ -500,7 +500,7 @@ def test_shapes_of_inputs(x):
         (wp.Bernoulli(), 1, ["no", "yes", "no"], TypeError, "y: ...Bernoulli(['no', 'yes'])"),
         (wp.Categorical(3), 3, [0, 1, 3], ValueError, "y: expected class labels 0 to 2; got 3"),
         (wp.Categorical(3), 3, [1, 2, -1], ValueError, "y: ...Categorical([-1, 1, 2])"),
-        (wp.Categorical(3), 3, np.eye(3), ValueError, "y: expected shape (3,)...got (3, 3)"),
+        (wp.Categorical(3), 3, np.eye(3), ValueError, "y: expected shape (3,)...got one-hot"),
         (wp.Poisson(), 1, [0, 1, -1], ValueError, "y: expected counts 0, 1, 2, ...got -1"),
         (wp.Poisson(), 1, [0, 1, 1.5], ValueError, "y: expected counts 0, 1, 2, ...got 1.5"),
         (wp.HeteroscedasticGaussian(), 2, np.zeros((3, 2)), ValueError, "y: expected shape (3,)"),
