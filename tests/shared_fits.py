@@ -297,7 +297,9 @@ def law(bnn, weights, x):
     location = signal if several else signal[..., 0]
     match likelihood:
         case wp.HeteroscedasticGaussian():
-            return stats.norm(signal[..., 0], np.exp(signal[..., 1]))
+            location, log_noise = np.split(signal, 2, axis=-1)
+            single = (..., 0) if location.shape[-1] == 1 else ...
+            return stats.norm(location[single], np.exp(log_noise[single]))
         case wp.Gaussian():
             return stats.norm(location, _noise(likelihood.noise, weights, several))
         case wp.StudentT():

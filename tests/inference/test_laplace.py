@@ -56,6 +56,21 @@ def test_of_a_linear_model_it_is_exact(curvature, linear):
         np.testing.assert_allclose(lp - log_q, known.log_evidence, rtol=0, atol=4 * 5e-6)
 
 
+def test_a_known_noise_of_each_output_meets_the_closed_form_of_each():
+    noises, y = (0.4, 1.5), np.stack([LINEAR.y, LINEAR.y[::-1]], axis=1)
+    bnn = wp.BNN(wp.mlp(3, hidden=(), num_outputs=2), wp.Gaussian(noises))
+    found = wp.fit_laplace(bnn, LINEAR.x, y, prior=wp.normal_prior(bnn, scale=0.7))
+    known = [
+        oracle.LinearGaussian(LINEAR.x, y[:, i], noise, 0.0, 0.7) for i, noise in enumerate(noises)
+    ]
+    evidence = sum(one.log_evidence for one in known)
+    np.testing.assert_allclose(wp.log_evidence(found)["log_evidence"], evidence, rtol=1e-10)
+    for i, one in enumerate(known):
+        draws = oracle.from_sites(found["posterior"].dataset.isel(output=[i]))
+        assert_mean(draws, one.mean, num_comparisons=16)
+        assert_sd(draws, one.sd, num_comparisons=16)
+
+
 def test_moving_the_prior_moves_the_weights():
     assert_moving_the_prior_moves_the_weights("laplace")
 

@@ -21,8 +21,9 @@ from weightprior.model.curvature import gauss_newton
 RNG = np.random.default_rng(0)
 ROWS = 7
 NOISE = 0.4
-# Two scales, for two outputs, whose order matters.
+# Two scales, and degrees of freedom, for two outputs, whose order matters.
 NOISES = np.array([0.4, 1.5])
+DFS = np.array([9.0, 40.0])
 
 
 class Case(NamedTuple):
@@ -38,9 +39,11 @@ class Case(NamedTuple):
 
 def cases():
     one, two, three = (RNG.normal(size=(ROWS, k)) for k in (1, 2, 3))
+    four = RNG.normal(size=(ROWS, 4))
     y1, y2 = RNG.normal(size=ROWS), RNG.normal(size=(ROWS, 2))
     f = one[:, 0]
     learned, learned_two = {"log_noise": np.log(NOISE)}, {"log_noise": np.log(NOISES)}
+    both = {"log_noise": np.log(NOISES), "log_df": np.log(DFS)}
     yes_no, labels = RNG.integers(0, 2, (ROWS, 2)), RNG.integers(0, 3, ROWS)
     counts = RNG.poisson(3, (ROWS, 2))
     norm, t, poisson = stats.norm, stats.t, stats.poisson
@@ -52,6 +55,22 @@ def cases():
         "student": Case(wp.StudentT(9.0, NOISE), one, y1, t(9, f, NOISE), f),
         "student_learned": Case(wp.StudentT(9), one, y1, t(9, f, NOISE), f, learned),
         "student_learned_two": Case(wp.StudentT(9.0), two, y2, t(9, two, NOISES), two, learned_two),
+        "gaussian_known_two": Case(wp.Gaussian(NOISES), two, y2, norm(two, NOISES), two),
+        "student_known_two": Case(wp.StudentT(9.0, NOISES), two, y2, t(9, two, NOISES), two),
+        "student_df": Case(
+            wp.StudentT(noise=NOISE), one, y1, t(9, f, NOISE), f, {"log_df": np.log(9.0)}
+        ),
+        "student_both": Case(
+            wp.StudentT(), one, y1, t(9, f, NOISE), f, learned | {"log_df": np.log(9.0)}
+        ),
+        "student_both_two": Case(wp.StudentT(), two, y2, t(DFS, two, NOISES), two, both),
+        "heteroscedastic_two": Case(
+            wp.HeteroscedasticGaussian(),
+            four,
+            y2,
+            norm(four[:, :2], np.exp(four[:, 2:])),
+            four[:, :2],
+        ),
         "heteroscedastic": Case(
             wp.HeteroscedasticGaussian(), two, y1, norm(two[:, 0], np.exp(two[:, 1])), two[:, 0]
         ),
@@ -214,6 +233,30 @@ def test_no_output_is_too_large(name, precision):
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("df", [1e-2, 3.0, 19.9, 20.1, 49.9, 50.1, 1e3, 1e6])
+def test_learned_degrees_of_freedom_may_be_few_or_many(df, precision):
+    """Neither the density nor the information is blurred where a t is about normal."""
+    y, weights = np.array([0.0, 1.0, 5.0]), {"log_df": jnp.log(jnp.asarray(df))}
+    likelihood, output = wp.StudentT(noise=1.0), jnp.zeros((3, 1))
+    density, root = learned_df(likelihood, output, weights, y)
+    # The logarithm of df is rounded, of which the density is a function; and log(1e6) is 14.
+    rtol = 50 * np.finfo(precision).eps
+    # SciPy takes the difference of two log-gammas, in double precision.
+    theirs = 4 * np.finfo(np.float64).eps * abs(special.gammaln(df / 2))
+    np.testing.assert_allclose(density, stats.t.logpdf(y, df), rtol=rtol, atol=rtol + theirs)
+    # Leading term of its series; the next is (13 / 3.5) / df as large.
+    few = special.polygamma(1, df / 2) / 4 - special.polygamma(1, (df + 1) / 2) / 4
+    few -= (df + 5) / (2 * df * (df + 1) * (df + 3))
+    expected, error = (3.5 / df**2, 4 / df) if df > 100 else (df**2 * few, 1e-4)
+    np.testing.assert_allclose((root @ root.T)[1, 1], expected, rtol=error + rtol)
+
+
+@jax.jit
+def learned_df(likelihood, output, weights, y):
+    root = likelihood.information_root(output[0], weights)
+    return log_density(likelihood, output, weights, y), root
+
+
 def test_rates_beyond_the_largest_integer_draw_no_small_counts(precision):
     output = np.array([10.0, 30.0, 100.0, 1e4])
     draws = jax.jit(lambda f: wp.Poisson().distribution(f, {}).sample(jax.random.key(0)))(
@@ -240,6 +283,17 @@ def test_a_learned_noise_is_a_latent_and_a_known_one_is_not(make, num_outputs):
     assert list(found) == ["noise"]
     np.testing.assert_allclose(found["noise"], np.exp(np.full(shape, 0.3)), rtol=1e-6)
     assert density.derived(known, {}) == {}
+
+
+def test_learned_degrees_of_freedom_have_the_prior_of_the_literature():
+    """Nearly 90 % of the Gamma(2, rate 0.1) of Juárez and Steel."""
+    latent = wp.StudentT().latents(1)["log_df"]
+    assert (latent.shape, latent.derived) == ((), "df")
+    ours = np.exp(stats.norm(*latent.prior).ppf([0.05, 0.95]))
+    np.testing.assert_allclose(ours, stats.gamma(2, scale=10).ppf([0.05, 0.95]), rtol=0.1)
+    assert wp.StudentT().latents(3)["log_df"].shape == (3,)
+    assert list(wp.StudentT(df=4.0).latents(1)) == ["log_noise"]
+    assert list(wp.StudentT(noise=1.0).latents(1)) == ["log_df"]
 
 
 @pytest.mark.parametrize(
@@ -321,9 +375,14 @@ def test_information_is_the_mean_curvature_over_targets(name):
             return given, default, likelihood.information_root(output, latents)
 
         found, default, root = map(np.asarray, curvatures(drawn_targets(case, num_draws)))
-    # The base class's is of the outputs alone: all latents tell their information themselves.
-    np.testing.assert_allclose(default, found[:, : output.size, : output.size], **ROUNDING)
-    of_latents = [np.full(latent.shape, latent.information).ravel() for latent in told.values()]
+    # The base class's is of the outputs, and of latents that do not tell their information.
+    size = len(root)
+    np.testing.assert_allclose(default, found[:, :size, :size], **ROUNDING)
+    of_latents = [
+        np.full(latent.shape, latent.information).ravel()
+        for latent in told.values()
+        if latent.information is not None
+    ]
     blocks = [root @ root.T, *map(np.diag, of_latents)]
     # Of numbers that do not depend on the target, rounding alone is left.
     assert_estimate(

@@ -23,7 +23,7 @@ from weightprior.evaluation.score import (
     weight_norms,
 )
 from weightprior.fits.layout import lay_out, prior_arrays, prior_dims
-from weightprior.fits.problem import fit_coords
+from weightprior.fits.problem import fit_coords, target_coords
 from weightprior.inference.map import fit_map
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
@@ -131,13 +131,13 @@ def cross_validate(
     kept = {f"fold {label}": fold_of_row != label for label in labels}
     method, fits = refit(bnn, x, y, prior=prior, fit=fit, kept=kept)
     pieces = [
-        prior_arrays(bnn, part) | _score_part(bnn, of_part, part, inputs, targets)
+        _score_part(bnn, of_part, part, inputs, targets)
         for part, of_part in zip(prior.singles(), fits, strict=True)
     ]
-    dims = dims_of_scores(pieces[0]) | prior_dims(bnn)
+    dims = dims_of_scores(pieces[0])
     dims |= dict.fromkeys(("converged", "divergences"), ("fold",))
-    coords = {"fold": labels, "level": LEVELS, **fit_coords(bnn, x, y, prior)}
-    found = lay_out(pieces, (), dims, coords)
+    coords = {"fold": labels, "level": LEVELS, **target_coords(bnn, x, y, prior)}
+    found = lay_out(pieces, (), dims, coords).merge(_priors(bnn, x, y, prior))
     found = found.assign_coords(fold_of_row=("obs_id", fold_of_row))
     if prior.labels is not None:
         found = found.merge(_choice(bnn, found["elpd_i"].to_numpy(), prior, key))
@@ -166,6 +166,14 @@ def _folds(bnn: BNN, y: np.ndarray, num_folds: int, folds: Any, key: jax.Array):
         fold_of_row[order] = np.arange(len(y)) % num_folds
         return np.arange(num_folds), fold_of_row
     return grouped("folds", folds, len(y))
+
+
+def _priors(bnn: BNN, x: Any, y: Any, prior: NormalPrior) -> xr.Dataset:
+    """Centres and scales of all priors; outputs that are no targets have a dim of their own."""
+    pieces = [prior_arrays(bnn, part) for part in prior.singles()]
+    found = lay_out(pieces, (), prior_dims(bnn), fit_coords(bnn, x, y, prior))
+    same = bnn.likelihood.num_targets(bnn.network.num_outputs) in (1, bnn.network.num_outputs)
+    return found if same or "output" not in found.dims else found.rename(output="network_output")
 
 
 def _score_part(

@@ -11,6 +11,7 @@ from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
+    labelled,
     lay_out,
     prediction_coords,
     stored_targets,
@@ -46,7 +47,8 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
     Dataset
         `mean`, E[y | weights, x]: the location, the rate, the probability, or (dim `output`) the
         probability of every class; and `y`, a draw with noise. In the units of the y that was
-        fitted, with dims chain, draw, (prior,) obs_id(, output).
+        fitted, with dims chain, draw, (prior,) obs_id(, output). Classes are numbers, of which
+        ``bnn.likelihood.decode`` makes labels.
 
     Raises
     ------
@@ -71,7 +73,8 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
         for part in parts
     ]
     pieces = [piece | {"y": stored_targets(bnn, piece["y"])} for piece in pieces]
-    return lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), prediction_coords(bnn, fit, x))
+    coords = prediction_coords(bnn, fit, x)
+    return labelled(bnn, lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), coords))
 
 
 def _predict_draw(bnn: BNN, draw: Any, x: Any, key: jax.Array) -> dict[str, jax.Array]:

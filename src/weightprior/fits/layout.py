@@ -11,6 +11,7 @@ from weightprior.model.priors.base import Prior
 
 __all__ = [
     "SAMPLE_DIMS",
+    "labelled",
     "lay_out",
     "named_outputs",
     "prediction_coords",
@@ -76,6 +77,13 @@ def prediction_coords(bnn: BNN, fit: xr.DataTree, x: Any) -> dict[Any, Any]:
     columns = observed["output"].to_numpy().tolist() if "output" in observed.dims else None
     names = bnn.likelihood.target_names(columns, bnn.network.num_outputs)
     return {**named_outputs(fit["posterior"].coords, names), **row_coords(x)}
+
+
+def labelled(bnn: BNN, found: xr.Dataset) -> xr.Dataset:
+    """Write the labels of classes, as text, beside targets that are their numbers."""
+    if bnn.likelihood.labels is not None:
+        found["y"].attrs["classes"] = [str(label) for label in bnn.likelihood.labels]
+    return found
 
 
 def stored_targets(bnn: BNN, y: Any) -> np.ndarray:

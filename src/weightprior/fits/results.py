@@ -18,6 +18,7 @@ import xarray as xr
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
+    labelled,
     lay_out,
     prior_arrays,
     prior_dims,
@@ -212,9 +213,10 @@ def build_prior(
 ) -> xr.DataTree:
     """Lay out draws from a prior: per part of it, the groups `prior` and `prior_predictive`."""
     weights, drawn = ([piece[name] for piece in pieces] for name in ("prior", "prior_predictive"))
+    predicted = lay_out(drawn, SAMPLE_DIMS, target_dims(drawn[0]), target_coords)
     groups = {
         "prior": lay_out(weights, SAMPLE_DIMS, site_dims(bnn, prior), coords),
-        "prior_predictive": lay_out(drawn, SAMPLE_DIMS, target_dims(drawn[0]), target_coords),
+        "prior_predictive": labelled(bnn, predicted),
     }
     groups["constant_data"] = _inputs_and_prior(bnn, inputs, prior, coords)
     tree = xr.DataTree.from_dict(groups)
@@ -253,7 +255,8 @@ def _chain_state(state: ChainState, coords: Mapping[Any, Any]) -> xr.Dataset:
 def _observed(problem: Problem) -> xr.Dataset:
     dims = {"y": ("obs_id", "output")[: problem.y.ndim]}
     targets = {"y": stored_targets(problem.bnn, problem.y)}
-    return lay_out([targets], (), dims, _without_prior(problem.target_coords))
+    found = lay_out([targets], (), dims, _without_prior(problem.target_coords))
+    return labelled(problem.bnn, found)
 
 
 def _constants(problem: Problem) -> xr.Dataset:

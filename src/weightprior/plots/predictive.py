@@ -75,7 +75,8 @@ def plot_predictive(
     order = np.argsort(at)
     cells, titles, outputs = _cells(found.isel(obs_id=order))
     with mpl.rc_context(STYLE):
-        words = {"numbers": "y", "binary": "probability of y = 1", "classes": "probability"}
+        one = found["y"].attrs.get("classes", (0, 1))[1]
+        words = {"numbers": "y", "binary": f"probability of y = {one}", "classes": "probability"}
         axes = panels(titles, width, xlabel=name, ylabel=words[kind], same_y=outputs)
         for axis, one, output in zip(axes, cells, outputs, strict=True):
             _plot_cell(axis, at[order], one, kind)
@@ -129,7 +130,7 @@ def _data(x: Any, y: Any, found: xr.Dataset, kind: str) -> tuple[np.ndarray, dic
     if x is None or y is None:
         absent, given = ("x_data", "y_data") if x is None else ("y_data", "x_data")
         raise ValueError(f"{absent}: expected data together with {given}; got None.")
-    at, targets = _feature("x_data", x)[0], _checks.finite("y_data", y)
+    at, targets = _feature("x_data", x)[0], _checks.finite("y_data", _numbered(y, found))
     expected = (len(at), *(found.sizes[d] for d in ("output",) if d in found["y"].dims))
     if targets.shape != expected:
         raise ValueError(
@@ -141,6 +142,17 @@ def _data(x: Any, y: Any, found: xr.Dataset, kind: str) -> tuple[np.ndarray, dic
     if targets.ndim == 1:
         return at, {None: targets}
     return at, dict(zip(found["output"].to_numpy().tolist(), targets.T, strict=True))
+
+
+def _numbered(y: Any, found: xr.Dataset) -> Any:
+    """Numbers of classes that are given by their labels."""
+    labels = found["y"].attrs.get("classes")
+    if labels is None:
+        return y
+    numbers = {label: number for number, label in enumerate(labels)}
+    entries = np.asarray(y, dtype=object)
+    known = [numbers.get(str(entry)) for entry in entries.flat]
+    return y if None in known else np.array(known).reshape(entries.shape)
 
 
 def _cells(found: xr.Dataset) -> tuple[list[xr.Dataset], list[str], list[Any]]:

@@ -24,7 +24,7 @@ COUNTS[3] = 0.0
 
 CASES = {
     "one output": (wp.mlp(2, (3,)), wp.Gaussian(0.3), {"scale": 0.8}, None),
-    "two outputs": (wp.mlp(2, (3,), 2), wp.Gaussian(0.3), {"scale": 0.8}, COUNTS),
+    "two outputs": (wp.mlp(2, (3,), 2), wp.Gaussian((0.3, 0.9)), {"scale": 0.8}, COUNTS),
     "learned noises, two layers": (wp.mlp(2, (3, 2), 2), wp.Gaussian(), {"scale": 0.8}, COUNTS),
     "flat biases": (
         wp.mlp(2, (3,)),

@@ -1,6 +1,5 @@
 """Words for targets that are no classes, and what to do about them."""
 
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -44,17 +43,18 @@ def _one_column(likelihood: Any, y: Any) -> str:
     return f"y.columns[{number}]" if columns == labels else f"numpy.array({labels!r})[{number}]"
 
 
-def refuse_text(likelihood: Any, text: list[Any], num_outputs: int) -> NoReturn:
+def refuse_text(likelihood: Any, entries: np.ndarray) -> NoReturn:
     """Raise for text where classes are numbers."""
+    text = next(v for v in entries.flat if isinstance(v, str | bytes))
     raise TypeError(
         f"y: expected class labels 0 to {likelihood.num_classes - 1}; got text such as "
-        f"{str(text[0])!r}. {_named(likelihood, text, num_outputs)}"
+        f"{str(text)!r}. {_named(likelihood, entries)}"
     )
 
 
-def refuse_numbers(likelihood: Any, array: np.ndarray, num_outputs: int) -> NoReturn:
+def refuse_numbers(likelihood: Any, array: np.ndarray) -> NoReturn:
     """Raise for numbers that are no classes."""
-    count, single = likelihood.num_classes, num_outputs == 1
+    count = likelihood.num_classes
     bad = array[~np.isin(array, np.arange(count))]
     broken = bad[bad != np.round(bad)]
     if count == 2 and broken.size and array.min() >= 0 and array.max() <= 1:
@@ -65,35 +65,36 @@ def refuse_numbers(likelihood: Any, array: np.ndarray, num_outputs: int) -> NoRe
     elif broken.size and len(np.unique(array)) > _FEW:
         advice = "For targets that are numbers pass Gaussian() as the likelihood."
     else:
-        whole = not broken.size
-        advice = _named(likelihood, (int(v) if whole else v for v in array.flat), num_outputs)
-    first = broken if broken.size and single else bad
+        advice = _named(likelihood, array if broken.size else array.astype(int))
+    first = broken if broken.size else bad
     raise ValueError(f"y: expected class labels 0 to {count - 1}; got {first.flat[0]:g}. {advice}")
 
 
-def _named(likelihood: Any, entries: Iterable[Any], num_outputs: int) -> str:
+def _named(likelihood: Any, entries: np.ndarray) -> str:
     """Advise to name the classes that were found."""
-    found = sorted({v.item() if isinstance(v, np.generic) else v for v in entries}, key=_order)
-    several = likelihood.num_targets(num_outputs) > 1
+    found = _different(entries)
     name, count = type(likelihood).__name__, likelihood.num_classes
-    if len(found) == count:
-        return f"Name the classes: {name}({found!r})." if len(found) <= _FEW else _by_set(name)
-    if several:
-        return f"Turn every column into {count} classes first, as in (y == {found[-1]!r}) * 1."
     if len(found) < count:
-        return f"Name all {count} classes, also those that are not among these rows: {name}([...])."
-    outputs = f"of a network with num_outputs={len(found)}"
-    listed = f"Categorical({found!r})" if len(found) <= _FEW else "Categorical(sorted(set(y)))"
-    return f"These are {len(found)} classes: {listed} {outputs}."
+        return f"Name all {count} classes, those that are not among these rows too: {name}([...])."
+    if len(found) > count and entries.ndim > 1:
+        ones = [_different(column)[-1] for column in entries.T]
+        return f"Compare every column with what is to be its 1: numpy.asarray(y) == {ones!r}."
+    listed = repr(found) if len(found) <= _FEW else "sorted(set(y))"
+    if len(found) == count:
+        return f"Name the classes: {name}({listed})."
+    network = f"of a network with num_outputs={len(found)}"
+    return f"These are {len(found)} classes: Categorical({listed}) {network}."
 
 
-def _by_set(name: str) -> str:
-    return f"Name the classes: {name}(sorted(set(y)))."
+def _different(entries: np.ndarray) -> list[Any]:
+    """Different entries in their order, as Python has them, without those that are missing."""
+    return sorted({_plain(v) for v in entries.flat if not _is_missing(v)}, key=_order)
 
 
 def _order(label: Any) -> tuple[bool, Any]:
     """Sort numbers by their size, and text, which is never among them, by the alphabet."""
-    return isinstance(label, str | bytes), label
+    text = isinstance(label, str | bytes)
+    return text, str(label) if text else label
 
 
 def refuse_entry(likelihood: Any, entries: np.ndarray, index: int) -> NoReturn:

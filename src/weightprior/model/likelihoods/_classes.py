@@ -29,7 +29,7 @@ class Classes(Likelihood):
 
     @property
     def labels(self) -> tuple[Any, ...] | None:
-        """Labels of the classes, in the order of their numbers; None where they have none."""
+        """Labels of the classes, in the order of their numbers; None where they are numbers."""
         return self.classes if isinstance(self.classes, tuple) else None
 
     @property
@@ -52,11 +52,12 @@ class Classes(Likelihood):
 
     def _check_numbers(self, y: Any, num_obs: int, num_outputs: int) -> np.ndarray:
         """Return classes that are numbers already."""
-        if text := [v for v in _entries(y).ravel() if isinstance(v, str | bytes)]:
-            advice.refuse_text(self, text, num_outputs)
+        entries = _entries(y)
+        if any(isinstance(entry, str | bytes) for entry in entries.flat):
+            advice.refuse_text(self, entries)
         array = super().check_target(y, num_obs, num_outputs)
         if not np.isin(array, np.arange(self.num_classes)).all():
-            advice.refuse_numbers(self, array, num_outputs)
+            advice.refuse_numbers(self, array)
         return array
 
     def decode(self, y):

@@ -82,6 +82,11 @@ class Likelihood:
         """Whether targets are whole numbers, classes or counts."""
         return self.has_classes or self.step > 0
 
+    @property
+    def labels(self) -> tuple[Any, ...] | None:
+        """Labels of classes, in the order of their numbers; None where they have none."""
+        return None
+
     def __init_subclass__(cls) -> None:
         jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
 
