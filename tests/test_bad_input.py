@@ -108,6 +108,34 @@ def test_positive_numbers(make, name, number):
         make("0.5")
 
 
+@pytest.mark.parametrize("make", [wp.Gaussian, lambda noise: wp.StudentT(noise=noise)])
+@pytest.mark.parametrize(
+    ("noise", "error", "message"),
+    [
+        ([0.5, 0.0], ValueError, "noise[1]: expected a number above 0 and finite; got 0.0"),
+        ((np.nan, 1.0), ValueError, "noise[0]: expected a number above 0 and finite; got nan"),
+        (["0.5", 1.0], TypeError, "noise[0]: expected a number; got str '0.5'"),
+        (np.ones((2, 2)), TypeError, "noise[0]: expected a number"),
+        ({0.5, 1.0}, TypeError, "noise: expected a number"),
+    ],
+)
+def test_noise_of_each_output(make, noise, error, message):
+    with raises(message, error):
+        make(noise)
+
+
+def test_noise_of_each_output_is_one_for_each():
+    for likelihood in (wp.Gaussian([0.5, 1.0]), wp.StudentT(4.0, np.array([0.5, 1.0]))):
+        for count in (1, 3):
+            with raises(
+                f"noise: expected a number, or one for each of the {count} outputs of the network; "
+                "got 2"
+            ):
+                wp.BNN(wp.mlp(2, num_outputs=count), likelihood)
+        assert wp.BNN(wp.mlp(2, num_outputs=2), likelihood).likelihood.noise == (0.5, 1.0)
+    assert wp.BNN(wp.mlp(2), wp.Gaussian([0.5])).likelihood.noise == (0.5,)
+
+
 @pytest.mark.parametrize("classes", [1, 0, -3])
 def test_too_few_classes(classes):
     with raises(f"classes: expected at least 2; got {classes}"):
@@ -153,7 +181,7 @@ def test_too_few_classes(classes):
             wp.mlp(2),
             wp.HeteroscedasticGaussian(),
             ValueError,
-            "network: expected num_outputs=2...got 1",
+            "network: expected num_outputs=2...or twice the number of targets; got 1",
         ),
     ],
 )
@@ -503,7 +531,9 @@ def test_shapes_of_inputs(x):
         (wp.Categorical(3), 3, np.eye(3), ValueError, "y: expected shape (3,)...got one-hot"),
         (wp.Poisson(), 1, [0, 1, -1], ValueError, "y: expected counts 0, 1, 2, ...got -1"),
         (wp.Poisson(), 1, [0, 1, 1.5], ValueError, "y: expected counts 0, 1, 2, ...got 1.5"),
+        (wp.Poisson(), 1, [0, 1, 1.5], ValueError, "y: ...log of the exposure...mlp(..., offset="),
         (wp.HeteroscedasticGaussian(), 2, np.zeros((3, 2)), ValueError, "y: expected shape (3,)"),
+        (wp.HeteroscedasticGaussian(), 4, np.zeros(3), ValueError, "y: expected shape (3, 2)"),
     ],
 )
 def test_targets(likelihood, num_outputs, y, error, message):

@@ -237,6 +237,23 @@ BATCHES = [
 ]
 
 
+NOISES = wp.BNN(network(2), wp.Gaussian(noise=(0.5, 2.0)))
+
+
+def test_a_noise_of_each_output_makes_a_sum_of_log_likelihoods():
+    prior = wp.prior_from_l2(NOISES, PENALTY, convention="sum")
+    for scale in prior.scale.values():
+        np.testing.assert_allclose(scale, PENALTY**-0.5, rtol=1e-14)
+
+
+@pytest.mark.parametrize("num_targets", [1, 2])
+def test_gaussian_nll_is_a_mean_over_rows_and_means(num_targets):
+    bnn = wp.BNN(network(2 * num_targets), wp.HeteroscedasticGaussian())
+    prior = wp.prior_from_l2(bnn, PENALTY, convention="torch", num_obs=ROWS)
+    expected = (ROWS * num_targets * PENALTY) ** -0.5
+    np.testing.assert_allclose(prior.scale["output.weight"], expected, rtol=1e-14)
+
+
 @pytest.mark.parametrize(("convention", "reduction", "name", "batch"), BATCHES)
 def test_the_density_has_the_gradient_of_the_loss(convention, reduction, name, batch):
     counts_in_full = convention == "sklearn_mlp" or reduction == "sum"
@@ -687,6 +704,12 @@ TORCH = {"convention": "torch"}
             "convention: expected one with the loss of StudentT(df=4.0, noise=0.6); got 'torch'",
         ),
         ({"bnn": PROBLEMS["heteroscedastic"][0], "convention": "keras"}, "convention: "),
+        (
+            {"bnn": NOISES, **TORCH},
+            "convention: expected one with the loss of Gaussian(noise=(0.5, 2.0)); got 'torch', "
+            "which serves ...The convention 'sum' serves all.",
+        ),
+        ({"bnn": NOISES, "convention": "sum", "noise": 1.0}, "noise: expected None"),
         (
             {"bnn": wp.BNN(network(2), wp.Categorical(2)), "convention": "logistic_C"},
             "convention: expected more than two classes ...Use Bernoulli()",

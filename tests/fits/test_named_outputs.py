@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy import special
 
 import weightprior as wp
-from shared_fits import light_fit, random_weights
+from shared_fits import ROUNDING, light_fit, mean, random_weights
 from weightprior.fits.reading import parts_of
 
 _rng = np.random.default_rng(3)
@@ -72,7 +73,7 @@ CASES = {
     ),
 }
 # What compiles is shown of those that differ.
-PREDICTED = ("animals", "yes or no", "two of these", "two with noise by x")
+PREDICTED = ("animals", "yes or no", "two with noise by x")
 
 
 @cache
@@ -125,7 +126,12 @@ def test_predictions_and_scores_have_the_names_of_the_targets(name):
     assert names(predicted["y"]) == (given.targets if several else None)
     if not several and classes:  # names that the model itself has
         assert names(drawn["prior_predictive"]["mean"]) == given.targets
+    weights = {site: fit["posterior"][site].to_numpy() for site in given.bnn.sites}
+    np.testing.assert_allclose(predicted["mean"], mean(given.bnn, weights, X), **ROUNDING)
     scores = wp.score(given.bnn, fit, X, given.y)
+    terms = fit["log_likelihood"]["y"].to_numpy()  # by numpy, of the same rows
+    elpd_i = special.logsumexp(terms, axis=(0, 1)) - np.log(terms[..., 0].size)
+    np.testing.assert_allclose(scores["elpd_i"], elpd_i, **ROUNDING)
     assert names(scores["calibration_error"]) == (given.targets if several else None)
     # What a model draws can be fitted.
     _, y = wp.simulate(given.bnn, X, prior=wp.normal_prior(given.bnn))
