@@ -31,6 +31,10 @@ class Likelihood:
     ----------
     static : tuple of str
         Fields that are part of the structure; all others are traced numbers.
+    labels : tuple or None
+        What classes are called, in the order of their numbers; None where they are numbers.
+    discrete : bool
+        Whether targets are whole numbers, classes or counts.
     has_classes : bool
         Whether targets are classes, scored by their probabilities, or numbers.
     step : float
