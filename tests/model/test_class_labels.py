@@ -5,6 +5,7 @@ import re
 
 import jax
 import numpy as np
+import numpyro
 import pandas as pd
 import pytest
 
@@ -125,6 +126,19 @@ def test_a_likelihood_of_classes_is_one_value(likelihood):
 def test_numbers_become_labels_again():
     np.testing.assert_array_equal(YES_NO.decode(np.array([[0, 1], [1, 0]])), [WORDS[:2], WORDS[2:]])
     np.testing.assert_array_equal(wp.Categorical(3).decode(np.array([0, 2])), [0, 2])
+
+
+def test_densities_and_numpyros_model_take_labels():
+    bnn = wp.BNN(wp.mlp(1, hidden=()), YES_NO)
+    x, weights = np.ones((4, 1)), {n: np.zeros(s.shape) for n, s in bnn.sites.items()}
+    prior = wp.normal_prior(bnn)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(bnn.log_likelihood(weights, x, WORDS), 4 * np.log(0.5))
+        joint = bnn.log_joint(weights, x, pd.Series(WORDS), prior)
+        np.testing.assert_allclose(joint, bnn.log_prior(weights, prior) + 4 * np.log(0.5))
+    seeded = numpyro.handlers.seed(bnn.model, 0)
+    sites = numpyro.handlers.trace(seeded).get_trace(x, WORDS, prior=prior)
+    np.testing.assert_array_equal(sites["y"]["value"], NUMBERS)
 
 
 # What is no class. Each message is followed by what it advises.
