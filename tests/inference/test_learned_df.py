@@ -20,7 +20,7 @@ FITS = {
     "map": (wp.fit_map, {"num_restarts": 3}),
     "hmc": (wp.fit_mcmc, _chains),
     "laplace": (wp.fit_laplace, {"num_samples": 200, "num_restarts": 3}),
-    "vi": (wp.fit_vi, {"num_steps": 300, "num_samples": 200}),
+    "vi": (wp.fit_vi, {"num_samples": 200}),
     "tempered": (wp.fit_tempered, {"num_temperatures": 4, "num_samples": 40, "num_chains": 4}),
     "ensemble": (wp.fit_ensemble, {"num_members": 3}),
 }
