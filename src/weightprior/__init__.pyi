@@ -1,6 +1,6 @@
 from . import diagnostics as diagnostics
 from . import plots as plots
-from .compare import compare as compare
+from .comparison.compare import compare as compare
 from .elicitation.centers import center_path as center_path
 from .elicitation.centers import matched_centers as matched_centers
 from .elicitation.l2 import l2_from_prior as l2_from_prior

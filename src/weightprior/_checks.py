@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from weightprior import _containers
+
 __all__ = [
+    "aligned",
     "arrays",
     "close_name",
-    "column_names",
     "data",
     "finite",
     "input_shape",
@@ -114,8 +116,16 @@ def leaves(argument: str, values: Iterable[Any], advice: str) -> None:
 
 def data(bnn: Any, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return inputs and targets as float64 arrays, or raise where they do not suit a model."""
-    x = rows(x, bnn.network.feature_names)
-    return x, bnn.likelihood.check_target(y, len(x), bnn.network.num_outputs)
+    inputs = rows(x, bnn.network.feature_names)
+    targets = bnn.likelihood.check_target(y, len(inputs), bnn.network.num_outputs)
+    aligned("y", y, x)
+    return inputs, targets
+
+
+def aligned(argument: str, values: Any, x: Any) -> None:
+    """Raise where an index has the labels of that of `x` in another order; warn of other labels."""
+    if doubt := _containers.check_alignment(argument, values, x):
+        warn(doubt)
 
 
 def prior(
@@ -171,9 +181,13 @@ def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
 
 
 def numbers(argument: str, values: Any) -> np.ndarray:
-    """Return `values` as a float64 array; text is no number, even where it spells one."""
+    """Return `values` as a float64 array; text is no number, even where it spells one.
+
+    What stands for a missing value is NaN.
+    """
+    _containers.check_plain(argument, values)
     try:
-        array = np.asarray(values)
+        array = _containers.with_nan(np.asarray(values))
         texts = (v for v in array.flat if isinstance(v, str | bytes))
         text = next(texts, None) if array.dtype.kind in "OSUT" else None
         # Text, times and complex numbers: numpy would convert them without a word.
@@ -213,19 +227,13 @@ def _way_out(array: np.ndarray) -> str:
     return "Drop or impute them first."
 
 
-def column_names(x: Any) -> tuple[str, ...] | None:
-    """Names of a data frame's columns; None for a plain array."""
-    columns = getattr(x, "columns", None)
-    return None if columns is None else tuple(str(name) for name in columns)
-
-
 def rows(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
     """Return the inputs as a float64 array of shape (rows, features).
 
     A data frame's columns have to be the network's features, in their order, where the network
     has names for them.
     """
-    columns = column_names(x)
+    columns = _containers.column_names(x)
     named = any(isinstance(name, str) for name in feature_names)
     if columns is not None and named and columns != feature_names:
         reordered = set(columns) == set(feature_names)
@@ -235,6 +243,8 @@ def rows(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
             + f": x[{list(feature_names)!r}]."
         )
     array = finite("x", x)
+    if array.ndim == 1 and len(feature_names) == 1 and hasattr(x, "to_frame"):
+        raise ValueError("x: expected a data frame of one column; got a series. Pass x.to_frame().")
     input_shape(array.shape, len(feature_names))
     if len(array) == 0:
         raise ValueError("x: expected at least one row; got none.")
@@ -268,10 +278,11 @@ def target_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
         )
 
 
-def row_weights(values: Any, num_obs: int, num_parts: int | None) -> np.ndarray:
+def row_weights(values: Any, x: Any, num_parts: int | None = None) -> np.ndarray:
     """Return how often each row counts, or raise; for a stacked prior one set per part will do."""
-    array = finite("row_weights", values)
+    array, num_obs = finite("row_weights", values), len(x)
     row_weights_shape(array.shape, (num_obs,), None if num_parts is None else (num_parts, num_obs))
+    aligned("row_weights", values, x)
     if np.any(array < 0):
         raise ValueError(
             f"row_weights: expected numbers of at least 0; got {array[array < 0].flat[0]:g}."

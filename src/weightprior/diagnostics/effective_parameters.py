@@ -120,7 +120,7 @@ def _contracted(bnn: BNN, weights: Draws, prior: NormalPrior) -> dict[str, Any]:
 
 def _p_loo(fit: xr.DataTree) -> float:
     loo, _ = leave_one_out(fit)
-    return np.nan if loo is None else float(loo.p)
+    return np.nan if loo is None else loo.p
 
 
 def _by_site(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weightprior._containers import index_of
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
 
@@ -87,14 +88,21 @@ def prior_dims(bnn: BNN) -> dict[str, tuple[str, ...]]:
     return {f"prior_{part}.{name}": site.dims for name, site in sites for part in ("loc", "scale")}
 
 
-def row_coords(x: Any) -> dict[str, Any]:
+def row_coords(x: Any, kept: np.ndarray | None = None) -> dict[str, Any]:
     """Coordinates of the rows of a data frame: its index, where netCDF holds it.
 
     Unique integers, strings and dates without a time zone become `obs_id`. Of any other index the
-    text is kept in `row`, and `obs_id` counts.
+    text is kept in `row`, and `obs_id` counts. Of some rows, `obs_id` tells which they are.
     """
-    index = getattr(x, "index", None)
-    if index is None or callable(index):  # a list has a method of this name
+    found = _coords_of_rows(x)
+    if kept is None or kept.all():
+        return found
+    return {name: v[kept] for name, v in ({"obs_id": np.arange(len(kept))} | found).items()}
+
+
+def _coords_of_rows(x: Any) -> dict[str, np.ndarray]:
+    index = index_of(x)
+    if index is None:
         return {}
     values = np.asarray(index)
     if values.ndim != 1:

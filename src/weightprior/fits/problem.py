@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from weightprior import _checks
+from weightprior._containers import column_names
 from weightprior.fits.layout import row_coords
 from weightprior.fits.task import Task
 from weightprior.model.bnn import BNN
@@ -79,7 +80,7 @@ class Problem:
         counts = None
         if row_weights is not None:
             num_sets = None if prior.labels is None else len(prior.labels)
-            counts = _checks.row_weights(row_weights, len(inputs), num_sets)
+            counts = _checks.row_weights(row_weights, x, num_sets)
         return cls(bnn, inputs, targets, prior, counts, key, fit_coords(bnn, x, y, prior))
 
     @property
@@ -112,10 +113,10 @@ class Problem:
 def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[str, Any]:
     """Coordinates of a fit that are not simply counted, from data as a user passed them."""
     coords = {
-        "feature": list(_checks.column_names(x) or bnn.network.feature_names),
+        "feature": list(column_names(x) or bnn.network.feature_names),
         **row_coords(x),
     }
-    names = _checks.column_names(y)
+    names = column_names(y)
     if names is not None and len(names) == bnn.network.num_outputs > 1:
         coords["output"] = list(names)
     return coords if prior.labels is None else coords | {"prior": list(prior.labels)}

@@ -257,6 +257,6 @@ class BNN:
         given = (x, y) if row_weights is None else (x, y, row_weights)
         if any(isinstance(part, Tracer) for part in given):
             return
-        x, y = _checks.data(self, x, y)
+        _checks.data(self, x, y)
         if row_weights is not None:
-            _checks.row_weights(row_weights, len(x), None)
+            _checks.row_weights(row_weights, x)

@@ -1,13 +1,12 @@
 """A network straightened out: what Laplace's approximation predicts with."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from weightprior.model.bnn import BNN
 from weightprior.model.network import (
     HiddenLayer,
     HiddenUnits,
@@ -22,10 +21,10 @@ from weightprior.model.sites import Site, Weights
 __all__ = ["linearised"]
 
 
-def linearised(bnn: BNN, center: Mapping[str, Any]) -> BNN:
-    """Replace a model's network by its tangent at some weights."""
+def linearised(bnn: Any, center: Mapping[str, Any]) -> Any:
+    """Replace the network of a model, a BNN, by its tangent at some weights."""
     held = {name: center[name] for name in bnn.network.sites}
-    return BNN(_Tangent(bnn.network, held), bnn.likelihood)
+    return replace(bnn, network=_Tangent(bnn.network, held))
 
 
 @jax.tree_util.register_pytree_node_class
