@@ -16,6 +16,7 @@ from weightprior.fits.reading import Draws, Part, check_cross_validation, new_in
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
+from weightprior.model.trials import counted
 
 __all__ = ["score"]
 
@@ -55,10 +56,11 @@ def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None)
           (NaN where there is but one), `elpd_i` its terms (dim `obs_id`). The predictive density
           of a row is the mean over all draws of its density; divide by the number of rows to
           compare data sets.
-        - for numbers and counts `rmse` of the posterior mean prediction; `crps`, the continuous
-          ranked probability score, mean over rows; `coverage`, the share of targets inside the
-          central predictive interval (dim `level`); `calibration_error`, the mean distance of
-          that share from the level. With several outputs each has the dim `output`.
+        - for numbers and counts (for `Binomial` of successes, given a row's trials) `rmse` of the
+          posterior mean prediction; `crps`, the continuous ranked probability score, mean over
+          rows; `coverage`, the share of targets inside the central predictive interval (dim
+          `level`); `calibration_error`, the mean distance of that share from the level. With
+          several outputs each has the dim `output`.
         - for classes `accuracy`; `brier`, the mean squared distance of the probabilities from
           what came; `calibration_error`, the expected distance of the confidence in the predicted
           class from how often it is right (ten bins).
@@ -148,6 +150,7 @@ def score_rows(bnn: BNN, weights: Draws, x: np.ndarray, y: np.ndarray) -> dict[s
 
 def summarise(bnn: BNN, rowwise: dict[str, np.ndarray], y: np.ndarray) -> dict[str, Any]:
     """All scores of one fit, from what `score_rows` returns."""
+    _, y = counted(bnn, y)
     scores = (_summarise_classes if bnn.likelihood.has_classes else _summarise_numbers)(rowwise, y)
     elpd_i = rowwise["elpd_i"]
     return {"elpd": elpd_i.sum(), "elpd_se": standard_error(elpd_i), "elpd_i": elpd_i, **scores}
@@ -213,6 +216,7 @@ def _numbers_of_draw(bnn: BNN, draw, x, y, key) -> dict[str, jax.Array]:
 
 
 def _score_numbers(bnn: BNN, weights: Draws, x, y, key) -> dict[str, np.ndarray]:
+    bnn, y = counted(bnn, y)
     lead = weights.num_chains, weights.num_draws
     copies = -(-_NUM_NOISY // int(np.prod(lead)))
     drawn = evaluate(_numbers_of_draw, bnn, (weights, numbered(*lead, copies)), x, y, key)
