@@ -11,7 +11,6 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 from jax.scipy.special import betainc, gammaincc, gammaln
-from numpyro.distributions.util import binomial
 
 __all__ = [
     "BernoulliLogits",
@@ -136,6 +135,7 @@ class NegativeBinomialLogMean(dist.Distribution):
         return value * factor + _log_rising(value, log_c) - gammaln(value + 1) - none
 
     def cdf(self, value):
+        # In double precision: a single one leaves no digit of it where the concentration is large.
         concentration = jnp.exp(jnp.minimum(self.log_c, _NEARLY_POISSON))
         count = jnp.maximum(jnp.floor(jnp.asarray(value, self.log_mean.dtype)), 0.0) + 1
         log_odds = self.log_mean - self.log_c
@@ -199,7 +199,11 @@ class BinomialLogits(dist.Distribution):
 
     def sample(self, key, sample_shape=()):
         shape = (*sample_shape, *self.batch_shape)
-        return binomial(key, jax.nn.sigmoid(self.logits), self.trials, shape)
+        # Of the rarer outcome, whose probability keeps its digits.
+        rarer = jax.nn.sigmoid(-jnp.abs(self.logits))
+        drawn = jax.random.binomial(key, self.trials, rarer, shape, self.logits.dtype)
+        drawn = jnp.where(self.logits > 0, self.trials - drawn, drawn)
+        return drawn.astype(jnp.result_type(int))
 
     def log_prob(self, value):
         value = jnp.asarray(value, self.logits.dtype)
