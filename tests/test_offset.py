@@ -142,12 +142,8 @@ class TestWhatIsExact:
         fits = []
         with jax.enable_x64(True):
             for bnn, x, y in ((own, X, Y), (plain, INPUTS, Y - OFFSET)):
-                options = {"prior": wp.normal_prior(bnn), "structure": structure}
-                fits.append(
-                    wp.fit_laplace(
-                        bnn, x, y, num_samples=50, num_restarts=1, tolerance=1e-9, **options
-                    )
-                )
+                options = {"prior": wp.normal_prior(bnn), "structure": structure, "tolerance": 1e-9}
+                fits.append(wp.fit_laplace(bnn, x, y, num_samples=50, num_restarts=1, **options))
         ours, theirs = fits
         for name in own.sites:
             np.testing.assert_allclose(

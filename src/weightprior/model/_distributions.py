@@ -124,8 +124,10 @@ class NegativeBinomialLogMean(dist.Distribution):
         log_mean, log_c = self.log_mean, self.log_c
         log_odds = log_mean - log_c
         # c log(1 + mu / c), by the smaller of both, which does not overflow first.
-        bounded = jnp.maximum(log_odds, -36.0)
-        share = jax.nn.softplus(bounded) * jnp.exp(jnp.maximum(-bounded, 0.0))
+        is_tiny = log_odds < math.log(jnp.finfo(log_odds.dtype).eps)
+        safe = jnp.where(is_tiny, jnp.zeros_like(log_odds), log_odds)
+        share = jax.nn.softplus(safe) * jnp.exp(jnp.maximum(-safe, 0.0))
+        share = jnp.where(is_tiny, jnp.ones_like(share), share)
         none = jnp.exp(jnp.minimum(log_mean, log_c)) * share
         # Each of the count's factors is the mean, for a large c, or c, for a small one.
         log_shifted = math.log(_STIRLING_FROM)
