@@ -230,7 +230,7 @@ class TestTheBinomial:
         np.testing.assert_allclose(terms(given[0]).ravel() ** 2, own.ravel(), rtol=1e-5)
 
     def test_has_one_output(self):
-        with pytest.raises(ValueError, match="^network: expected num_outputs=1 for Binomial"):
+        with pytest.raises(ValueError, match=r"^network: expected num_outputs=1 for Binomial"):
             wp.BNN(wp.mlp(1, (), 2), wp.Binomial())
 
     @pytest.mark.parametrize(
