@@ -116,8 +116,39 @@ class TestTheNetwork:
         wp.BNN(replace(network, offset=None), likelihood)
 
 
+class TestANetworkOfOnesOwn:
+    def make(self, index):
+        class Line:
+            sites = {"slope": wp.Site((2, 1), ("feature", "output"), 2, "weight", "slope")}  # noqa: RUF012
+            num_outputs = 1
+            feature_names = (0, 1, 2)
+            offset = index
+
+            def apply(self, weights, x):
+                x = jnp.asarray(x, weights["slope"].dtype)
+                return x[:, [0, 2]] @ weights["slope"] + x[:, 1:2]
+
+        return wp.BNN(Line(), wp.Gaussian(noise=0.5))
+
+    def test_may_have_an_offset(self):
+        bnn = self.make(1)
+        given = made_fit(bnn, X, Y, random_weights(bnn, RNG, (1, 4)))
+        assert given["constant_data"]["x"].dims == ("obs_id", "column")
+        assert given["posterior"]["feature"].to_numpy().tolist() == [0, 2]
+        found = wp.diagnostics.nonlinearity(bnn, given, X)
+        slope = np.linalg.norm(given["posterior"]["slope"].to_numpy(), axis=(2, 3))
+        np.testing.assert_allclose(found["lipschitz"], slope, **ROUNDING)
+
+    @pytest.mark.parametrize("index", [0.5, 3, -1, "log_exposure"])
+    def test_is_told_where_its_offset_is_no_column(self, index):
+        with pytest.raises(TypeError, match=r"^network: expected for its `offset` the index of a"):
+            self.make(index)
+
+
 class TestWhatIsExact:
-    @pytest.mark.parametrize("hidden", [(), (3,), (40,)])
+    @pytest.mark.parametrize(
+        "hidden", [(3,), *(pytest.param(h, marks=pytest.mark.slow) for h in ((), (40,)))]
+    )
     def test_the_density_with_the_output_layer_integrated_out(self, hidden):
         own, plain = models(hidden)
         with jax.enable_x64(True):
@@ -134,9 +165,8 @@ class TestWhatIsExact:
                 found.append((value, slope, drawn))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **ROUNDING), *found)
 
-    @pytest.mark.parametrize(
-        "structure", ["full", pytest.param("last_layer", marks=pytest.mark.slow)]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("structure", ["full", "last_layer"])
     def test_laplaces_approximation_and_its_evidence(self, structure):
         own, plain = models()
         fits = []

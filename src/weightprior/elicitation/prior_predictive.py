@@ -118,7 +118,7 @@ def simulate(
     weights : dict of str to array
         Every site, the noise included where it is learned.
     y : array of shape (rows,) or (rows, outputs)
-        Targets, noise included.
+        Targets, noise included; successes and failures for `Binomial`.
 
     Raises
     ------

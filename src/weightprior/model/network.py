@@ -1,6 +1,7 @@
 """The protocol of a network: named weights and a pure function of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -167,6 +168,12 @@ def check_network(network: Any) -> None:
         raise TypeError(
             "network: expected a network, as weightprior.mlp(...) makes, or an object with "
             f"{', '.join(_MEMBERS)}; got {network!r}{told}."
+        )
+    offset, count = offset_of(network), len(network.feature_names)
+    if offset is not None and not (isinstance(offset, Integral) and 0 <= offset < count):
+        raise TypeError(
+            "network: expected for its `offset` the index of a column of x, which is added to the "
+            f"outputs; got {offset!r}. Call what is something else by another name."
         )
     numbers, structure = flatten_network(network)
     try:

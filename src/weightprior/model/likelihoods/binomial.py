@@ -34,7 +34,7 @@ class Binomial(Likelihood):
     >>> fit = wp.fit_map(bnn, x, y, prior=wp.normal_prior(bnn, scale=10.0))
     >>> found = wp.predict(bnn, fit, x, trials=np.full(20, 100))
     >>> found["mean"][0, 0, ::10].round().to_numpy()  # of 100
-    array([ 4., 51.])
+    array([ 7., 49.])
     """
 
     columns: ClassVar[tuple[str, ...]] = ("success", "failure")
