@@ -26,12 +26,14 @@ from .inference.mcmc import fit_mcmc as fit_mcmc
 from .inference.tempered import fit_tempered as fit_tempered
 from .inference.vi import fit_vi as fit_vi
 from .model.bnn import BNN as BNN
-from .model.likelihoods.base import Latent as Latent
 from .model.likelihoods.base import Likelihood as Likelihood
 from .model.likelihoods.bernoulli import Bernoulli as Bernoulli
+from .model.likelihoods.binomial import Binomial as Binomial
 from .model.likelihoods.categorical import Categorical as Categorical
 from .model.likelihoods.gaussian import Gaussian as Gaussian
 from .model.likelihoods.heteroscedastic import HeteroscedasticGaussian as HeteroscedasticGaussian
+from .model.likelihoods.latent import Latent as Latent
+from .model.likelihoods.negative_binomial import NegativeBinomial as NegativeBinomial
 from .model.likelihoods.poisson import Poisson as Poisson
 from .model.likelihoods.student_t import StudentT as StudentT
 from .model.mlp import MLP as MLP

@@ -18,6 +18,7 @@ from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.network import hidden_layers_of
 from weightprior.model.priors.normal import NormalPrior
+from weightprior.model.trials import counted
 
 __all__ = ["prior_data_conflict"]
 
@@ -205,6 +206,7 @@ def _discrepancies(
     options: dict[str, Any],
 ) -> tuple[float, np.ndarray]:
     """Distance from the prior's centre of the data, and of data sets drawn from the prior."""
+    bnn, y = counted(bnn, y)
     drawn = prior_predictive(bnn, x, prior=prior, **options)["prior_predictive"]["y"].to_numpy()
     together = np.concatenate([y[None, None], drawn], axis=1)
     found = evaluate(_discrepancy, bnn, together, x, prior.loc, counts)[0]

@@ -14,6 +14,7 @@ from weightprior.fits.results import build_prior
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
+from weightprior.model.trials import in_trials
 
 __all__ = ["prior_predictive", "simulate"]
 
@@ -26,6 +27,7 @@ def prior_predictive(
     prior: Prior,
     num_samples: int = 500,
     rng_key: Any = 0,
+    trials: Any = None,
 ) -> xr.DataTree:
     """Draw networks from the prior and targets from the networks.
 
@@ -41,6 +43,8 @@ def prior_predictive(
         Networks.
     rng_key : int or JAX key
         Decides the draws.
+    trials : array of shape (rows,), optional
+        Trials of every row, for `Binomial` alone; one by default.
 
     Returns
     -------
@@ -52,7 +56,7 @@ def prior_predictive(
     Raises
     ------
     ValueError
-        Where a site's prior is flat: it cannot be drawn from.
+        Where a site's prior is flat: it cannot be drawn from; for `trials` that do not suit.
 
     Examples
     --------
@@ -69,7 +73,8 @@ def prior_predictive(
     _checks.prior(bnn, prior, learned=True, proper="nothing can be drawn from it")
     num_samples = _checks.integer("num_samples", num_samples, 1)
     key, numbers = _checks.random_key(rng_key), numbered(1, num_samples)
-    pieces = [evaluate(_draw, bnn, numbers, inputs, part, key) for part in prior.singles()]
+    model = in_trials(bnn, trials, len(inputs))
+    pieces = [evaluate(_draw, model, numbers, inputs, part, key) for part in prior.singles()]
     return build_prior(bnn, inputs, prior, pieces, fit_coords(bnn, x, None, prior))
 
 
@@ -88,7 +93,7 @@ def _draw(bnn: BNN, number: jax.Array, x: Any, prior: Prior, key: jax.Array) -> 
 
 @names_its_options
 def simulate(
-    bnn: BNN, x: Any, *, prior: Prior, rng_key: Any = 0
+    bnn: BNN, x: Any, *, prior: Prior, rng_key: Any = 0, trials: Any = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Draw a network from a prior, and targets from that network.
 
@@ -105,13 +110,15 @@ def simulate(
         A single prior, flat nowhere.
     rng_key : int or JAX key
         Decides weights and targets.
+    trials : array of shape (rows,), optional
+        Trials of every row, for `Binomial` alone; one by default.
 
     Returns
     -------
     weights : dict of str to array
         Every site, the noise included where it is learned.
     y : array of shape (rows,) or (rows, outputs)
-        Targets, noise included.
+        Targets, noise included; successes and failures for `Binomial`.
 
     Raises
     ------
@@ -131,6 +138,7 @@ def simulate(
     """
     _checks.model(bnn)
     _checks.prior(bnn, prior, stacked=False, learned=True)
-    drawn = prior_predictive(bnn, x, prior=prior, num_samples=1, rng_key=rng_key)
+    drawn = prior_predictive(bnn, x, prior=prior, num_samples=1, rng_key=rng_key, trials=trials)
     weights = {name: drawn["prior"][name].to_numpy()[0, 0] for name in bnn.sites}
-    return weights, drawn["prior_predictive"]["y"].to_numpy()[0, 0]
+    y = drawn["prior_predictive"]["y"].to_numpy()[0, 0]
+    return weights, in_trials(bnn, trials, len(y)).likelihood.fitted(y)

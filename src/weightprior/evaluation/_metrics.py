@@ -12,6 +12,7 @@ from weightprior.fits.reading import Draws
 from weightprior.fits.rows import Rows
 from weightprior.model import density
 from weightprior.model.bnn import BNN
+from weightprior.model.trials import counted
 
 __all__ = ["LEVELS", "NAMES", "dims_of_scores", "log_mean", "score_rows", "summarise"]
 
@@ -54,6 +55,7 @@ def summarise(
     bnn: BNN, rowwise: dict[str, np.ndarray], y: np.ndarray, rows: Rows
 ) -> dict[str, Any]:
     """All scores of one fit, from what `score_rows` returns."""
+    _, y = counted(bnn, y)
     of_kind = _summarise_classes if bnn.likelihood.has_classes else _summarise_numbers
     elpd_i = rowwise["elpd_i"]
     return {
@@ -131,6 +133,7 @@ def _numbers_of_draw(bnn: BNN, draw, x, y, key) -> dict[str, jax.Array]:
 
 
 def _score_numbers(bnn: BNN, weights: Draws, x, y, key) -> dict[str, np.ndarray]:
+    bnn, y = counted(bnn, y)
     lead = weights.num_chains, weights.num_draws
     copies = -(-_NUM_NOISY // int(np.prod(lead)))
     drawn = evaluate(_numbers_of_draw, bnn, (weights, numbered(*lead, copies)), x, y, key)

@@ -13,12 +13,15 @@ from weightprior.fits.layout import SAMPLE_DIMS, lay_out, row_coords, target_dim
 from weightprior.fits.reading import Draws, new_inputs, parts_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
+from weightprior.model.trials import in_trials
 
 __all__ = ["predict"]
 
 
 @names_its_options
-def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Dataset:
+def predict(
+    bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0, trials: Any = None
+) -> xr.Dataset:
     """Predict at new inputs with every draw of a fit.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at the
@@ -34,18 +37,21 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
         New inputs, prepared like those that were fitted.
     rng_key : int or JAX key
         Decides the noise of `y`.
+    trials : array of shape (rows,), optional
+        Trials of every row, for `Binomial` alone; one by default.
 
     Returns
     -------
     Dataset
         `mean`, E[y | weights, x]: the location, the rate, the probability, or (dim `output`) the
-        probability of every class; and `y`, a draw with noise. In the units of the y that was
+        probability of every class; and `y`, a draw with noise. With `trials`, numbers of successes:
+        `mean` the expected one. In the units of the y that was
         fitted, with dims chain, draw, (prior,) obs_id(, output).
 
     Raises
     ------
     ValueError, TypeError
-        Where `x` does not suit the model, or the fit is another model's.
+        Where `x` or `trials` do not suit the model, or the fit is another model's.
 
     Examples
     --------
@@ -60,9 +66,10 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
     key = _checks.random_key(rng_key)
     parts = parts_of(bnn, fit)
     inputs = new_inputs(bnn, fit, x)
+    models = [in_trials(part.model, trials, len(inputs)) for part in parts]
     pieces = [
-        evaluate(_predict_draw, part.model, (part.weights, _numbers(part.weights)), inputs, key)
-        for part in parts
+        evaluate(_predict_draw, model, (part.weights, _numbers(part.weights)), inputs, key)
+        for model, part in zip(models, parts, strict=True)
     ]
     coords = {**fit["posterior"].coords, **row_coords(x)}
     return lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), coords)

@@ -55,8 +55,9 @@ def score(
           (NaN where there is but one), `elpd_i` its terms, each once (dim `obs_id`). The predictive
           density of a row is the mean over all draws of its density; divide by the number of rows
           to compare data sets.
-        - for numbers and counts `rmse` of the posterior mean prediction, and `r2`, the share of the
-          targets' variance that it explains (NaN where they do not vary); `crps`, the continuous
+        - for numbers and counts (for `Binomial` of successes, given a row's trials) `rmse` of the
+          posterior mean prediction, and `r2`, the share of the targets' variance that it explains
+          (NaN where they do not vary); `crps`, the continuous
           ranked probability score, mean over rows; `coverage`, the share of targets inside the
           central predictive interval (dim `level`); `calibration_error`, the mean distance of
           that share from the level. With several outputs each has the dim `output`.

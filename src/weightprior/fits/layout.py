@@ -7,7 +7,6 @@ import numpy as np
 import xarray as xr
 
 from weightprior._containers import index_of
-from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
 
 __all__ = [
@@ -67,13 +66,13 @@ def target_dims(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
     return {name: ("obs_id", "output")[: array.ndim - 2] for name, array in arrays.items()}
 
 
-def site_dims(bnn: BNN, prior: Prior) -> dict[str, tuple[str, ...]]:
+def site_dims(bnn: Any, prior: Prior) -> dict[str, tuple[str, ...]]:
     """Dims of every latent of a model and its prior, and of what is derived from them."""
     dims = {name: site.dims for name, site in {**prior.sites, **bnn.sites}.items()}
     return dims | {latent.derived: latent.dims for latent in bnn.latents.values() if latent.derived}
 
 
-def prior_arrays(bnn: BNN, prior: Prior) -> dict[str, np.ndarray]:
+def prior_arrays(bnn: Any, prior: Prior) -> dict[str, np.ndarray]:
     """Centres and scales of a single prior, under the names that they have in a fit."""
     loc, scale = prior.loc, prior.scale
     pairs = {name: {"loc": loc[name], "scale": scale[name]} for name in bnn.sites}
@@ -82,7 +81,7 @@ def prior_arrays(bnn: BNN, prior: Prior) -> dict[str, np.ndarray]:
     }
 
 
-def prior_dims(bnn: BNN) -> dict[str, tuple[str, ...]]:
+def prior_dims(bnn: Any) -> dict[str, tuple[str, ...]]:
     """Dims of what `prior_arrays` returns."""
     sites = bnn.sites.items()
     return {f"prior_{part}.{name}": site.dims for name, site in sites for part in ("loc", "scale")}

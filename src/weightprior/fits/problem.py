@@ -11,6 +11,7 @@ from weightprior._containers import column_names
 from weightprior.fits.layout import row_coords
 from weightprior.fits.task import Task
 from weightprior.model.bnn import BNN
+from weightprior.model.network import input_columns
 from weightprior.model.priors.base import Prior
 
 __all__ = ["Problem", "fit_coords"]
@@ -112,11 +113,12 @@ class Problem:
 
 def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[str, Any]:
     """Coordinates of a fit that are not simply counted, from data as a user passed them."""
-    coords = {
-        "feature": list(column_names(x) or bnn.network.feature_names),
-        **row_coords(x),
-    }
+    columns = list(column_names(x) or bnn.network.feature_names)
+    inputs = [columns[i] for i in input_columns(bnn.network)]
+    coords = {"feature": inputs, "column": columns, **row_coords(x)}
     names = column_names(y)
-    if names is not None and len(names) == bnn.network.num_outputs > 1:
+    if bnn.likelihood.columns:
+        coords["outcome"] = list(names or bnn.likelihood.columns)
+    elif names is not None and len(names) == bnn.network.num_outputs > 1:
         coords["output"] = list(names)
     return coords if prior.labels is None else coords | {"prior": list(prior.labels)}

@@ -266,7 +266,8 @@ def prior_description(fit: xr.DataTree) -> dict[str, Any]:
 
 def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
     """Return inputs as a float64 array; a data frame's columns have to be those of the fit."""
-    names = fit["constant_data"]["feature"].to_numpy().tolist()
+    fitted = fit["constant_data"]["x"]
+    names = fitted[str(fitted.dims[-1])].to_numpy().tolist()
     return _checks.rows(x, tuple(names) or bnn.network.feature_names)
 
 

@@ -30,6 +30,7 @@ from weightprior.fits.validate import validate
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.linearised import linearised
+from weightprior.model.network import offset_of
 from weightprior.model.priors.base import Prior
 
 __all__ = ["ChainState", "Evidence", "Outcome", "build", "build_prior"]
@@ -249,7 +250,8 @@ def _chain_state(state: ChainState, coords: Mapping[str, Any]) -> xr.Dataset:
 
 
 def _observed(problem: Problem) -> xr.Dataset:
-    dims = {"y": ("obs_id", "output")[: problem.y.ndim]}
+    behind = "outcome" if problem.bnn.likelihood.columns else "output"
+    dims = {"y": ("obs_id", behind)[: problem.y.ndim]}
     return lay_out([{"y": problem.y}], (), dims, _without_prior(problem.coords))
 
 
@@ -264,7 +266,9 @@ def _constants(problem: Problem) -> xr.Dataset:
 def _inputs_and_prior(
     bnn: BNN, x: np.ndarray, prior: Prior, coords: Mapping[str, Any]
 ) -> xr.Dataset:
-    inputs = lay_out([{"x": x}], (), {"x": ("obs_id", "feature")}, _without_prior(coords))
+    # Beside an offset the axis `feature`, of the weights, is that of the inputs alone.
+    columns = "feature" if offset_of(bnn.network) is None else "column"
+    inputs = lay_out([{"x": x}], (), {"x": ("obs_id", columns)}, _without_prior(coords))
     pieces = [prior_arrays(bnn, part) for part in prior.singles()]
     return xr.merge([inputs, lay_out(pieces, (), prior_dims(bnn), coords)])
 

@@ -11,17 +11,15 @@ from jax.core import Tracer
 
 from weightprior import _checks
 from weightprior.model import density
-from weightprior.model.likelihoods.base import (
-    Latent,
-    Likelihood,
-    check_likelihood,
-    latent_site,
-)
+from weightprior.model.likelihoods.base import Likelihood, check_likelihood, latent_site
+from weightprior.model.likelihoods.latent import Latent
 from weightprior.model.network import (
     Network,
     check_network,
     describe_network,
     flatten_network,
+    input_columns,
+    offset_of,
     unflatten_network,
 )
 from weightprior.model.priors.base import Prior
@@ -50,8 +48,8 @@ class BNN:
     TypeError
         Where one of them is something else.
     ValueError
-        Where the likelihood needs another number of outputs, or names do not tell the sites,
-        latents and axes of the model apart.
+        Where the likelihood needs another number of outputs, or makes no sense of a network's
+        offset, or names do not tell the sites, latents and axes of the model apart.
 
     Examples
     --------
@@ -69,13 +67,18 @@ class BNN:
         check_network(self.network)
         check_likelihood(self.likelihood)
         self.likelihood.check_outputs(self.network.num_outputs)
+        if self.likelihood.no_offset and offset_of(self.network) is not None:
+            raise ValueError(
+                f"network: expected none with an offset for {type(self.likelihood).__name__}: "
+                f"{self.likelihood.no_offset}. Leave offset out."
+            )
         self._check_names()
 
     def _check_names(self) -> None:
         """Raise where a name stands for two things."""
         network, latents = self.network, self.latents
         derived = [latent.derived for latent in latents.values() if latent.derived]
-        sizes = {"feature": len(network.feature_names), "output": network.num_outputs}
+        sizes = {"feature": len(input_columns(network)), "output": network.num_outputs}
         check_sites(self.sites, derived, sizes)
         words = {word for n, site in network.sites.items() for word in (n, site.layer, site.kind)}
         if both := [name for name in latents if name in words]:

@@ -14,6 +14,7 @@ from weightprior.model.network import (
     describe_network,
     flatten_network,
     hidden_layers_of,
+    offset_of,
     unflatten_network,
 )
 from weightprior.model.sites import Site, Weights
@@ -60,6 +61,11 @@ class _Tangent:
     def feature_names(self) -> tuple[Any, ...]:
         """A name per input."""
         return self.network.feature_names
+
+    @property
+    def offset(self) -> int | None:
+        """That of the network."""
+        return offset_of(self.network)
 
     @property
     def hidden_layers(self) -> tuple[HiddenLayer, ...] | None:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightprior.model.likelihoods.base import Latent, Likelihood
+from weightprior.model.likelihoods.base import Likelihood
+from weightprior.model.likelihoods.latent import Latent
 from weightprior.model.sites import Weights
 
 __all__ = ["Scaled"]

@@ -4,8 +4,8 @@ A likelihood is a pytree whose numbers (a known noise, degrees of freedom) are t
 compiles nothing. A subclass says all that others need to know of it.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -15,10 +15,10 @@ import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 
 from weightprior import _checks
+from weightprior.model.likelihoods.latent import Latent
 from weightprior.model.sites import Site, Weights
 
 __all__ = [
-    "Latent",
     "Likelihood",
     "RandomTerms",
     "check_likelihood",
@@ -26,36 +26,6 @@ __all__ = [
     "per_target",
     "set_positive",
 ]
-
-
-@dataclass(frozen=True)
-class Latent:
-    """A real-valued unknown of a likelihood, with a Gaussian prior.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Shape of the array.
-    dims : tuple of str
-        Names of its axes.
-    prior : (float, float)
-        Centre and scale of its default prior.
-    derived : str
-        Name under which its value on the natural scale stands in a fit; none by default.
-    natural : callable
-        Function from the latent to its natural scale; the exponential by default.
-    information : float, optional
-        Expected information that one target carries about each number of it, where that is the same
-        for all rows and none is shared with the outputs. None: found by differentiation, together
-        with that about the outputs.
-    """
-
-    shape: tuple[int, ...] = ()
-    dims: tuple[str, ...] = ()
-    prior: tuple[float, float] = (0.0, 1.0)
-    derived: str = ""
-    natural: Callable[[jax.Array], jax.Array] = jnp.exp
-    information: Any = None
 
 
 class RandomTerms(NamedTuple):
@@ -91,6 +61,10 @@ class Likelihood:
     normal_outputs : bool
         Whether targets are normal around the outputs with the scale `noise_of`, so that a last
         linear layer can be integrated out.
+    columns : tuple of str
+        Names of a target's columns, where it has others than one per output.
+    no_offset : str
+        Why no column of x can be added to all outputs, as `mlp(offset=...)` does.
     loss : str
         Name of the loss that libraries have for it, for `prior_from_l2`; none by default. A
         likelihood of ``"squared error"`` has a field `noise`, None where it is learned, and
@@ -128,6 +102,8 @@ class Likelihood:
     has_classes: ClassVar[bool] = False
     step: ClassVar[float] = 0.0
     normal_outputs: ClassVar[bool] = False
+    columns: ClassVar[tuple[str, ...]] = ()
+    no_offset: ClassVar[str] = ""
     loss: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
@@ -188,6 +164,18 @@ class Likelihood:
     def class_probabilities(self, mean: np.ndarray) -> np.ndarray:
         """Probability of every class on a last axis, from `mean`, for targets that are classes."""
         return mean
+
+    def of_trials(self, trials: Any) -> "Likelihood | None":
+        """Likelihood of each row's number of successes in known trials; None where y has none."""
+        return None
+
+    def counted(self, y: np.ndarray) -> "tuple[Likelihood, np.ndarray]":
+        """Likelihood and targets to score by, where trials that stand in y are taken as known."""
+        return self, y
+
+    def fitted(self, y: np.ndarray) -> np.ndarray:
+        """Targets as a fit takes them, from what `distribution` draws."""
+        return y
 
     def noise_of(self, location: jax.Array, weights: Weights) -> jax.Array:
         """Scale of every target around its location, of that shape, for `normal_outputs`."""

@@ -32,6 +32,7 @@ class Categorical(Likelihood):
     num_classes: int
     static: ClassVar[tuple[str, ...]] = ("num_classes",)
     has_classes: ClassVar[bool] = True
+    no_offset: ClassVar[str] = "added to all logits, it changes no probability"
     loss: ClassVar[str] = "cross entropy"
 
     def __post_init__(self) -> None:
