@@ -15,7 +15,7 @@ import references
 import weightprior as wp
 from assertions import assert_mean, assert_sd
 from oracle import LinearGaussian, from_sites, to_sites
-from weightprior import _checks
+from weightprior import _data
 from weightprior.model import density
 
 DEPTHS = [(), (3,), (2, 3, 2)]
@@ -62,7 +62,7 @@ def data_for(bnn):
             y = rng.poisson(3, shape)
         case _:
             y = rng.normal(size=shape)
-    return _checks.data(bnn, rng.normal(size=(ROWS, 2)), y)
+    return _data.checked(bnn, rng.normal(size=(ROWS, 2)), y)
 
 
 def densities(bnn, weights, x, y, prior):
@@ -130,7 +130,7 @@ class TestOneDensity:
             getattr(wp, reference.likelihood)(**reference.likelihood_options),
         )
         prior = wp.normal_prior(bnn, loc=reference.prior_loc, scale=reference.prior_scale)
-        x, y = _checks.data(bnn, reference.train_x, reference.train_y)
+        x, y = _data.checked(bnn, reference.train_x, reference.train_y)
         with jax.enable_x64(True):
             both = jax.jit(lambda w: (bnn.log_prior(w, prior), bnn.log_likelihood(w, x, y)))
             states = [jax.tree.map(jnp.asarray, state) for state in reference.states]
@@ -281,7 +281,7 @@ class TestNumPyro:
             assert draws[site].shape == (4, *bnn.sites[site].shape)
         assert ("noise" in draws) == ("log_noise" in bnn.sites)
         assert draws["y"].shape == (4, *y.shape)
-        assert _checks.data(bnn, x, draws["y"][0])[1].shape == y.shape
+        assert _data.checked(bnn, x, draws["y"][0])[1].shape == y.shape
 
     def test_predictive_draws_targets_around_the_means_of_given_weights(self):
         bnn = wp.BNN(wp.mlp(2, hidden=(3,), num_outputs=2), wp.Gaussian(noise=1e-4))

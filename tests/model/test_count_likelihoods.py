@@ -10,7 +10,7 @@ from scipy import special, stats
 import weightprior as wp
 from assertions import assert_estimate
 from shared_fits import ROUNDING
-from weightprior import _checks
+from weightprior import _data
 from weightprior.model import density
 from weightprior.model._distributions import BinomialLogits, NegativeBinomialLogMean, PoissonLogRate
 
@@ -177,7 +177,7 @@ class TestTheNegativeBinomial:
     def test_has_counts_for_targets(self, bad):
         bnn = wp.BNN(wp.mlp(1), wp.NegativeBinomial())
         with pytest.raises(ValueError, match=r"^y: expected counts 0, 1, 2, \.\.\.; got"):
-            _checks.data(bnn, np.zeros((3, 1)), [0, 1, bad])
+            _data.checked(bnn, np.zeros((3, 1)), [0, 1, bad])
 
 
 LOGITS = np.array([-200.0, -20.0, -3.0, 0.0, 0.4, 8.0, 30.0, 200.0])
@@ -250,7 +250,7 @@ class TestTheBinomial:
     def test_has_counts_of_both_for_targets(self, y, message):
         bnn = wp.BNN(wp.mlp(1), wp.Binomial())
         with pytest.raises(ValueError, match=message):
-            _checks.data(bnn, np.zeros((3, 1)), y)
+            _data.checked(bnn, np.zeros((3, 1)), y)
 
 
 X = RNG.normal(size=(6, 2))

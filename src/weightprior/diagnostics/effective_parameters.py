@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _data
 from weightprior.diagnostics.contraction import layers_of, of_layer, shrinkage
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import lay_out
@@ -81,7 +81,7 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
     True
     """
     parts = parts_of(bnn, fit)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     pieces = [
         gamma(part.model, part.weights, inputs, targets, part.prior, same_rows(part, inputs))
         | _contracted(bnn, part.weights, part.prior)

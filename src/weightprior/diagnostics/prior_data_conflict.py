@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _data
 from weightprior._options import names_its_options
 from weightprior.diagnostics.align import align
 from weightprior.diagnostics.contraction import contraction
@@ -133,7 +133,7 @@ def prior_data_conflict(
             "learned: the posterior of these says what the data ask for."
         )
     new_inputs(bnn, fit, x)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     options = {"num_samples": num_samples, "rng_key": rng_key}
     pieces = [
         _check(bnn, part.prior, inputs, targets, same_rows(part, inputs), options) for part in parts

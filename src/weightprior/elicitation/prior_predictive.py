@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import fit_coords
@@ -69,7 +69,7 @@ def prior_predictive(
     {'chain': 1, 'draw': 10, 'obs_id': 20}
     """
     _checks.model(bnn)
-    inputs = _checks.rows(x, bnn.network.feature_names)
+    inputs = _data.inputs(x, bnn.network.feature_names)
     _checks.prior(bnn, prior, learned=True, proper="nothing can be drawn from it")
     num_samples = _checks.integer("num_samples", num_samples, 1)
     key, numbers = _checks.random_key(rng_key), numbered(1, num_samples)

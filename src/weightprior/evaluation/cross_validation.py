@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
-from weightprior._containers import select_rows
+from weightprior import _checks, _data
+from weightprior._data import select_rows
 from weightprior._options import names_its_options
 from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation._folds import Folds, folds_of
@@ -135,7 +135,7 @@ def cross_validate(
     1.0
     """
     _checks.model(bnn)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     _checks.prior(bnn, prior)
     key = _checks.random_key(rng_key)
     weights = row_weights_of(fit, row_weights, x)

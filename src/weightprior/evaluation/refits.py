@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _data
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.reading import Draws, log_likelihood_of, parts_of
 from weightprior.fits.rows import Rows
@@ -82,7 +82,7 @@ def grouped(argument: str, values: Any, x: Any) -> tuple[np.ndarray, np.ndarray]
             f"{argument}: expected shape {(num_obs,)}, the {group} of every row; got "
             f"{of_row.shape}."
         )
-    _checks.aligned(argument, values, x)
+    _data.aligned(argument, values, x)
     missing = np.flatnonzero(pd.isna(of_row))
     if missing.size:
         raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior._options import names_its_options
 from weightprior.elicitation.prior_predictive import prior_predictive
 from weightprior.evaluation._ranks import effective, judge_ranks, rank
@@ -165,7 +165,7 @@ def simulation_based_calibration(
     """
     _checks.model(bnn)
     _checks.prior(bnn, prior, stacked=False, learned=True)
-    inputs = _checks.rows(x, bnn.network.feature_names)
+    inputs = _data.inputs(x, bnn.network.feature_names)
     rows, watched = _watched(bnn, inputs, at)
     num_simulations = _checks.integer("num_simulations", num_simulations, 1)
     num_draws = _checks.integer("num_draws", num_draws, 1)
@@ -197,7 +197,7 @@ def simulation_based_calibration(
 def _watched(bnn: BNN, inputs: np.ndarray, at: Any) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows at which outputs are ranked, and the rows."""
     if at is not None:
-        watched = _checks.rows(at, bnn.network.feature_names)
+        watched = _data.inputs(at, bnn.network.feature_names)
         return np.arange(len(watched)), watched
     rows = np.unique(np.linspace(0, len(inputs) - 1, _NUM_INPUTS).round().astype(int))
     return rows, inputs[rows]
@@ -276,7 +276,7 @@ def _words(key: jax.Array) -> list[int]:
 def _quantities(plan: _Plan, truth: Mapping[str, np.ndarray], y: np.ndarray, tree: Any):
     """Quantities to rank: of the truth and, with chains and draws in front, of its fit."""
     part, weights = _checked_draws(plan, y, tree)
-    inputs, targets = _checks.data(plan.bnn, plan.x, y)
+    inputs, targets = _data.checked(plan.bnn, plan.x, y)
     true, draws = (
         evaluate(_of_draw, model, given, inputs, targets, plan.prior, plan.watched)
         for model, given in ((plan.bnn, truth), (part.model, weights))

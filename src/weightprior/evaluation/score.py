@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior._options import names_its_options
 from weightprior.evaluation._metrics import LEVELS, NAMES, dims_of_scores, score_rows, summarise
 from weightprior.fits.layout import lay_out, row_coords
@@ -18,8 +18,8 @@ from weightprior.model.priors.normal import NormalPrior
 __all__ = ["score"]
 
 # A row's density that rests on fewer draws than these, of at least so many, is a matter of chance:
-# the standard error of its log is then above 0.3 nats.
-_MIN_EFFECTIVE, _MIN_DRAWS = 10, 100
+# the standard error of its log is then above half a nat, and what is known of it not much better.
+_MIN_EFFECTIVE, _MIN_DRAWS = 3, 100
 
 
 @names_its_options
@@ -139,7 +139,7 @@ class Held(NamedTuple):
     @classmethod
     def checked(cls, bnn: BNN, x: Any, y: Any, row_weights: Any = None) -> Self:
         """Check what a user passed, and leave out rows of weight 0."""
-        inputs, targets = _checks.data(bnn, x, y)
+        inputs, targets = _data.checked(bnn, x, y)
         rows = Rows.checked(row_weights, x)
         counted = rows.weights > 0
         coords = {"level": LEVELS, **row_coords(x, counted)}

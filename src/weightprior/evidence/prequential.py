@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
-from weightprior._containers import select_rows
+from weightprior import _checks, _data
+from weightprior._data import select_rows
 from weightprior._options import names_its_options
 from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
 from weightprior.evidence._block import Block, mcse, weigh
 from weightprior.fits.evaluate import evaluate, numbered
-from weightprior.fits.layout import lay_out, row_coords
+from weightprior.fits.layout import lay_out, prior_coords, row_coords
 from weightprior.inference.mcmc import fit_mcmc
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -131,7 +131,7 @@ def prequential_code(
     True
     """
     _checks.model(bnn)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     _checks.prior(bnn, prior, proper="nothing predicts the first block")
     key = _checks.random_key(rng_key)
     weights = row_weights_of(fit, row_weights, x)
@@ -157,7 +157,7 @@ def prequential_code(
     by_block = ("bits_by_block", "bits_by_block_error", "pareto_k")
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(by_block, ("block",))
     coords: dict[Any, Any] = {"block": labels}
-    coords |= {} if prior.labels is None else {"prior": list(prior.labels)}
+    coords |= prior_coords(prior)
     found = lay_out(pieces, (), dims, coords)
     found["bits_per_observation"] = found["bits"] / weights.sum()
     of_rows = {**row_coords(everything, counted), "block_of_row": block_of_row}

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weightprior._containers import index_of
+from weightprior._data import index_of
 from weightprior.model.priors.base import Prior
 
 __all__ = [
     "SAMPLE_DIMS",
     "lay_out",
     "prior_arrays",
+    "prior_coords",
     "prior_dims",
     "row_coords",
     "site_dims",
@@ -55,6 +56,8 @@ def lay_out(
         for dim, size in zip(names, array.shape, strict=True)
     }
     named = {dim: coords[dim] if dim in coords else np.arange(size) for dim, size in sizes.items()}
+    if "prior" in sizes:
+        named |= {n: v for n, v in coords.items() if getattr(v, "dims", ()) == ("prior",)}
     rows = coords.get("row")
     if rows is not None and "obs_id" in sizes:
         named["row"] = ("obs_id", np.asarray(rows))
@@ -85,6 +88,14 @@ def prior_dims(bnn: Any) -> dict[str, tuple[str, ...]]:
     """Dims of what `prior_arrays` returns."""
     sites = bnn.sites.items()
     return {f"prior_{part}.{name}": site.dims for name, site in sites for part in ("loc", "scale")}
+
+
+def prior_coords(prior: Prior) -> dict[str, Any]:
+    """Coordinates of a stacked prior: its labels, and what tells its parts apart."""
+    if prior.labels is None:
+        return {}
+    along = {name: xr.DataArray(list(values), dims="prior") for name, values in prior.coords}
+    return {"prior": list(prior.labels), **along}
 
 
 def row_coords(x: Any, kept: np.ndarray | None = None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _loo_of(posterior: xr.Dataset, terms: xr.Dataset, rows: Rows) -> Loo:
     lpd_i = logsumexp(lpd_i, axis=(0, 1)) - np.log(lpd_i[..., 0].size)
     return Loo(
         float(rows.total(elpd_i)),
-        rows.spread(elpd_i),
+        rows.standard_error(elpd_i),
         float(rows.total(lpd_i - elpd_i)),
         elpd_i,
         k,

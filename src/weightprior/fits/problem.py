@@ -6,9 +6,9 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from weightprior import _checks
-from weightprior._containers import column_names
-from weightprior.fits.layout import row_coords
+from weightprior import _checks, _data
+from weightprior._data import column_names
+from weightprior.fits.layout import prior_coords, row_coords
 from weightprior.fits.task import Task
 from weightprior.model.bnn import BNN
 from weightprior.model.network import input_columns
@@ -70,7 +70,7 @@ class Problem:
             Why the prior may be flat nowhere; empty where it may.
         """
         _checks.model(bnn)
-        inputs, targets = _checks.data(bnn, x, y)
+        inputs, targets = _data.checked(bnn, x, y)
         reason = getattr(prior, "no_joint_mode", "")
         if reason and not learned:
             raise TypeError(
@@ -81,7 +81,7 @@ class Problem:
         counts = None
         if row_weights is not None:
             num_sets = None if prior.labels is None else len(prior.labels)
-            counts = _checks.row_weights(row_weights, x, num_sets)
+            counts = _data.row_weights(row_weights, x, num_sets)
         return cls(bnn, inputs, targets, prior, counts, key, fit_coords(bnn, x, y, prior))
 
     @property
@@ -121,4 +121,4 @@ def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[str, Any]:
         coords["outcome"] = list(names or bnn.likelihood.columns)
     elif names is not None and len(names) == bnn.network.num_outputs > 1:
         coords["output"] = list(names)
-    return coords if prior.labels is None else coords | {"prior": list(prior.labels)}
+    return coords | prior_coords(prior)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.validate import check_groups
 from weightprior.model.bnn import BNN
@@ -268,7 +268,7 @@ def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
     """Return inputs as a float64 array; a data frame's columns have to be those of the fit."""
     fitted = fit["constant_data"]["x"]
     names = fitted[str(fitted.dims[-1])].to_numpy().tolist()
-    return _checks.rows(x, tuple(names) or bnn.network.feature_names)
+    return _data.inputs(x, tuple(names) or bnn.network.feature_names)
 
 
 def same_rows(part: Part, inputs: np.ndarray) -> np.ndarray:

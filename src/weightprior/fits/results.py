@@ -35,6 +35,7 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["ChainState", "Evidence", "Outcome", "build", "build_prior"]
 
+_OF_WEIGHTED_ROWS = "each row once: arviz.loo ignores row_weights; weightprior.compare does not"
 # What draws are: states of Markov chains; independent draws of an approximation; separate optima,
 # a chain each; or a single point.
 DrawKind = Literal["chains", "independent", "members", "point"]
@@ -184,6 +185,8 @@ def _groups_of_draws(
     }
     if "log_likelihood" in densities[0]:
         groups["log_likelihood"] = along_draws("log_likelihood")
+        if problem.row_weights is not None:
+            groups["log_likelihood"].attrs["note"] = _OF_WEIGHTED_ROWS
     return groups
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _data
 
 __all__ = ["Rows"]
 
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
     @classmethod
     def checked(cls, row_weights: Any, x: Any) -> Self:
         """Check row weights as a user passed them, once each by default, or raise."""
-        weights = np.ones(len(x)) if row_weights is None else _checks.row_weights(row_weights, x)
+        weights = np.ones(len(x)) if row_weights is None else _data.row_weights(row_weights, x)
         if not weights.any():
             raise ValueError("row_weights: expected a row that counts; got weights of 0 alone.")
         return cls(weights)
@@ -67,11 +67,6 @@ class Rows(NamedTuple):
             return float("nan")
         deviations = values - np.average(values, weights=counts)
         return float(np.sqrt(number * (counts * deviations**2).sum() / (number - 1)))
-
-    def spread(self, terms: np.ndarray) -> float:
-        """Standard error of the sum as ArviZ has it: by the variance of the terms at hand."""
-        deviations = terms - self.mean(terms)
-        return float(np.sqrt(self.number * self.mean(deviations**2)))
 
     def bootstrap(self, terms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Sums over rows, or groups, that were drawn with replacement; rows are the last axis."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpyro
 from jax.core import Tracer
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior.model import density
 from weightprior.model.likelihoods.base import Likelihood, check_likelihood, latent_site
 from weightprior.model.likelihoods.latent import Latent
@@ -260,6 +260,6 @@ class BNN:
         given = (x, y) if row_weights is None else (x, y, row_weights)
         if any(isinstance(part, Tracer) for part in given):
             return
-        _checks.data(self, x, y)
+        _data.checked(self, x, y)
         if row_weights is not None:
-            _checks.row_weights(row_weights, x)
+            _data.row_weights(row_weights, x)

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from weightprior import _checks
-from weightprior._containers import column_names
+from weightprior._data import column_names
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.plots._panels import STYLE, add_legend, panels
 from weightprior.plots._priors import BLUE, PLAIN, SEVERAL, labels_of, titles_of
