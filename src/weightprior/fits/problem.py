@@ -1,6 +1,7 @@
 """The problem to fit: checked once, at the border of every fit function, and never again."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from weightprior import _checks, _data
 from weightprior._data import column_names
 from weightprior.fits.layout import prior_coords, row_coords
+from weightprior.fits.scales import scale_doubt
 from weightprior.fits.task import Task
 from weightprior.model.bnn import BNN
 from weightprior.model.network import input_columns
@@ -82,7 +84,18 @@ class Problem:
         if row_weights is not None:
             num_sets = None if prior.labels is None else len(prior.labels)
             counts = _data.row_weights(row_weights, x, num_sets)
-        return cls(bnn, inputs, targets, prior, counts, key, fit_coords(bnn, x, y, prior))
+        coords = fit_coords(bnn, x, y, prior)
+        problem = cls(bnn, inputs, targets, prior, counts, key, coords)
+        if problem.doubt:
+            _checks.warn(problem.doubt)
+        return problem
+
+    @cached_property
+    def doubt(self) -> str:
+        """Say that the data are far from the scale of the prior; nothing where they are not."""
+        counts = np.any(self._sets > 0, axis=0)
+        columns = self.coords["column"]
+        return scale_doubt(self.bnn, self.x[counts], self.y[counts], self.prior, columns)
 
     @property
     def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
