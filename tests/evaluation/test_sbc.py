@@ -247,11 +247,18 @@ def test_chains_compile_once():
 
 
 class TestTrouble:
-    def test_an_interrupt_returns_what_is_complete(self):
-        fit = one_of(closed_form, closed_form, interrupt)
+    @pytest.mark.parametrize("how", ["raised", "told"])
+    def test_an_interrupt_returns_what_is_complete(self, how):
+        def told(*args, **options):
+            fit = closed_form(*args, **options)
+            fit.attrs["interrupted"] = 1
+            return fit
+
+        fit = one_of(closed_form, closed_form, {"raised": interrupt, "told": told}[how])
         with pytest.warns(UserWarning, match="interrupted; returning the 2 of 80 simulations"):
             found = calibrated(fit)
         assert found.sizes["simulation"] == found.attrs["num_simulations"] == 2
+        assert found.attrs["interrupted"] == 1
         np.testing.assert_array_equal(
             found["rank.lp"], exact("around a centre per weight")["rank.lp"][:2]
         )

@@ -110,7 +110,8 @@ def simulation_based_calibration(
           above throughout: too high.
 
         All of `ecdf_diff` stays between `band_lower` and `band_upper` where `calibrated` is true.
-        After an interrupt, all of this from the simulations that were complete.
+        After an interrupt, all of this from the simulations that were complete, and the attribute
+        `interrupted` is 1.
 
     Raises
     ------
@@ -186,6 +187,7 @@ def simulation_based_calibration(
         "function": "simulation_based_calibration",
         "fit": method,
         "num_simulations": found.sizes["simulation"],
+        "interrupted": int(found.sizes["simulation"] < num_simulations),
         "num_draws": num_draws,
         "level": level,
         "seconds": time.perf_counter() - began,
@@ -231,6 +233,8 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     tree = plan.fit(plan.bnn, plan.x, y[i], prior=plan.prior, rng_key=fit_key)
+                if tree.attrs.get("interrupted"):  # a part of its draws is no simulation
+                    raise KeyboardInterrupt
                 true, draws = _quantities(plan, truth, y[i], tree)
             except Exception as error:
                 error.add_note(
