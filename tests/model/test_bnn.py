@@ -18,6 +18,10 @@ from oracle import LinearGaussian, from_sites, to_sites
 from weightprior import _data
 from weightprior.model import density
 
+# What only tests run, once or twice, takes longer to optimise than to run.
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+compiled = partial(jax.jit, compiler_options=UNOPTIMISED)
+
 DEPTHS = [(), (3,), (2, 3, 2)]
 ROWS = 5
 LIKELIHOODS = {
@@ -86,7 +90,7 @@ def densities_of_all(precision):
         prior = wp.normal_prior(bnn, loc=0.3, scale=wp.fan_in_scale(bnn, gain=1.5))
         problems[name, hidden] = bnn, draw_weights(bnn), *data_for(bnn), prior
     assert jnp.result_type(float) == precision
-    found = jax.jit(lambda given: [densities(*problem) for problem in given])([*problems.values()])
+    found = compiled(lambda given: [densities(*problem) for problem in given])([*problems.values()])
     return dict(zip(problems, found, strict=True))
 
 
@@ -104,7 +108,7 @@ def gradients_under_flat_priors():
     def gradient(bnn, weights, *rest):
         return jax.grad(bnn.log_joint)(weights, *rest)
 
-    return jax.jit(lambda given: {name: gradient(*given[name]) for name in given})(problems)
+    return compiled(lambda given: {name: gradient(*given[name]) for name in given})(problems)
 
 
 class TestOneDensity:
@@ -161,8 +165,8 @@ class TestOneDensity:
 
         with jax.enable_x64(True):
             weights = draw_weights(bnn)
-            ours = jax.jit(jax.grad(bnn.log_joint))(weights, x, y, prior)
-            theirs = jax.jit(jax.grad(loss))(weights)
+            ours = compiled(jax.grad(bnn.log_joint))(weights, x, y, prior)
+            theirs = compiled(jax.grad(loss))(weights)
         for name in bnn.sites:
             np.testing.assert_allclose(ours[name], -theirs[name], rtol=1e-10)
 

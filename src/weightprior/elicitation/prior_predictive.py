@@ -62,7 +62,7 @@ def prior_predictive(
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1), wp.Gaussian())
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> drawn = wp.prior_predictive(bnn, x, prior=wp.normal_prior(bnn), num_samples=10)
     >>> dict(drawn["prior_predictive"]["y"].sizes)
@@ -129,7 +129,7 @@ def simulate(
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> weights, y = wp.simulate(bnn, x, prior=wp.normal_prior(bnn))
     >>> y.shape

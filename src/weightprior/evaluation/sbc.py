@@ -159,7 +159,7 @@ def simulation_based_calibration(
     ...     x,
     ...     prior=wp.normal_prior(bnn, loc=2.0),
     ...     fit=partial(wp.fit_mcmc, progress_bar=False),
-    ...     num_simulations=20,
+    ...     num_simulations=10,
     ... )
     >>> found["calibrated"].item()
     True

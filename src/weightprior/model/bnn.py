@@ -139,7 +139,7 @@ class BNN:
         >>> import numpy as np
         >>> import numpyro
         >>> import weightprior as wp
-        >>> bnn = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Bernoulli())
+        >>> bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Bernoulli())
         >>> predictive = numpyro.infer.Predictive(bnn.model, num_samples=7)
         >>> draws = predictive(jax.random.key(0), np.ones((5, 2)), prior=wp.normal_prior(bnn))
         >>> draws["y"].shape

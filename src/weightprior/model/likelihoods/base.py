@@ -93,7 +93,7 @@ class Likelihood:
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), Gamma())
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> y = np.exp(x[:, 0]) * np.random.default_rng(0).gamma(4.0, 0.25, size=20)
-    >>> fit = wp.fit_laplace(bnn, x, y, prior=wp.normal_prior(bnn))
+    >>> fit = wp.fit_map(bnn, x, y, prior=wp.normal_prior(bnn))
     >>> fit["posterior"]["shape"].dims
     ('chain', 'draw')
     """
