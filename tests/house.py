@@ -25,6 +25,8 @@ PARTS = {
     "Bernoulli": ("model/likelihoods/",),
     "Categorical": ("model/likelihoods/",),
     "Poisson": ("model/likelihoods/",),
+    "NegativeBinomial": ("model/likelihoods/",),
+    "Binomial": ("model/likelihoods/",),
     "Network": ("model/network.py", "model/linearised.py"),
     "MLP": ("model/mlp.py",),
 }
@@ -33,6 +35,7 @@ SITES = {
     "output.bias": ("model/mlp.py",),
     "log_noise": ("model/likelihoods/_scaled.py",),
     "log_df": ("model/likelihoods/student_t.py",),
+    "log_concentration": ("model/likelihoods/negative_binomial.py",),
 }
 METHODS = {"map", "hmc", "nuts", "mclmc", "laplace", "vi", "tempered", "ensemble"}
 

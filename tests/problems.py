@@ -3,7 +3,7 @@
 All modules use these shapes, so that each method compiles once for each.
 """
 
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -120,15 +120,6 @@ def fit(method: str, problem: Problem, prior: Any, **options) -> Any:
 
 # A place for chains to begin at, which compiles sooner than the search for one.
 START = {"output.weight": np.zeros((3, 1)), "output.bias": np.zeros(1)}
-STARTS = {"hmc": None, "nuts": START, "mclmc": None}
-
-
-@cache
-def linear_fit(kernel: str, prior: str, precision: str) -> Any:
-    """A fit of the linear problem, made by the first test that asks for it."""
-    with jax.enable_x64(precision == "float64"):
-        given = LINEAR.prior(**LINEAR_PRIORS[prior])
-        return fit(kernel, LINEAR, given, init=STARTS[kernel])
 
 
 # What every method has to meet on the linear problem, in the module that compiles it for that.

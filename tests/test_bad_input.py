@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 import weightprior as wp
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior.model import density
 from weightprior.model.activations import ACTIVATIONS
 
@@ -461,14 +461,14 @@ WRONG_SHAPES = [np.zeros(2), np.zeros((4, 1)), np.zeros((4, 3)), np.zeros((2, 4)
 )
 def test_inputs(x, error, message):
     with raises(message, error):
-        _checks.data(BNN, x, Y)
+        _data.checked(BNN, x, Y)
 
 
 def test_inputs_of_one_feature():
     one = wp.BNN(wp.mlp(1), wp.Gaussian())
     with raises("x: expected shape (rows, 1)...got (4,). Pass x[:, None]."):
-        _checks.data(one, Y, Y)
-    assert _checks.data(one, [[0.0]], [0.0])[0].shape == (1, 1)
+        _data.checked(one, Y, Y)
+    assert _data.checked(one, [[0.0]], [0.0])[0].shape == (1, 1)
 
 
 TWO = wp.BNN(wp.mlp(2, hidden=(), num_outputs=2), wp.Gaussian(1.0))
@@ -488,7 +488,7 @@ def test_shapes_of_targets(bnn, y, message):
     weights = {name: np.zeros(site.shape, np.float32) for name, site in bnn.sites.items()}
     prior = wp.normal_prior(bnn)
     for function in (
-        lambda: _checks.data(bnn, X, y),
+        lambda: _data.checked(bnn, X, y),
         lambda: jax.eval_shape(bnn.log_likelihood, weights, X, y),
         lambda: jax.eval_shape(bnn.log_joint, weights, X, y, prior),
     ):
@@ -539,7 +539,7 @@ def test_shapes_of_inputs(x):
 def test_targets(likelihood, num_outputs, y, error, message):
     bnn = wp.BNN(wp.mlp(2, num_outputs=num_outputs), likelihood)
     with raises(message, error):
-        _checks.data(bnn, np.zeros((3, 2)), y)
+        _data.checked(bnn, np.zeros((3, 2)), y)
 
 
 LIKELIHOODS = {
@@ -575,7 +575,7 @@ def problems(draw, kind):
     return (
         bnn,
         weights,
-        *_checks.data(bnn, rng.normal(size=(num_rows, network.num_features)), y),
+        *_data.checked(bnn, rng.normal(size=(num_rows, network.num_features)), y),
         prior,
     )
 

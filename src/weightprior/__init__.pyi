@@ -1,6 +1,6 @@
 from . import diagnostics as diagnostics
 from . import plots as plots
-from .compare import compare as compare
+from .comparison.compare import compare as compare
 from .elicitation.centers import center_path as center_path
 from .elicitation.centers import matched_centers as matched_centers
 from .elicitation.l2 import l2_from_prior as l2_from_prior
@@ -28,9 +28,11 @@ from .inference.vi import fit_vi as fit_vi
 from .model.bnn import BNN as BNN
 from .model.likelihoods.base import Likelihood as Likelihood
 from .model.likelihoods.bernoulli import Bernoulli as Bernoulli
+from .model.likelihoods.binomial import Binomial as Binomial
 from .model.likelihoods.categorical import Categorical as Categorical
 from .model.likelihoods.gaussian import Gaussian as Gaussian
 from .model.likelihoods.heteroscedastic import HeteroscedasticGaussian as HeteroscedasticGaussian
+from .model.likelihoods.negative_binomial import NegativeBinomial as NegativeBinomial
 from .model.likelihoods.poisson import Poisson as Poisson
 from .model.likelihoods.student_t import StudentT as StudentT
 from .model.likelihoods.terms import Latent as Latent

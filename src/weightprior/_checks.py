@@ -17,8 +17,6 @@ import numpy as np
 __all__ = [
     "arrays",
     "close_name",
-    "column_names",
-    "data",
     "finite",
     "input_shape",
     "integer",
@@ -30,9 +28,7 @@ __all__ = [
     "one_of",
     "prior",
     "random_key",
-    "row_weights",
     "row_weights_shape",
-    "rows",
     "several",
     "shape",
     "target_shape",
@@ -112,12 +108,6 @@ def leaves(argument: str, values: Iterable[Any], advice: str) -> None:
             raise TypeError(f"{argument}: expected numbers as leaves; got {value!r}. {advice}")
 
 
-def data(bnn: Any, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return inputs and targets as float64 arrays, or raise where they do not suit a model."""
-    x = rows(x, bnn.network.feature_names)
-    return x, bnn.likelihood.check_target(y, len(x), bnn.network.num_outputs)
-
-
 def prior(
     bnn: Any,
     prior: Any,
@@ -171,9 +161,13 @@ def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
 
 
 def numbers(argument: str, values: Any) -> np.ndarray:
-    """Return `values` as a float64 array; text is no number, even where it spells one."""
+    """Return `values` as a float64 array; text is no number, even where it spells one.
+
+    What stands for a missing value is NaN.
+    """
+    _check_plain(argument, values)
     try:
-        array = np.asarray(values)
+        array = _with_nan(np.asarray(values))
         texts = (v for v in array.flat if isinstance(v, str | bytes))
         text = next(texts, None) if array.dtype.kind in "OSUT" else None
         # Text, times and complex numbers: numpy would convert them without a word.
@@ -187,6 +181,71 @@ def numbers(argument: str, values: Any) -> np.ndarray:
         raise TypeError(
             f"{argument}: expected numbers; got {type(values).__name__} ({reason})."
         ) from None
+
+
+def _check_plain(argument: str, values: Any) -> None:
+    """Raise where an array would lose its meaning as plain numbers: masks, sparsity, categories."""
+    masked = int(np.ma.count_masked(values)) if isinstance(values, np.ma.MaskedArray) else 0
+    if masked:
+        raise ValueError(
+            f"{argument}: expected an array without a mask; got {masked} masked of "
+            f"{np.size(values)} numbers. Drop their rows, or fill them in: "
+            f"{argument}.filled({argument}.mean())."
+        )
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise TypeError(
+            f"{argument}: expected a dense array; got a sparse {type(values).__name__}. "
+            f"Pass {argument}.toarray()."
+        )
+    categorical = [name for name, kind in _kinds(values) if _is_categorical(kind)]
+    if categorical:
+        found = _categories(argument, values, categorical)
+        raise TypeError(f"{argument}: expected numbers; got {found}")
+
+
+def _kinds(values: Any) -> list[tuple[Any, Any]]:
+    """Name and dtype of every column, as far as a container tells."""
+    if hasattr(values, "schema") and hasattr(values, "column_names"):  # an Arrow table
+        return list(zip(values.column_names, values.schema.types, strict=True))
+    kinds = getattr(values, "dtypes", None)
+    if hasattr(values, "columns") and hasattr(kinds, "items"):
+        return list(kinds.items())  # pyright: ignore
+    return [(None, getattr(values, "dtype", getattr(values, "type", None)))]
+
+
+def _is_categorical(kind: Any) -> bool:
+    return _is_dictionary(kind) or (hasattr(kind, "categories") and hasattr(kind, "ordered"))
+
+
+def _is_dictionary(kind: Any) -> bool:
+    return hasattr(kind, "index_type") and hasattr(kind, "value_type")  # as Arrow calls it
+
+
+def _categories(argument: str, values: Any, columns: list[Any]) -> str:
+    """Say what categories are, and how they become numbers."""
+    if hasattr(values, "to_pandas"):
+        return f"an Arrow dictionary. Convert it first: {argument}.to_pandas()."
+    if columns == [None]:
+        return (
+            f"categories. If they are numbers: {argument}.astype(float). If they are classes, "
+            f"pass them to a likelihood with their names: Categorical(list({argument}.unique()))."
+        )
+    return (
+        f"the categorical column {columns[0]!r}. For a column per category: x = "
+        f"pandas.get_dummies({argument}, columns={columns!r}, dtype=float), in a network "
+        "mlp(list(x.columns)). If its categories are numbers that may be compared: "
+        f"{argument}.astype({{{columns[0]!r}: float}})."
+    )
+
+
+def _with_nan(array: np.ndarray) -> np.ndarray:
+    """The array, with NaN for what stands for a missing value among objects."""
+    if array.dtype.kind != "O":
+        return array
+    from pandas import isna  # which importing a model is not to wait for
+
+    missing = isna(array)
+    return np.where(missing, np.nan, array) if missing.any() else array
 
 
 def finite(argument: str, values: Any) -> np.ndarray:
@@ -211,34 +270,6 @@ def _way_out(array: np.ndarray) -> str:
             "deviation. Drop such columns."
         )
     return "Drop or impute them first."
-
-
-def column_names(x: Any) -> tuple[str, ...] | None:
-    """Names of a data frame's columns; None for a plain array."""
-    columns = getattr(x, "columns", None)
-    return None if columns is None else tuple(str(name) for name in columns)
-
-
-def rows(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
-    """Return the inputs as a float64 array of shape (rows, features).
-
-    A data frame's columns have to be the network's features, in their order, where the network
-    has names for them.
-    """
-    columns = column_names(x)
-    named = any(isinstance(name, str) for name in feature_names)
-    if columns is not None and named and columns != feature_names:
-        reordered = set(columns) == set(feature_names)
-        raise ValueError(
-            f"x: expected the columns {several(feature_names)}; got {several(columns)}. "
-            + ("Reorder them" if reordered else "Select the network's features")
-            + f": x[{list(feature_names)!r}]."
-        )
-    array = finite("x", x)
-    input_shape(array.shape, len(feature_names))
-    if len(array) == 0:
-        raise ValueError("x: expected at least one row; got none.")
-    return array
 
 
 def input_shape(shape: tuple[int, ...], num_features: int) -> None:
@@ -266,17 +297,6 @@ def target_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
         raise ValueError(
             f"y: expected shape {expected}, a target for every row of x; got {shape}.{advice}"
         )
-
-
-def row_weights(values: Any, num_obs: int, num_parts: int | None) -> np.ndarray:
-    """Return how often each row counts, or raise; for a stacked prior one set per part will do."""
-    array = finite("row_weights", values)
-    row_weights_shape(array.shape, (num_obs,), None if num_parts is None else (num_parts, num_obs))
-    if np.any(array < 0):
-        raise ValueError(
-            f"row_weights: expected numbers of at least 0; got {array[array < 0].flat[0]:g}."
-        )
-    return array
 
 
 def row_weights_shape(shape: tuple[int, ...], *expected: tuple[int, ...] | None) -> None:

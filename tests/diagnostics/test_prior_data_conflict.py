@@ -12,13 +12,13 @@ import shared_fits as fits
 import weightprior as wp
 from assertions import FALSE_ALARM, assert_estimate
 from oracle import design, to_sites
-from shared_fits import EXACT, FRAME, LIKELIHOODS, LINEAR, TARGET, case
+from shared_fits import EXACT, FRAME, LIKELIHOODS, LINEAR, TARGET
 
 NET = wp.BNN(wp.mlp(1, hidden=(2,)), wp.Gaussian())
 ROWS = np.linspace(-1, 1, 6)[:, None]
-LINE = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
-X = np.linspace(-1, 1, 30)[:, None]
-CENTRE = {"output.weight": [[3.0]], "output.bias": [0.0]}
+# A plane of the same shapes as the exact fit's.
+LINE, X = LINEAR, FRAME.to_numpy()
+CENTRE = {"output.weight": [[3.0], [0.0]], "output.bias": [0.0]}
 
 
 NUM_SAMPLES = 99
@@ -37,9 +37,21 @@ def at_centre(bnn, x, y, *priors, labels=None):
     return fits.light_fit(bnn, x, y, *draws, prior=prior)
 
 
+@cache
+def without_hidden_layers(name):
+    """A linear model of this likelihood, inputs, targets, and the weights that they are drawn at.
+
+    Its draws from the prior take the least to compile.
+    """
+    network, rng = LIKELIHOODS[name].network, np.random.default_rng(1)
+    bnn = wp.BNN(wp.mlp(2, (), network.num_outputs), LIKELIHOODS[name].likelihood)
+    centre, x = fits.random_weights(bnn, rng, ()), rng.normal(size=(8, 2))
+    return bnn, x, fits.random_targets(bnn, centre, x, rng), centre
+
+
 def line_fit(y, loc, scale):
     """The exact posterior mean of a line as a fit of one draw."""
-    exact = fits.LinearGaussian(X, y, 0.5, [loc, 0.0], scale)
+    exact = fits.LinearGaussian(X, y, 0.5, [loc, 0.0, 0.0], scale)
     prior = wp.normal_prior(LINE, to_sites(exact.loc), to_sites(exact.scale))
     return fits.light_fit(LINE, X, y, to_sites(exact.mean[None, None]), prior=prior)
 
@@ -95,14 +107,14 @@ class TestTheNumber:
         assert found["layer"].to_numpy().tolist() == ["hidden_0", "output"]
 
     def test_rows_that_did_not_count_do_not_count(self):
-        counts = np.repeat([1.0, 0.0], 15)
+        counts = np.repeat([1.0, 0.0], 10)
         y = np.where(counts > 0, X[:, 0], 1e6)
         fit = line_fit(X[:, 0], 0.0, 1.0)
         fit["constant_data"]["row_weights"] = xr.DataArray(counts, dims="obs_id")
         found = conflict(LINE, fit, X, y)
         assert not found["conflict"]
         assert found["discrepancy"] < 100
-        with pytest.raises(ValueError, match="x: expected the 30 rows that were fitted"):
+        with pytest.raises(ValueError, match="x: expected the 20 rows that were fitted"):
             conflict(LINE, fit, X[:9], y[:9])
 
 
@@ -159,15 +171,15 @@ class TestVerdict:
 class TestClasses:
     @pytest.mark.parametrize("name", ["bernoulli, two outputs", "categorical"])
     def test_a_centre_that_calls_them_equal_cannot_be_contradicted(self, name):
-        bnn, x, y, _, _ = case(name)
+        bnn, x, y, _ = without_hidden_layers(name)
         found = conflict(bnn, at_centre(bnn, x, y, wp.normal_prior(bnn)), x, y)
         assert np.isnan(found["p_value"])
         assert not found["conflict"]
         assert found["verdict"].item().startswith("Not checked: ")
 
     def test_one_that_is_sure_can(self):
-        bnn, x, _, _, weights = case("bernoulli, two outputs")
-        centre = {site: 8.0 * w[0, 0] for site, w in weights.items()}
+        bnn, x, _, weights = without_hidden_layers("bernoulli, two outputs")
+        centre = {site: 8.0 * w for site, w in weights.items()}
         prior, outputs = wp.normal_prior(bnn, centre, 0.5), fits.outputs(bnn, centre, x)
         for y, wrong in ((outputs > 0, False), (outputs < 0, True)):
             found = conflict(bnn, at_centre(bnn, x, y, prior), x, y)
@@ -177,8 +189,7 @@ class TestClasses:
 
 @pytest.mark.parametrize("name", ["heteroscedastic", "bernoulli, two outputs", "categorical"])
 def test_every_likelihood(name):
-    bnn, x, y, _, weights = case(name)
-    centre = {site: w[0, 0] for site, w in weights.items()}
+    bnn, x, y, centre = without_hidden_layers(name)
     found = conflict(bnn, at_centre(bnn, x, y, wp.normal_prior(bnn, centre, 0.5)), x, y)
     # The targets are drawn at the centre itself.
     assert 0.05 < found["p_value"] <= 1
@@ -186,8 +197,7 @@ def test_every_likelihood(name):
 
 
 def test_counts_of_rates_that_overflow_are_far():
-    bnn = LIKELIHOODS["poisson"]
-    x, y = case("poisson").x, case("poisson").y
+    bnn, x, y, _ = without_hidden_layers("poisson")
     prior = wp.normal_prior(bnn, 0.0, 300.0)
     found = conflict(bnn, at_centre(bnn, x, y, prior), x, y)
     assert found["p_value"] > 0.5

@@ -280,7 +280,7 @@ def test_what_did_not_converge_is_said():
 
 def test_scores_need_no_rows_beside_a_cross_validation():
     found = validated(NET, NARROW, num_folds=4)
-    with pytest.raises(ValueError, match="Leave x and y out"):
+    with pytest.raises(ValueError, match="Leave x, y and row_weights out"):
         wp.score(NET.bnn, found, NET.x, NET.y)
     with pytest.raises(TypeError, match="what cross_validate returns"):
         wp.score(NET.bnn, found.assign_attrs(function="other"))

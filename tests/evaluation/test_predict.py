@@ -5,10 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy import stats
 
 import shared_fits as fits
 import weightprior as wp
-from assertions import assert_mean, assert_sd
+from assertions import assert_estimate, assert_mean, assert_sd
 from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, case, drawn
 
 every_likelihood = pytest.mark.parametrize("name", LIKELIHOODS)
@@ -191,3 +192,50 @@ class TestWrongInput:
     def test_something_else_than_a_fit(self, fit, found):
         with pytest.raises(TypeError, match=f"fit: expected the DataTree.*; got {found}"):
             predict("gaussian", fit=fit)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "gaussian, two outputs", "poisson"])
+def test_quantiles_are_those_of_the_predictive_mixture(name, monkeypatch):
+    given = case(name)
+    # Blocks of three rows and of two.
+    monkeypatch.setattr("weightprior.evaluation._quantiles._NUMBERS_AT_ONCE", 4000 * 3)
+    found = wp.predict(given.bnn, given.fit, given.x, quantiles=(0.1, 0.5, 0.9))
+    law = fits.law(given.bnn, given.weights, given.x)
+    np.testing.assert_allclose(found["mean"], law.mean().mean((0, 1)), **ROUNDING)
+    spread = np.sqrt(law.var().mean((0, 1)) + law.mean().var((0, 1)))
+    # An sd of 4,000 targets, whose fourth moment is no more than ten times that of a normal.
+    assert_estimate(found["sd"], spread, spread * np.sqrt(10 / 8000))
+    levels = found["quantile"].to_numpy()
+    for level, quantile in zip(
+        levels, np.moveaxis(found["quantiles"].to_numpy(), -1, 0), strict=True
+    ):
+        upto = law.cdf(quantile).mean((0, 1))
+        below = law.cdf(quantile - 1).mean((0, 1)) if given.bnn.likelihood.step else upto
+        error = 6 * np.sqrt(level * (1 - level) / 4000)
+        assert np.all((below - error < level) & (level < upto + error))
+
+
+def test_quantiles_of_a_point_are_those_of_the_noise():
+    found = wp.predict(REGRESSION, drawn("map"), FRAME, quantiles=0.975)
+    noise = drawn("map")["posterior"]["noise"].item()
+    assert found["quantiles"].dims == ("obs_id", "quantile")
+    assert found["obs_id"].to_numpy().tolist() == FRAME.index.tolist()
+    error = noise * np.sqrt(0.975 * 0.025 / 4000) / stats.norm.pdf(1.96)
+    apart = (found["quantiles"] - found["mean"]).to_numpy()[:, 0]
+    assert_estimate(apart, np.full(len(FRAME), 1.96 * noise), np.full(len(FRAME), error))
+
+
+def test_quantiles_that_cannot_be_are_named():
+    with pytest.raises(ValueError, match=r"quantiles: expected numbers between 0 and 1.*got 95"):
+        wp.predict(REGRESSION, drawn("map"), FRAME, quantiles=95)
+    given = case("categorical")
+    with pytest.raises(ValueError, match=r"for the targets are classes.*Leave quantiles out"):
+        wp.predict(given.bnn, given.fit, given.x, quantiles=0.5)
+
+
+def test_more_predictions_than_there_is_memory_for_are_refused(monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    with pytest.raises(MemoryError, match=r"Pass quantiles=\(0\.05, 0\.95\)"):
+        predict("gaussian")
+    given = case("gaussian")
+    assert "quantiles" in wp.predict(given.bnn, given.fit, given.x, quantiles=(0.05, 0.95))

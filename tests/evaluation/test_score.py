@@ -29,8 +29,7 @@ from shared_fits import (
 )
 
 LEVELS = np.arange(1, 20) / 20
-# `wp.score` is the function.
-MODULE = import_module("weightprior.evaluation.score")
+MODULE = import_module("weightprior.evaluation._metrics")
 
 
 def score(name, **changes):
@@ -63,7 +62,8 @@ class TestEveryLikelihood:
         if name in CLASSES:
             expected |= {"accuracy": per_output, "brier": per_output}
         else:
-            expected |= {"rmse": per_output, "crps": per_output, "coverage": ("level", *per_output)}
+            expected |= dict.fromkeys(("rmse", "r2", "crps"), per_output)
+            expected |= {"coverage": ("level", *per_output)}
         found = score(name)
         assert {n: v.dims for n, v in found.data_vars.items()} == expected
         if name in NUMBERS:
@@ -87,6 +87,13 @@ class TestNumbers:
         mean = flat(fits.mean(given.bnn, given.weights, given.x)).mean(0)
         expected = np.sqrt(((given.y - mean) ** 2).mean(0))
         np.testing.assert_allclose(score(name)["rmse"], expected, **ROUNDING)
+
+    def test_r2_is_scikit_learns(self, name):
+        r2_score = pytest.importorskip("sklearn.metrics").r2_score
+        given = case(name)
+        mean = flat(fits.mean(given.bnn, given.weights, given.x)).mean(0)
+        expected = r2_score(given.y, mean, multioutput="raw_values")
+        np.testing.assert_allclose(score(name)["r2"], np.squeeze(expected), **ROUNDING)
 
     def test_coverage_counts_quantiles_inside_the_central_interval(self, name):
         below, upto = quantiles(case(name))
@@ -137,7 +144,7 @@ class TestClasses:
     def test_scores_of_the_mean_probabilities(self, name):
         given, rng = case(name), np.random.default_rng(5)
         # Draws around one confident network, and rows enough to find it too sure in one bin of
-        # confidence and not sure enough in the next.
+        # probability and not sure enough in the next.
         weights = {site: w + 5 * w[0, 0] for site, w in given.weights.items()}
         fit, x = fits.light_fit(given.bnn, given.x, given.y, weights), rng.normal(size=(50, 2))
         p = flat(fits.mean(given.bnn, weights, x)).mean(0)
@@ -145,15 +152,21 @@ class TestClasses:
         y = (rng.random(p.shape[:-1])[..., None] > p.cumsum(-1)).sum(-1)
         found = score(name, fit=fit, x=x, y=y)
 
-        confidence, right = p.max(-1), p.argmax(-1) == y
-        np.testing.assert_allclose(found["accuracy"], right.mean(0), **ROUNDING)
+        np.testing.assert_allclose(found["accuracy"], (p.argmax(-1) == y).mean(0), **ROUNDING)
         came = np.stack([y == k for k in range(p.shape[-1])], axis=-1)
-        np.testing.assert_allclose(found["brier"], ((p - came) ** 2).sum(-1).mean(0), **ROUNDING)
         error = 0.0
         for low in np.arange(10) / 10:
-            inside = (confidence >= low) & (confidence < low + 0.1)
-            error = error + abs(((confidence - right) * inside).sum(0)) / len(y)
-        np.testing.assert_allclose(found["calibration_error"], error, **ROUNDING)
+            inside = (p >= low) & (p < low + 0.1)
+            error = error + abs(((p - came) * inside).sum(0)) / len(y)
+        np.testing.assert_allclose(found["calibration_error"], error.mean(-1), **ROUNDING)
+        brier = pytest.importorskip("sklearn.metrics").brier_score_loss
+        columns = [(y, p)] if y.ndim == 1 else [(y[:, i], p[:, i]) for i in range(y.shape[1])]
+        labels = range(p.shape[-1])
+        expected = [
+            brier(a, b[:, 1]) if len(labels) == 2 else brier(a, b, labels=labels)
+            for a, b in columns
+        ]
+        np.testing.assert_allclose(np.atleast_1d(found["brier"]), expected, **ROUNDING)
 
 
 class TestLinearGaussian:

@@ -315,11 +315,13 @@ def without(fit, group):
     return tree
 
 
-def test_weighted_rows_cannot_be_left_out():
+def test_priors_under_other_row_weights_cannot_be_compared():
     fit = fitted().copy(deep=True)
     constants = fit["constant_data"].dataset
-    fit["constant_data"] = constants.assign(row_weights=("obs_id", np.full(40, 2.0)))
-    with pytest.raises(ValueError, match=r"leave-one-out.*rows were weighted"):
+    counts = np.ones((constants.sizes["prior"], 40))
+    counts[0, 0] = 2.0
+    fit["constant_data"] = constants.assign(row_weights=(("prior", "obs_id"), counts))
+    with pytest.raises(ValueError, match=r"expected the same row_weights for all priors"):
         wp.compare_priors(LINEAR.bnn, fit)
 
 

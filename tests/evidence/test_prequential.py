@@ -13,7 +13,8 @@ from oracle import LinearGaussian, from_sites, to_sites
 from problems import LINEAR, LINEAR_PRIORS, NET, exact
 from shared_fits import LIKELIHOODS, light_fit, point_fit, random_targets, random_weights
 from weightprior.evidence import prequential
-from weightprior.evidence.prequential import _blocks, _code, _weigh
+from weightprior.evidence._block import weigh
+from weightprior.evidence.prequential import _blocks, _code
 
 PROPER = [name for name in LINEAR_PRIORS if name != "flat biases"]
 MAP = partial(wp.fit_map, tolerance=1e-9)
@@ -159,14 +160,14 @@ def test_every_likelihood_has_a_code(name):
 def test_blocks_multiply_the_rows():
     for num_obs in range(2, 60):
         for num_blocks in range(2, num_obs + 1):
-            labels, of_row = _blocks(num_obs, num_blocks, None)
+            labels, of_row = _blocks(np.zeros(num_obs), num_blocks, None)
             sizes = np.bincount(of_row, minlength=len(labels))
             assert len(labels) == num_blocks
             assert sizes[0] == 1
             assert sizes.sum() == len(of_row) == num_obs
             assert (sizes > 0).all()
             assert (np.diff(of_row) >= 0).all()
-    _, of_row = _blocks(1000, 4, None)
+    _, of_row = _blocks(np.zeros(1000), 4, None)
     assert np.bincount(of_row).tolist() == [1, 9, 90, 900]
 
 
@@ -175,7 +176,7 @@ class TestJudgement:
     calm = rng.normal(0, 0.1, (4, 200))
 
     def test_draws_that_agree_are_believed(self):
-        found = _weigh(self.calm)
+        found = weigh(self.calm)
         assert found.trouble == ""
         assert found.pareto_k < 0.7
         # Independent draws: the relative error of a log-normal's mean.
@@ -185,42 +186,42 @@ class TestJudgement:
     def test_a_draw_that_outweighs_all_others_leaves_no_error(self):
         alone = self.calm.copy()
         alone[1, 7] = 30.0
-        found = _weigh(alone)
+        found = weigh(alone)
         assert np.isnan(found.error)
         assert "outweigh" in found.trouble
         np.testing.assert_allclose(found.nats, np.log(800) - 30)
 
     def test_a_heavy_tail_leaves_no_error(self):
         # Weights with a tail of index k = 1.5 have no mean.
-        found = _weigh(1.5 * self.rng.exponential(size=(4, 1000)))
+        found = weigh(1.5 * self.rng.exponential(size=(4, 1000)))
         assert found.pareto_k > 1
         assert np.isnan(found.error)
         assert "outweigh" in found.trouble
 
     def test_chains_that_disagree_are_told(self):
-        found = _weigh(self.calm + np.arange(4)[:, None])
+        found = weigh(self.calm + np.arange(4)[:, None])
         assert "chains disagree" in found.trouble
-        assert found.error > _weigh(self.calm).error
+        assert found.error > weigh(self.calm).error
 
     def test_few_draws_are_told(self):
-        found = _weigh(self.calm[:, :20])
+        found = weigh(self.calm[:, :20])
         assert found.trouble == "fewer than 100 draws"
         assert np.isnan(found.pareto_k)
 
     def test_draws_that_are_all_the_same_have_no_error(self):
-        found = _weigh(np.full((4, 100), -3.0))
+        found = weigh(np.full((4, 100), -3.0))
         assert (found.nats, found.error, found.trouble) == (pytest.approx(3.0), 0.0, "")
 
     def test_no_density_at_all_is_no_code(self):
-        found = _weigh(np.full((1, 200), -np.inf))
+        found = weigh(np.full((1, 200), -np.inf))
         assert found.nats == np.inf
         assert found.trouble == "no draw gives it a density"
         some = self.calm.copy()
         some[0, :50] = -np.inf
-        np.testing.assert_allclose(_weigh(some).nats, -np.log(np.exp(some).mean()), rtol=1e-9)
+        np.testing.assert_allclose(weigh(some).nats, -np.log(np.exp(some).mean()), rtol=1e-9)
 
     def test_errors_that_are_shared_add_up_or_cancel(self):
-        first, up, down = _weigh(np.zeros((1, 200))), _weigh(self.calm), _weigh(-self.calm)
+        first, up, down = weigh(np.zeros((1, 200))), weigh(self.calm), weigh(-self.calm)
         twice = _code(np.arange(3), [first, up, up])
         opposite = _code(np.arange(3), [first, up, down])
         np.testing.assert_allclose(twice["bits_error"], 2 * up.error / np.log(2))
@@ -228,7 +229,7 @@ class TestJudgement:
         assert opposite["bits_error"] < 0.2 * up.error / np.log(2)
 
     def test_blocks_with_one_trouble_are_named_together(self):
-        blocks = [_weigh(self.calm[:, :20]), _weigh(self.calm), _weigh(-self.calm[:, :20])]
+        blocks = [weigh(self.calm[:, :20]), weigh(self.calm), weigh(-self.calm[:, :20])]
         found = _code(np.array(["a", "b", "c"]), [blocks[1], blocks[0], blocks[2]])
         assert found["reason"] == "blocks b, c: fewer than 100 draws"
         assert not found["reliable"]
@@ -238,12 +239,12 @@ def test_outputs_that_overflow_have_no_density():
     bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Poisson())
     x, y = np.array([[1.0], [2.0]]), np.array([3, 5])
     [drawn] = prequential._predict_first(
-        bnn, x, y, wp.normal_prior(bnn, scale=1e3), prequential._checks.random_key(0)
+        bnn, x, y, wp.normal_prior(bnn, scale=1e3), prequential._checks.random_key(0), np.ones(2)
     )
     assert drawn.shape == (1, 10_000)
     assert not np.isnan(drawn).any()
     assert np.isneginf(drawn).any()
-    assert np.isfinite(_weigh(drawn).nats)
+    assert np.isfinite(weigh(drawn).nats)
 
 
 def test_a_search_that_did_not_converge_is_told():

@@ -6,8 +6,8 @@ from scipy import integrate, stats
 
 import oracle
 import weightprior as wp
-from problems import CENTRE, LINEAR, LINEAR_PRIORS, NET, Problem
-from shared_fits import REGRESSION, fitted
+from problems import CENTRE, LINEAR, LINEAR_PRIORS, NET, Problem, exact
+from shared_fits import REGRESSION, drawn, light_fit
 from weightprior.evidence.two_part_code import _WIDTHS, _log_mass
 
 # Two weights and three rows.
@@ -21,9 +21,18 @@ TINY_PRIOR = wp.normal_prior(TINY.bnn, *(oracle.to_sites(a) for a in (LOC, SCALE
 KNOWN = oracle.LinearGaussian(TINY.x, TINY.y, NOISE, LOC, SCALE)
 
 
+def map_at(weights, problem, prior, row_weights=None):
+    """A fit laid out as a MAP whose search has ended at these weights."""
+    return light_fit(
+        problem.bnn, problem.x, problem.y, {n: w[None, None] for n, w in weights.items()},
+        prior=prior, row_weights=row_weights, method="map", draws="point", exact=False,
+        groups={"restarts": (("restart",), [{n: w[None] for n, w in weights.items()}])},
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def tiny():
-    return wp.fit_map(TINY.bnn, TINY.x, TINY.y, prior=TINY_PRIOR, tolerance=1e-9)
+    return map_at(oracle.to_sites(KNOWN.map), TINY, TINY_PRIOR)
 
 
 def cells(width, index):
@@ -126,20 +135,20 @@ def test_cells_keep_their_digits_in_the_tails(place, width):
 def test_a_translation_changes_nothing():
     """The grid is centred where the prior is."""
     prior, moved = LINEAR.prior(scale=0.7), LINEAR.prior(loc=CENTRE, scale=0.7)
-    shift = oracle.design(LINEAR.x) @ oracle.from_sites(moved.loc)
+    centre = oracle.from_sites(moved.loc)
     here, there = (
-        wp.two_part_code(
-            LINEAR.bnn,
-            wp.fit_map(LINEAR.bnn, LINEAR.x, y, prior=p, tolerance=1e-9),
+        wp.two_part_code(LINEAR.bnn, map_at(oracle.to_sites(mode), LINEAR._replace(y=y), given))
+        for mode, y, given in (
+            (exact(prior).map, LINEAR.y, prior),
+            (exact(prior).map + centre, LINEAR.y + oracle.design(LINEAR.x) @ centre, moved),
         )
-        for y, p in ((LINEAR.y, prior), (LINEAR.y + shift, moved))
     )
     for name in here:
         np.testing.assert_allclose(here[name], there[name], rtol=1e-9)
 
 
 def test_a_stacked_prior_equals_the_loop_over_its_priors():
-    fit = fitted("map", "strings")
+    fit = drawn("map", "strings")
     found = wp.two_part_code(REGRESSION, fit)
     assert found["layer"].to_numpy().tolist() == ["hidden_0", "output", "log_noise"]
     assert found["prior"].to_numpy().tolist() == ["narrow", "moved"]
@@ -153,7 +162,9 @@ def test_a_stacked_prior_equals_the_loop_over_its_priors():
 
 def test_rows_cost_as_often_as_they_count():
     counts = np.repeat([2.0, 0.0, 1.0], 5)
-    fit = wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior(), row_weights=counts)
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=site.shape) for name, site in NET.bnn.sites.items()}
+    fit = map_at(weights, NET, NET.prior(), row_weights=counts)
     found = wp.two_part_code(NET.bnn, fit, precision=1e-9)
     # Cells so narrow leave the weights where they were.
     terms = fit["log_likelihood"]["y"].to_numpy()[0, 0]
@@ -179,10 +190,10 @@ def test_a_precision_that_cannot_be_is_named(tiny, precision, error, message):
 
 def test_what_has_no_such_code_is_refused():
     prior = LINEAR.prior(**LINEAR_PRIORS["flat biases"])
-    flat = wp.fit_map(LINEAR.bnn, LINEAR.x, LINEAR.y, prior=prior)
+    flat = map_at(oracle.to_sites(exact(prior).map), LINEAR, prior)
     with pytest.raises(ValueError, match=r"prior: .* flat .*'output.bias': a weight has no code"):
         wp.two_part_code(LINEAR.bnn, flat)
     with pytest.raises(ValueError, match="expected one with a MAP"):
-        wp.two_part_code(REGRESSION, fitted("hmc"))
+        wp.two_part_code(REGRESSION, drawn("hmc"))
     with pytest.raises(TypeError, match="DataTree"):
         wp.two_part_code(REGRESSION, None)

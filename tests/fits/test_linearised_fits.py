@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import weightprior as wp
-from problems import LINEAR, NET
+from problems import NET
 from weightprior.evaluation import sbc
 from weightprior.evaluation.refits import refit
 from weightprior.fits.reading import parts_of
@@ -39,9 +39,13 @@ READERS = {
 }
 
 
+# As many everywhere, so that the approximation compiles once.
+NUM_SAMPLES = 200
+
+
 @cache
 def fitted():
-    return wp.fit_laplace(NET.bnn, NET.x, NET.y, prior=NET.prior(), num_samples=200)
+    return wp.fit_laplace(NET.bnn, NET.x, NET.y, prior=NET.prior(), num_samples=NUM_SAMPLES)
 
 
 def without_mark():
@@ -77,7 +81,7 @@ def test_scaled_by_nothing_a_prediction_stays():
 
 def test_the_mark_is_kept_by_part_and_on_disk(tmp_path):
     stack = wp.stack_priors({"a": NET.prior(), "b": NET.prior(scale=0.5)})
-    fit = wp.fit_laplace(NET.bnn, NET.x, NET.y, prior=stack, num_samples=30)
+    fit = wp.fit_laplace(NET.bnn, NET.x, NET.y, prior=stack, num_samples=NUM_SAMPLES)
     fit.to_netcdf(tmp_path / "fit.nc")
     with xr.open_datatree(tmp_path / "fit.nc") as read:
         read = read.load()
@@ -98,12 +102,14 @@ def test_a_tangent_has_the_precision_of_the_weights():
     }
     for precise in (False, True):
         with jax.enable_x64(precise):
-            assert linearised(NET.bnn, center).outputs(weights, NET.x).dtype == np.float32
+            tangent = linearised(NET.bnn, center)
+            outputs = jax.eval_shape(lambda w, of=tangent: of.outputs(w, NET.x), weights)
+            assert outputs.dtype == np.float32
 
 
 def test_refits_hold_the_tangent():
     kept = {"half": np.arange(15) % 2 == 0}
-    fit = partial(wp.fit_laplace, num_samples=40)
+    fit = partial(wp.fit_laplace, num_samples=NUM_SAMPLES)
     _, [[one]] = refit(NET.bnn, NET.x, NET.y, prior=NET.prior(), fit=fit, kept=kept)
     assert one.model is not NET.bnn
     assert one.model.describe() == NET.bnn.describe()
@@ -119,11 +125,22 @@ def test_calibration_ranks_outputs_of_the_tangent():
 
 
 def test_laplace_is_calibrated_on_a_linear_model():
+    """A network whose hidden weights are all but known, which takes no other program."""
+    rng = np.random.default_rng(0)
+    hidden = {
+        name: rng.normal(size=site.shape)
+        for name, site in NET.bnn.sites.items()
+        if name.startswith("hidden")
+    }
     found = wp.simulation_based_calibration(
-        LINEAR.bnn,
-        LINEAR.x,
-        prior=LINEAR.prior(loc=0.5),
-        fit=partial(wp.fit_laplace, num_samples=99),
+        NET.bnn,
+        NET.x,
+        prior=NET.prior(
+            loc=hidden | {"output.weight": 0.5, "output.bias": 0.5},
+            scale={"hidden_0": 1e-4, "output": 1.0},
+        ),
+        fit=partial(wp.fit_laplace, num_samples=NUM_SAMPLES),
+        at=NET.x,
         num_simulations=100,
         progress_bar=False,
     )

@@ -8,14 +8,15 @@ import pytest
 import xarray as xr
 
 import weightprior as wp
-from problems import LINEAR, NET
-from shared_fits import made_fit, random_weights
+from problems import LINEAR, NET, START
+from shared_fits import light_fit, random_weights
 from weightprior import _checks
 from weightprior.fits import reading
 from weightprior.fits.layout import row_coords
 from weightprior.model.priors.normal import NormalPrior
 
-_chains = {"num_warmup": 5, "num_samples": 5, "num_chains": 2, "progress_bar": False}
+_chains = {"num_warmup": 50, "num_samples": 5, "num_chains": 2, "init": START}
+_chains |= {"progress_bar": False}
 FITS = {
     "map": partial(wp.fit_map, num_restarts=4),
     "mcmc": partial(wp.fit_mcmc, **_chains),
@@ -42,7 +43,7 @@ def counted(monkeypatch):
         monkeypatch.setattr(owner, name, counting)
 
     spy(_checks, "rows", "x")
-    spy(type(NET.bnn.likelihood), "check_target", "y")
+    spy(wp.Gaussian, "check_target", "y")
     spy(_checks, "row_weights", "row_weights")
     spy(NormalPrior, "check", "prior")
     spy(reading, "check_fit", "fit")
@@ -54,8 +55,8 @@ def counted(monkeypatch):
     "method", [pytest.param(n, marks=[pytest.mark.slow] * (n in AT_LEISURE)) for n in FITS]
 )
 def test_a_fit_checks_everything_once(counted, method):
-    weights = np.ones(len(NET.y))
-    FITS[method](NET.bnn, NET.x, NET.y, prior=NET.prior(), row_weights=weights)
+    weights = np.ones(len(LINEAR.y))
+    FITS[method](*LINEAR, prior=LINEAR.prior(), row_weights=weights)
     counted.pop("fit", None)  # the verdict on chains reads the fit that was made
     assert counted == {"x": 1, "y": 1, "row_weights": 1, "prior": 1}
 
@@ -64,7 +65,7 @@ def test_a_table_checks_a_fit_once(counted):
     prior = wp.stack_priors({"a": NET.prior(), "b": NET.prior(scale=0.5)})
     rng = np.random.default_rng(0)
     draws = [random_weights(NET.bnn, rng, (2, 60)) for _ in range(2)]
-    fit = made_fit(NET.bnn, NET.x, NET.y, *draws, prior=prior)
+    fit = light_fit(NET.bnn, NET.x, NET.y, *draws, prior=prior)
     counted.clear()
     wp.compare(NET.bnn, {"fit": fit}, NET.x, NET.y)
     assert counted["fit"] == 1
@@ -73,11 +74,11 @@ def test_a_table_checks_a_fit_once(counted):
 @pytest.mark.parametrize("method", ["map", pytest.param("mcmc", marks=pytest.mark.slow)])
 def test_a_row_that_does_not_count_may_overflow(method):
     """Its gradient would be NaN, and nothing that is multiplied by a weight of 0 undoes that."""
-    huge, counts = NET.y.copy(), np.ones(len(NET.y))
+    huge, counts = LINEAR.y.copy(), np.ones(len(LINEAR.y))
     huge[3], counts[3] = 1e30, 0.0  # of which single precision has no square
     plain, spoilt = (
-        FITS[method](NET.bnn, NET.x, y, prior=NET.prior(), row_weights=counts)["posterior"]
-        for y in (NET.y, huge)
+        FITS[method](LINEAR.bnn, LINEAR.x, y, prior=LINEAR.prior(), row_weights=counts)["posterior"]
+        for y in (LINEAR.y, huge)
     )
     xr.testing.assert_identical(plain.dataset, spoilt.dataset)
 
@@ -112,7 +113,7 @@ def fit_with(index, tmp_path):
     """A fit of a data frame with this index, saved and read again."""
     frame = pd.DataFrame(NET.x, columns=["a", "b"], index=index)
     draws = random_weights(NET.bnn, np.random.default_rng(0), (1, 2))
-    fit = made_fit(NET.bnn, frame, NET.y, draws)
+    fit = light_fit(NET.bnn, frame, NET.y, draws)
     fit.to_netcdf(tmp_path / "fit.nc")
     with xr.open_datatree(tmp_path / "fit.nc") as read:
         return frame, fit, read.load()
@@ -150,7 +151,7 @@ def test_rows_without_names_are_counted(x):
 def test_names_of_several_targets_are_kept():
     bnn = wp.BNN(wp.mlp(3, hidden=(), num_outputs=2), wp.Gaussian())
     y = pd.DataFrame({"sales": LINEAR.y, "returns": -LINEAR.y})
-    fit = made_fit(bnn, LINEAR.x, y, random_weights(bnn, np.random.default_rng(0), (1, 2)))
+    fit = light_fit(bnn, LINEAR.x, y, random_weights(bnn, np.random.default_rng(0), (1, 2)))
     for group in ("posterior", "observed_data"):
         assert fit[group]["output"].to_numpy().tolist() == ["sales", "returns"]
     predicted = wp.predict(bnn, fit, LINEAR.x[:3])
@@ -158,7 +159,9 @@ def test_names_of_several_targets_are_kept():
 
 
 def test_a_fit_of_a_newer_format_is_refused():
-    fit = made_fit(NET.bnn, NET.x, NET.y, random_weights(NET.bnn, np.random.default_rng(0), (1, 2)))
+    fit = light_fit(
+        NET.bnn, NET.x, NET.y, random_weights(NET.bnn, np.random.default_rng(0), (1, 2))
+    )
     assert fit.attrs["format"] == reading.FORMAT == 1
     newer = fit.copy()
     newer.attrs["format"] = 2

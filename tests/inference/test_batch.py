@@ -224,6 +224,10 @@ def fit_of_its_own(method, num_features):
     return FITS[method](bnn, x, y, prior=wp.normal_prior(bnn), **brief)
 
 
+# Programs that run once or twice take longer to optimise than to run.
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
 def compile_each_text_once(patch):
     """Let programs that were traced to the same text share what it compiles to."""
     compile_text, made, lock = jax.stages.Lowered.compile, {}, threading.Lock()
@@ -236,7 +240,7 @@ def compile_each_text_once(patch):
             if first:
                 future = made[text] = Future()
         if first:
-            future.set_result(compile_text(self))
+            future.set_result(compile_text(self, compiler_options=UNOPTIMISED))
         return future.result()
 
     patch.setattr(jax.stages.Lowered, "compile", compiled)

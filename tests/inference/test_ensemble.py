@@ -32,10 +32,14 @@ from weightprior.inference.ensemble import _warn_unconverged
 from weightprior.model import density
 from weightprior.model.curvature import gauss_newton
 
+# What only tests run, once or twice, takes longer to optimise than to run.
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+compiled = partial(jax.jit, compiler_options=UNOPTIMISED)
+
 MANY = 2000
 # Forty rows of noise 0.4 know as much of a weight as a prior of scale 0.06: an error in either
 # would show.
-PRIORS = LINEAR_PRIORS | {"as strong as the data": {"loc": CENTRE, "scale": 0.06}}
+AS_STRONG_AS_THE_DATA = LINEAR.prior(loc=CENTRE, scale=0.06)
 COUNTS = np.tile([2.0, 0.0, 0.3, 1.0], 10)
 
 
@@ -58,19 +62,19 @@ def assert_moments(draws, mean, covariance, comparisons=1):
     assert_estimate(found, covariance, error, num_comparisons=total, label="covariance")
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", LINEAR_PRIORS)
 def test_of_a_linear_model_members_are_draws_of_the_posterior(name):
-    prior = LINEAR.prior(**PRIORS[name])
+    prior = LINEAR.prior(**LINEAR_PRIORS[name])
     found = fit(LINEAR, prior, num_members=MANY, log_likelihood=False)
     assert found.attrs["exact"] == 1
     draws, known = oracle.from_sites(found["posterior"])[:, 0], exact(prior)
     assert draws.shape == (MANY, 4)
-    assert_moments(draws, known.mean, known.covariance, len(PRIORS))
+    assert_moments(draws, known.mean, known.covariance, len(LINEAR_PRIORS))
 
 
 def test_rows_that_count_differently_are_exact_too():
     """A row that counts c times has the noise sd over the root of c."""
-    prior, there = LINEAR.prior(**PRIORS["as strong as the data"]), COUNTS > 0
+    prior, there = AS_STRONG_AS_THE_DATA, COUNTS > 0
     broken = np.where(there, LINEAR.y, 1e6)  # no matter what is said there
     options = {"num_members": MANY, "row_weights": COUNTS, "log_likelihood": False}
     found = fit(LINEAR._replace(y=broken), prior, **options)
@@ -132,7 +136,7 @@ def test_lp_is_that_of_the_prior_and_data_that_were_given():
     weights = {name: found["posterior"][name].to_numpy()[:, 0] for name in LINEAR.bnn.sites}
     with jax.enable_x64(True):
         joint = jax.vmap(lambda w: LINEAR.bnn.log_joint(w, LINEAR.x, LINEAR.y, prior, COUNTS))
-        lp = jax.jit(joint)(weights)
+        lp = compiled(joint)(weights)
     np.testing.assert_allclose(found["sample_stats"]["lp"][:, 0], lp, rtol=1e-9)
     assert found["sample_stats"]["converged"].all()
 
@@ -145,7 +149,7 @@ def test_what_is_added_to_a_row_scatters_as_its_information(name):
     x = rng.normal(size=(1, 2))
     y = random_targets(bnn, weights, np.repeat(x, 4000, axis=0), rng)[:, None].astype(float)
 
-    @jax.jit
+    @compiled
     def both(weights, y):
         flat, unravel = ravel_pytree(weights)
 
@@ -173,7 +177,7 @@ def test_random_multiples_have_the_variance_that_rows_count():
     bnn, counts = LIKELIHOODS["gaussian, two outputs"], np.repeat([0.0, 0.3, 1.0, 2.0], 4000)
     x, y = np.zeros((16_000, 2)), np.zeros((16_000, 2))
 
-    @jax.jit
+    @compiled
     def drawn(task, key):
         return Randomised(bnn, x, y, Member(task, key), np.float64).multiples
 

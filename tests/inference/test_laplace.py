@@ -146,11 +146,12 @@ def test_the_hessian_is_that_of_the_density():
 
 @pytest.fixture(scope="module")
 def net():
-    return fit(NET, NET.prior(), num_samples=2000)
+    priors = {"wide": NET.prior(), "narrow": NET.prior(scale=0.5)}
+    return fit(NET, wp.stack_priors(priors), num_samples=2000)
 
 
 def test_draws_have_the_density_that_they_are_said_to_have(net):
-    found = net
+    found = wp.unstack_fit(net)["wide"]
     log_q = found["sample_stats"]["log_q"].to_numpy()[0]
     at_the_mode = (found["laplace"]["log_joint"] - found["laplace"]["log_evidence"]).item()
     # Of a normal distribution of d dimensions: minus half of a chi-squared one.
@@ -158,7 +159,7 @@ def test_draws_have_the_density_that_they_are_said_to_have(net):
 
 
 def test_predictions_are_those_of_the_tangent(net):
-    found = net
+    found = wp.unstack_fit(net)["wide"]
     mode = {n: found["restarts"][n].to_numpy()[0] for n in NET.bnn.sites}
     draws = {n: found["posterior"][n].to_numpy()[0] for n in NET.bnn.sites}
     with jax.enable_x64(True):
@@ -181,9 +182,9 @@ def test_predictions_are_those_of_the_tangent(net):
     assert wp.predict(NET.bnn, exact_ones, NET.x)["mean"].shape == (1, 1000, 15)
 
 
-def test_compare_has_a_row_for_it(linear):
-    table = wp.compare(LINEAR.bnn, {"Laplace": linear}, LINEAR.x, LINEAR.y)
-    assert table.index.tolist() == ["Laplace[around 0]", "Laplace[around a centre per weight]"]
+def test_compare_has_a_row_for_it(net):
+    table = wp.compare(NET.bnn, {"Laplace": net}, NET.x, NET.y)
+    assert table.index.tolist() == ["Laplace[wide]", "Laplace[narrow]"]
     assert np.isfinite(table["lpd_test"]).all()
 
 

@@ -15,8 +15,12 @@ import references
 import weightprior as wp
 from assertions import assert_mean, assert_sd
 from oracle import LinearGaussian, from_sites, to_sites
-from weightprior import _checks
+from weightprior import _data
 from weightprior.model import density
+
+# What only tests run, once or twice, takes longer to optimise than to run.
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+compiled = partial(jax.jit, compiler_options=UNOPTIMISED)
 
 DEPTHS = [(), (3,), (2, 3, 2)]
 ROWS = 5
@@ -62,7 +66,7 @@ def data_for(bnn):
             y = rng.poisson(3, shape)
         case _:
             y = rng.normal(size=shape)
-    return _checks.data(bnn, rng.normal(size=(ROWS, 2)), y)
+    return _data.checked(bnn, rng.normal(size=(ROWS, 2)), y)
 
 
 def densities(bnn, weights, x, y, prior):
@@ -86,7 +90,7 @@ def densities_of_all(precision):
         prior = wp.normal_prior(bnn, loc=0.3, scale=wp.fan_in_scale(bnn, gain=1.5))
         problems[name, hidden] = bnn, draw_weights(bnn), *data_for(bnn), prior
     assert jnp.result_type(float) == precision
-    found = jax.jit(lambda given: [densities(*problem) for problem in given])([*problems.values()])
+    found = compiled(lambda given: [densities(*problem) for problem in given])([*problems.values()])
     return dict(zip(problems, found, strict=True))
 
 
@@ -104,7 +108,7 @@ def gradients_under_flat_priors():
     def gradient(bnn, weights, *rest):
         return jax.grad(bnn.log_joint)(weights, *rest)
 
-    return jax.jit(lambda given: {name: gradient(*given[name]) for name in given})(problems)
+    return compiled(lambda given: {name: gradient(*given[name]) for name in given})(problems)
 
 
 class TestOneDensity:
@@ -130,7 +134,7 @@ class TestOneDensity:
             getattr(wp, reference.likelihood)(**reference.likelihood_options),
         )
         prior = wp.normal_prior(bnn, loc=reference.prior_loc, scale=reference.prior_scale)
-        x, y = _checks.data(bnn, reference.train_x, reference.train_y)
+        x, y = _data.checked(bnn, reference.train_x, reference.train_y)
         with jax.enable_x64(True):
             both = jax.jit(lambda w: (bnn.log_prior(w, prior), bnn.log_likelihood(w, x, y)))
             states = [jax.tree.map(jnp.asarray, state) for state in reference.states]
@@ -161,8 +165,8 @@ class TestOneDensity:
 
         with jax.enable_x64(True):
             weights = draw_weights(bnn)
-            ours = jax.jit(jax.grad(bnn.log_joint))(weights, x, y, prior)
-            theirs = jax.jit(jax.grad(loss))(weights)
+            ours = compiled(jax.grad(bnn.log_joint))(weights, x, y, prior)
+            theirs = compiled(jax.grad(loss))(weights)
         for name in bnn.sites:
             np.testing.assert_allclose(ours[name], -theirs[name], rtol=1e-10)
 
@@ -281,7 +285,7 @@ class TestNumPyro:
             assert draws[site].shape == (4, *bnn.sites[site].shape)
         assert ("noise" in draws) == ("log_noise" in bnn.sites)
         assert draws["y"].shape == (4, *y.shape)
-        assert _checks.data(bnn, x, draws["y"][0])[1].shape == y.shape
+        assert _data.checked(bnn, x, draws["y"][0])[1].shape == y.shape
 
     def test_predictive_draws_targets_around_the_means_of_given_weights(self):
         bnn = wp.BNN(wp.mlp(2, hidden=(3,), num_outputs=2), wp.Gaussian(noise=1e-4))

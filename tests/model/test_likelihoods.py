@@ -82,6 +82,13 @@ def cases():
         ),
         "categorical": Case(wp.Categorical(3), three, labels, None, special.softmax(three, axis=1)),
         "poisson": Case(wp.Poisson(), one, counts[:, 0], poisson(np.exp(f)), np.exp(f)),
+        "negative_binomial": Case(
+            wp.NegativeBinomial(2.0),
+            one,
+            counts[:, 0],
+            stats.nbinom(2.0, 2 / (2 + np.exp(f))),
+            np.exp(f),
+        ),
         "poisson_two": Case(wp.Poisson(), two, counts, poisson(np.exp(two)), np.exp(two)),
     }
 

@@ -407,8 +407,8 @@ class TestStack:
         with pytest.raises(TypeError, match=r"^priors\['b'\]: expected a single NormalPrior"):
             wp.stack_priors({"a": self.PRIORS[0], "b": stack})
 
-    @pytest.mark.parametrize("priors", [{}, None, [PRIORS[0]], PRIORS[0]])
-    def test_it_is_made_from_a_dict(self, priors):
+    @pytest.mark.parametrize("priors", [{}, [], None, PRIORS[0]])
+    def test_it_is_made_from_a_dict_or_a_list(self, priors):
         with pytest.raises(TypeError, match=r"^priors: expected a dict"):
             wp.stack_priors(priors)
 

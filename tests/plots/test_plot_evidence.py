@@ -134,7 +134,11 @@ def test_a_map_has_a_cell_for_every_prior():
 def test_a_map_of_another_criterion_and_numbers():
     found = made()
     loc, scale = [0.5, 0.0, 0.5, 0.0], [1.0, 1.0, 0.1, 0.2]
-    [axis] = plots.plot_evidence_map(found, loc=loc, scale=scale, criterion="loo")
+    coords = {"fraction": ("prior", loc), "scale": ("prior", scale)}
+    given = {"loc": "fraction", "criterion": "loo"}
+    [axis] = plots.plot_evidence_map(found.assign_coords(coords), **given)
+    with pytest.raises(ValueError, match=r"loc: expected a coordinate among .*got 'fraction'"):
+        plots.plot_evidence_map(found, **given)
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["0", "0.5"]
     assert len(axis.patches) == 4  # Of six cells.
     written = {text.get_text(): text.get_position() for text in axis.texts}

@@ -68,15 +68,9 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=1.0))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
     >>> x = np.linspace(-1, 1, 20)[:, None]
-    >>> fit = wp.fit_mcmc(
-    ...     bnn,
-    ...     x,
-    ...     np.sin(3 * x[:, 0]),
-    ...     prior=wp.normal_prior(bnn, scale=0.5),
-    ...     num_samples=50,
-    ... )
+    >>> fit = wp.fit_ensemble(bnn, x, np.sin(3 * x[:, 0]), prior=wp.normal_prior(bnn))
     >>> aligned = wp.diagnostics.align(bnn, fit)
     >>> aligned["alignment"]["classes.hidden_0"].to_numpy().tolist()
     [0, 0, 0, 0, 0]

@@ -75,9 +75,9 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=1.0))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
-    >>> fit = wp.fit_mcmc(bnn, x, np.sin(3 * x[:, 0]), prior=wp.normal_prior(bnn, scale=0.5))
+    >>> fit = wp.fit_mcmc(bnn, x, 2 * x[:, 0], prior=wp.normal_prior(bnn))
     >>> found = wp.diagnostics.convergence(bnn, fit, x)
     >>> found["verdict"].item()
     'Converged: R-hat at most 1.00..., at least ... effective draws.'

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _data
 from weightprior.diagnostics.contraction import layers_of, of_layer, shrinkage
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import lay_out
@@ -81,7 +81,7 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
     True
     """
     parts = parts_of(bnn, fit)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     pieces = [
         gamma(part.model, part.weights, inputs, targets, part.prior, same_rows(part, inputs))
         | _contracted(bnn, part.weights, part.prior)
@@ -120,7 +120,7 @@ def _contracted(bnn: BNN, weights: Draws, prior: NormalPrior) -> dict[str, Any]:
 
 def _p_loo(fit: xr.DataTree) -> float:
     loo, _ = leave_one_out(fit)
-    return np.nan if loo is None else float(loo.p)
+    return np.nan if loo is None else loo.p
 
 
 def _by_site(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from weightprior.fits.reading import new_inputs, parts_of
 from weightprior.model import density
 from weightprior.model.activations import kinks, slopes
 from weightprior.model.bnn import BNN
-from weightprior.model.network import hidden_layers_of
+from weightprior.model.network import hidden_layers_of, input_columns, offset_of
 
 __all__ = ["nonlinearity"]
 
@@ -75,6 +75,9 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     Slopes are per unit of x as it was passed, so features have to be scaled alike where different
     data are to be compared. At a kink the Jacobian is the one-sided one that JAX has.
 
+    A column that is the network's offset is none of its inputs, and what it adds to the outputs is
+    left out.
+
     Kinks are found where the slope of an activation jumps, for any activation: at 0 for relu.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at
@@ -104,6 +107,9 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     """
     parts = parts_of(bnn, fit)
     inputs = new_inputs(bnn, fit, x)
+    offset = offset_of(bnn.network)
+    if offset is not None:
+        inputs = np.where(np.arange(inputs.shape[1]) == offset, 0.0, inputs)
     basis = _linear_basis(inputs)
     determined = len(inputs) > basis.shape[1] + 1
     layers = hidden_layers_of(bnn.network) or ()
@@ -159,8 +165,11 @@ def _jacobian_norm(bnn: BNN, weights, row: jax.Array) -> jax.Array:
     def outputs(row):
         return density.outputs(bnn, weights, row[None, :])[0]
 
-    few_inputs = len(bnn.network.feature_names) < bnn.network.num_outputs
+    columns = input_columns(bnn.network)
+    few_inputs = len(columns) < bnn.network.num_outputs
     jacobian = (jax.jacfwd if few_inputs else jax.jacrev)(outputs)(row)
+    if offset_of(bnn.network) is not None:
+        jacobian = jacobian[:, np.array(columns)]
     # A vector's norm needs no decomposition. Scaled, so that no square leaves the range.
     largest = jnp.abs(jacobian).max()
     scaled = jacobian / jnp.where(largest > 0, largest, 1.0)

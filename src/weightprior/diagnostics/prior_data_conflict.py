@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _data
 from weightprior._options import names_its_options
 from weightprior.diagnostics.align import align
 from weightprior.diagnostics.contraction import contraction
@@ -18,6 +18,7 @@ from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.network import hidden_layers_of
 from weightprior.model.priors.normal import NormalPrior
+from weightprior.model.trials import counted
 
 __all__ = ["prior_data_conflict"]
 
@@ -132,7 +133,7 @@ def prior_data_conflict(
             "learned: the posterior of these says what the data ask for."
         )
     new_inputs(bnn, fit, x)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     options = {"num_samples": num_samples, "rng_key": rng_key}
     pieces = [
         _check(bnn, part.prior, inputs, targets, same_rows(part, inputs), options) for part in parts
@@ -205,6 +206,7 @@ def _discrepancies(
     options: dict[str, Any],
 ) -> tuple[float, np.ndarray]:
     """Distance from the prior's centre of the data, and of data sets drawn from the prior."""
+    bnn, y = counted(bnn, y)
     drawn = prior_predictive(bnn, x, prior=prior, **options)["prior_predictive"]["y"].to_numpy()
     together = np.concatenate([y[None, None], drawn], axis=1)
     found = evaluate(_discrepancy, bnn, together, x, prior.loc, counts)[0]

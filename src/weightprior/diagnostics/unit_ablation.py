@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior.diagnostics._units import checked_layers, lay_out_units
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.reading import Draws, new_inputs, parts_of
@@ -127,7 +127,7 @@ def unit_ablation(
     """
     parts = parts_of(bnn, fit)
     new_inputs(bnn, fit, x)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     layers = checked_layers(bnn)
     chosen = _spread(parts[0].weights.num_draws, num_draws)
     pieces = []

@@ -69,7 +69,8 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     >>> import numpy as np
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Gaussian(noise=1.0))
-    >>> weights, _ = wp.simulate(bnn, np.zeros((1, 2)), prior=wp.normal_prior(bnn))
+    >>> rng = np.random.default_rng(0)
+    >>> weights = {name: rng.normal(size=site.shape) for name, site in bnn.sites.items()}
     >>> centers = wp.matched_centers(bnn, weights, scale=wp.fan_in_scale(bnn))
     >>> centers.labels
     ('zero', 'reference', 'random', 'permuted', 'mirrored')

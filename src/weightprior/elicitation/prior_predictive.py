@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior._options import names_its_options
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import stored_targets
@@ -15,6 +15,7 @@ from weightprior.fits.results import build_prior
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
+from weightprior.model.trials import in_trials
 
 __all__ = ["prior_predictive", "simulate"]
 
@@ -27,6 +28,7 @@ def prior_predictive(
     prior: Prior,
     num_samples: int = 500,
     rng_key: Any = 0,
+    trials: Any = None,
 ) -> xr.DataTree:
     """Draw networks from the prior and targets from the networks.
 
@@ -42,6 +44,8 @@ def prior_predictive(
         Networks.
     rng_key : int or JAX key
         Decides the draws.
+    trials : array of shape (rows,), optional
+        Trials of every row, for `Binomial` alone; one by default.
 
     Returns
     -------
@@ -53,24 +57,25 @@ def prior_predictive(
     Raises
     ------
     ValueError
-        Where a site's prior is flat: it cannot be drawn from.
+        Where a site's prior is flat: it cannot be drawn from; for `trials` that do not suit.
 
     Examples
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1), wp.Gaussian())
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> drawn = wp.prior_predictive(bnn, x, prior=wp.normal_prior(bnn), num_samples=10)
     >>> dict(drawn["prior_predictive"]["y"].sizes)
     {'chain': 1, 'draw': 10, 'obs_id': 20}
     """
     _checks.model(bnn)
-    inputs = _checks.rows(x, bnn.network.feature_names)
+    inputs = _data.inputs(x, bnn.network.feature_names)
     _checks.prior(bnn, prior, learned=True, proper="nothing can be drawn from it")
     num_samples = _checks.integer("num_samples", num_samples, 1)
     key, numbers = _checks.random_key(rng_key), numbered(1, num_samples)
-    pieces = [evaluate(_draw, bnn, numbers, inputs, part, key) for part in prior.singles()]
+    model = in_trials(bnn, trials, len(inputs))
+    pieces = [evaluate(_draw, model, numbers, inputs, part, key) for part in prior.singles()]
     for piece in pieces:
         drawn = piece["prior_predictive"]
         drawn["y"] = stored_targets(bnn, drawn["y"])
@@ -93,7 +98,7 @@ def _draw(bnn: BNN, number: jax.Array, x: Any, prior: Prior, key: jax.Array) -> 
 
 @names_its_options
 def simulate(
-    bnn: BNN, x: Any, *, prior: Prior, rng_key: Any = 0
+    bnn: BNN, x: Any, *, prior: Prior, rng_key: Any = 0, trials: Any = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Draw a network from a prior, and targets from that network.
 
@@ -110,13 +115,16 @@ def simulate(
         A single prior, flat nowhere.
     rng_key : int or JAX key
         Decides weights and targets.
+    trials : array of shape (rows,), optional
+        Trials of every row, for `Binomial` alone; one by default.
 
     Returns
     -------
     weights : dict of str to array
         Every site, the noise included where it is learned.
     y : array of shape (rows,) or (rows, outputs)
-        Targets, noise included; labels where classes have some.
+        Targets, noise included: labels where classes have some, successes and failures for
+        `Binomial`.
 
     Raises
     ------
@@ -127,7 +135,7 @@ def simulate(
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.1))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.5))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> weights, y = wp.simulate(bnn, x, prior=wp.normal_prior(bnn))
     >>> y.shape
@@ -136,6 +144,7 @@ def simulate(
     """
     _checks.model(bnn)
     _checks.prior(bnn, prior, stacked=False, learned=True)
-    drawn = prior_predictive(bnn, x, prior=prior, num_samples=1, rng_key=rng_key)
+    drawn = prior_predictive(bnn, x, prior=prior, num_samples=1, rng_key=rng_key, trials=trials)
     weights = {name: drawn["prior"][name].to_numpy()[0, 0] for name in bnn.sites}
-    return weights, bnn.likelihood.decode(drawn["prior_predictive"]["y"].to_numpy()[0, 0])
+    y = drawn["prior_predictive"]["y"].to_numpy()[0, 0]
+    return weights, in_trials(bnn, trials, len(y)).likelihood.fitted(y)

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from arviz_stats.base.array import array_stats
 from scipy import stats
 
-__all__ = ["Uniformity", "judge_ranks", "rank"]
+__all__ = ["Uniformity", "effective", "judge_ranks", "rank"]
 
 
 def rank(true: np.ndarray, draws: np.ndarray, num_draws: int, rng: np.random.Generator) -> Any:
@@ -29,6 +30,19 @@ def rank(true: np.ndarray, draws: np.ndarray, num_draws: int, rng: np.random.Gen
     chosen = flat[((np.arange(num_draws) + 0.5) * (len(flat) / num_draws)).astype(int)]
     ties = (chosen == true).sum(axis=0)
     return (chosen < true).sum(axis=0) + rng.integers(0, ties, endpoint=True)
+
+
+def effective(draws: np.ndarray) -> np.ndarray:
+    """Effective sample sizes of all draws of a fit; of the ranked ones they could not be told.
+
+    Where they exceed the number that is ranked, those are about independent.
+    """
+    if draws.shape[1] < 4:  # halves of a chain need two draws each
+        return np.full(draws.shape[2:], np.nan)
+    # ArviZ takes what never moves for independent.
+    moves = np.ptp(draws, axis=(0, 1)) > 0
+    ess = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="bulk")
+    return np.where(moves, ess, 1.0)
 
 
 class Uniformity(NamedTuple):

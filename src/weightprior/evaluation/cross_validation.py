@@ -9,21 +9,23 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _checks, _data
+from weightprior._data import select_rows
 from weightprior._options import names_its_options
 from weightprior.diagnostics.effective_parameters import gamma
-from weightprior.evaluation.refits import Refit, check_fit_function, grouped, refit
-from weightprior.evaluation.score import (
+from weightprior.evaluation._folds import Folds, folds_of
+from weightprior.evaluation._metrics import (
     LEVELS,
     dims_of_scores,
     log_mean,
     score_rows,
-    standard_error,
     summarise,
-    weight_norms,
 )
-from weightprior.fits.layout import lay_out, prior_arrays, prior_dims
+from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
+from weightprior.evaluation.score import weight_norms
+from weightprior.fits.layout import lay_out, prior_arrays, prior_dims, row_coords
 from weightprior.fits.problem import fit_coords, target_coords
+from weightprior.fits.rows import Rows
 from weightprior.inference.map import fit_map
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
@@ -44,6 +46,8 @@ def cross_validate(
     num_folds: int = 10,
     rng_key: Any = 0,
     folds: Any = None,
+    groups: Any = None,
+    row_weights: Any = None,
 ) -> xr.Dataset:
     """Predict every row from a fit without it, under each prior.
 
@@ -68,9 +72,16 @@ def cross_validate(
     rng_key : int or JAX key
         Decides which rows make a fold; classes are spread evenly over the folds. The fits take
         theirs from `fit`.
-    folds : array of shape (rows,), optional
-        The fold of every row, where chance should not decide: groups that must stay together,
-        years. Replaces `num_folds`.
+    folds : array of shape (rows,) or splitter, optional
+        The fold of every row, such as its year, where chance should not decide; or one of
+        scikit-learn's splitters, which may let a fold be predicted by the past alone
+        (``TimeSeriesSplit``). Rows that are in no test set have no score. Replaces `num_folds`.
+    groups : array of shape (rows,), optional
+        The group of every row, such as a patient. The rows of a group stay together in a fold, and
+        standard errors take groups for independent instead of rows.
+    row_weights : array of shape (rows,), optional
+        How often each row counts, in fits and in scores: a row of weight 2 is the row twice, in one
+        fold; a row of weight 0 is no row. Weights that `fit` carries (as a partial may) are used.
 
     Returns
     -------
@@ -90,7 +101,8 @@ def cross_validate(
           flat) and `effective_parameters`;
         - `prior_loc.<site>` and `prior_scale.<site>`, as in a fit;
         - for optima `converged`, for chains `divergences`, with the dim `fold`; the coordinate
-          `fold_of_row` says which rows a fold holds.
+          `fold_of_row` says which rows a fold holds, and `row_weights` and `group`, where there are
+          any, what was passed.
 
         Standard errors take rows for independent, which predictions of one fit are not quite.
 
@@ -98,6 +110,8 @@ def cross_validate(
     ------
     ValueError, TypeError
         For data, a prior, folds or a fit function that cannot be used.
+    KeyboardInterrupt
+        Where the fits were interrupted: scores of a part of their draws would be no answer.
 
     References
     ----------
@@ -121,51 +135,54 @@ def cross_validate(
     1.0
     """
     _checks.model(bnn)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     _checks.prior(bnn, prior)
     key = _checks.random_key(rng_key)
-    labels, fold_of_row = _folds(bnn, targets, num_folds, folds, key)
-    check_fit_function(fit)
+    weights = row_weights_of(fit, row_weights, x)
+    of_group = None if groups is None else grouped("groups", groups, x)[1]
+    counted, given = weights > 0, (x, y)
+    x, y, inputs, targets, of_group, folds, weights = (
+        select_rows(values, counted)
+        for values in (x, np.asarray(y), inputs, targets, of_group, folds, weights)
+    )
+    codes = None if of_group is None else np.unique(of_group, return_inverse=True)[1]
+    divided = folds_of(bnn, x, targets, num_folds=num_folds, folds=folds, groups=codes, key=key)
 
     began = time.perf_counter()
-    kept = {f"fold {label}": fold_of_row != label for label in labels}
-    method, fits = refit(bnn, x, y, prior=prior, fit=fit, kept=kept)
+    counts = {f"fold {f}": seen * weights for f, seen in zip(*divided[:2], strict=True)}
+    method, fits = refit(bnn, x, y, prior=prior, fit=fit, counts=counts)
+    rows = Rows(weights, codes).take(divided.scored)
     pieces = [
-        _score_part(bnn, of_part, part, inputs, targets)
+        _score_part(bnn, of_part, part, (inputs, targets, divided, rows))
         for part, of_part in zip(prior.singles(), fits, strict=True)
     ]
     dims = dims_of_scores(pieces[0])
     dims |= dict.fromkeys(("converged", "divergences"), ("fold",))
-    coords = {"fold": labels, "level": LEVELS, **target_coords(bnn, x, y, prior)}
-    found = lay_out(pieces, (), dims, coords).merge(_priors(bnn, x, y, prior))
-    found = found.assign_coords(fold_of_row=("obs_id", fold_of_row))
+    counted[counted] = divided.scored
+    coords = target_coords(bnn, *given, prior) | row_coords(given[0], counted)
+    coords |= {"fold": divided.labels, "level": LEVELS}
+    found = lay_out(pieces, (), dims, coords).merge(_priors(bnn, *given, prior))
+    found = found.assign_coords(_of_rows(divided, rows, of_group))
     if prior.labels is not None:
-        found = found.merge(_choice(bnn, found["elpd_i"].to_numpy(), prior, key))
+        found = found.merge(_choice(bnn, found["elpd_i"].to_numpy(), rows, prior, key))
     found.attrs = {
         "function": "cross_validate",
         "fit": method,
-        "num_folds": len(labels),
+        "num_folds": len(divided.labels),
         "seconds": time.perf_counter() - began,
         "model": json.dumps(bnn.describe()),
     }
     return found
 
 
-def _folds(bnn: BNN, y: np.ndarray, num_folds: int, folds: Any, key: jax.Array):
-    """Names of the folds, and the fold of every row."""
-    if folds is None:
-        num_folds = _checks.integer("num_folds", num_folds, 2)
-        if num_folds > len(y):
-            raise ValueError(
-                f"num_folds: expected at most a fold per row, {len(y)}; got {num_folds}."
-            )
-        order = np.asarray(jax.random.permutation(key, len(y)))
-        if bnn.likelihood.has_classes and y.ndim == 1:
-            order = order[np.argsort(y[order], kind="stable")]  # spreads classes evenly
-        fold_of_row = np.empty(len(y), int)
-        fold_of_row[order] = np.arange(len(y)) % num_folds
-        return np.arange(num_folds), fold_of_row
-    return grouped("folds", folds, len(y))
+def _of_rows(divided: Folds, rows: Rows, groups: np.ndarray | None) -> dict[str, Any]:
+    """Coordinates of the rows: their fold and, where they were given, weight and group."""
+    found = {"fold_of_row": divided.of_scored}
+    if np.any(rows.weights != 1):
+        found["row_weights"] = rows.weights
+    if groups is not None:
+        found["group"] = groups[divided.scored]
+    return {name: ("obs_id", values) for name, values in found.items()}
 
 
 def _priors(bnn: BNN, x: Any, y: Any, prior: NormalPrior) -> xr.Dataset:
@@ -177,35 +194,44 @@ def _priors(bnn: BNN, x: Any, y: Any, prior: NormalPrior) -> xr.Dataset:
 
 
 def _score_part(
-    bnn: BNN, fits: list[Refit], prior: NormalPrior, x: np.ndarray, y: np.ndarray
+    bnn: BNN,
+    fits: list[Refit],
+    prior: NormalPrior,
+    data: tuple[np.ndarray, np.ndarray, Folds, Rows],
 ) -> dict[str, Any]:
     """Everything about one prior, from its fits to the folds."""
+    x, y, folds, rows = data
     rowwise: dict[str, np.ndarray] = {}
     of_fold: dict[str, list] = {}
-    for model, weights, row_weights, log_likelihood, stats in fits:
-        held = row_weights == 0
+    for held, (model, weights, row_weights, log_likelihood, stats) in zip(
+        folds.held, fits, strict=True
+    ):
         for name, values in score_rows(model, weights, x[held], y[held]).items():
             whole = rowwise.setdefault(name, np.empty((len(y), *values.shape[1:])))
             whole[held] = values
+        seen = row_weights > 0
         found = {
-            "train": log_mean(log_likelihood[..., ~held]).mean(),
+            "train": np.average(log_mean(log_likelihood[..., seen]), weights=row_weights[seen]),
             **weight_norms(bnn, weights, prior),
             "effective_parameters": gamma(model, weights, x, y, prior, row_weights)["gamma"],
         }
         for name, value in (found | stats).items():
             of_fold.setdefault(name, []).append(value)
-    return summarise(bnn, rowwise, y) | {
+    scored = {name: values[folds.scored] for name, values in rowwise.items()}
+    return summarise(bnn, scored, y[folds.scored], rows) | {
         name: np.array(values) if name in fits[0].stats else np.mean(values)
         for name, values in of_fold.items()
     }
 
 
-def _choice(bnn: BNN, elpd_i: np.ndarray, prior: NormalPrior, key: jax.Array) -> xr.Dataset:
+def _choice(
+    bnn: BNN, elpd_i: np.ndarray, rows: Rows, prior: NormalPrior, key: jax.Array
+) -> xr.Dataset:
     """Differences from the best prior, and the strongest one that is about as good."""
     labels = list(prior.labels or ())
-    best = int(elpd_i.sum(-1).argmax())
+    best = int(rows.total(elpd_i).argmax())
     terms = elpd_i - elpd_i[best]
-    diff, diff_se = terms.sum(-1), np.array([standard_error(row) for row in terms])
+    diff, diff_se = rows.total(terms), np.array([rows.standard_error(row) for row in terms])
     width = [_width(bnn, part) for part in prior.singles()]
     close = np.flatnonzero((diff >= -diff_se) | (np.arange(len(labels)) == best))
     # Of equally strong ones the best; the best itself where all are as wide as it.
@@ -214,7 +240,7 @@ def _choice(bnn: BNN, elpd_i: np.ndarray, prior: NormalPrior, key: jax.Array) ->
         {
             "elpd_diff": ("prior", diff),
             "elpd_diff_se": ("prior", diff_se),
-            "prob_best": ("prior", _prob_best(terms, key)),
+            "prob_best": ("prior", _prob_best(terms, rows, key)),
             "best": ((), labels[best]),
             "one_se": ((), labels[one_se]),
         },
@@ -222,16 +248,12 @@ def _choice(bnn: BNN, elpd_i: np.ndarray, prior: NormalPrior, key: jax.Array) ->
     )
 
 
-def _prob_best(terms: np.ndarray, key: jax.Array) -> np.ndarray:
+def _prob_best(terms: np.ndarray, rows: Rows, key: jax.Array) -> np.ndarray:
     """Share of bootstrap samples of the rows in which each prior has the largest sum over them."""
-    count, rows = terms.shape
     # Not the numbers that the folds are made of.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 1))))
-    won = []
-    for _ in range(NUM_BOOTSTRAP):
-        times_drawn = np.bincount(rng.integers(rows, size=rows), minlength=rows)
-        won.append(np.argmax(terms @ times_drawn))
-    return np.bincount(won, minlength=count) / NUM_BOOTSTRAP
+    won = [np.argmax(rows.bootstrap(terms, rng)) for _ in range(NUM_BOOTSTRAP)]
+    return np.bincount(won, minlength=len(terms)) / NUM_BOOTSTRAP
 
 
 def _width(bnn: BNN, prior: NormalPrior) -> tuple[int, float]:

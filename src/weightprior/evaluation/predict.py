@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior.evaluation._quantiles import check_room, checked_levels, summed_up
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
@@ -20,13 +21,22 @@ from weightprior.fits.layout import (
 from weightprior.fits.reading import Draws, new_inputs, parts_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
+from weightprior.model.trials import in_trials
 
 __all__ = ["predict"]
 
 
 @names_its_options
-def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Dataset:
-    """Predict at new inputs with every draw of a fit.
+def predict(
+    bnn: BNN,
+    fit: xr.DataTree,
+    x: Any,
+    *,
+    rng_key: Any = 0,
+    trials: Any = None,
+    quantiles: Any = None,
+) -> xr.Dataset:
+    """Predict at new inputs with every draw of a fit, or sum all draws up.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at the
     MAP, and so are their predictions.
@@ -41,19 +51,31 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
         New inputs, prepared like those that were fitted.
     rng_key : int or JAX key
         Decides the noise of `y`.
+    trials : array of shape (rows,), optional
+        Trials of every row, for `Binomial` alone; one by default.
+    quantiles : sequence of float, optional
+        Levels between 0 and 1, such as ``(0.05, 0.95)``, of quantiles of new targets. Draws are
+        then not returned, nor held: rows are predicted block by block, however many there are.
 
     Returns
     -------
     Dataset
         `mean`, E[y | weights, x]: the location, the rate, the probability, or (dim `output`) the
-        probability of every class; and `y`, a draw with noise. In the units of the y that was
-        fitted, with dims chain, draw, (prior,) obs_id(, output). Classes are numbers, of which
-        ``bnn.likelihood.decode`` makes labels.
+        probability of every class; and `y`, a draw with noise. With `trials`, numbers of successes:
+        `mean` the expected one. In the units of the y that was fitted, with dims chain, draw,
+        (prior,) obs_id(, output). Classes are numbers, of which ``bnn.likelihood.decode`` makes
+        labels.
+
+        With `quantiles` instead `mean`, the mean over draws; `sd`, the standard deviation of a new
+        target, noise included; and `quantiles` (dim `quantile`), of new targets as well, with dims
+        (prior,) obs_id(, output). Both are estimated from at least 4,000 targets drawn for a row.
 
     Raises
     ------
     ValueError, TypeError
-        Where `x` does not suit the model, or the fit is another model's.
+        Where `x`, `trials` or `quantiles` do not suit the model, or the fit is another model's.
+    MemoryError
+        Where the predictions of all draws would not fit into memory.
 
     Examples
     --------
@@ -64,17 +86,33 @@ def predict(bnn: BNN, fit: xr.DataTree, x: Any, *, rng_key: Any = 0) -> xr.Datas
     >>> fit = wp.fit_map(bnn, x, 2 * x[:, 0], prior=wp.normal_prior(bnn, scale=100.0))
     >>> float(wp.predict(bnn, fit, [[10.0]])["mean"].mean().round(2))
     20.0
+    >>> found = wp.predict(bnn, fit, [[10.0]], quantiles=(0.05, 0.95))
+    >>> found["quantiles"].round(0).to_numpy()
+    array([[18., 22.]])
     """
     key = _checks.random_key(rng_key)
     parts = parts_of(bnn, fit)
     inputs = new_inputs(bnn, fit, x)
+    models = [in_trials(part.model, trials, len(inputs)) for part in parts]
+    if quantiles is not None:
+        levels = checked_levels(bnn, quantiles)
+        pieces = [summed_up(part, inputs, key, levels, trials) for part in parts]
+        coords = prediction_coords(bnn, fit, x) | {"quantile": levels}
+        return lay_out(pieces, (), _dims_of_sums(pieces[0]["mean"]), coords)
+    draws = sum(part.weights.num_chains * part.weights.num_draws for part in parts)
+    check_room(draws * len(inputs) * bnn.network.num_outputs)
     pieces = [
-        evaluate(_predict_draw, part.model, (part.weights, _numbers(part.weights)), inputs, key)
-        for part in parts
+        evaluate(_predict_draw, model, (part.weights, _numbers(part.weights)), inputs, key)
+        for model, part in zip(models, parts, strict=True)
     ]
     pieces = [piece | {"y": stored_targets(bnn, piece["y"])} for piece in pieces]
     coords = prediction_coords(bnn, fit, x)
     return labelled(bnn, lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), coords))
+
+
+def _dims_of_sums(mean: np.ndarray) -> dict[str, tuple[str, ...]]:
+    rows = ("obs_id", "output")[: mean.ndim]
+    return {"mean": rows, "sd": rows, "quantiles": (*rows, "quantile")}
 
 
 def _predict_draw(bnn: BNN, draw: Any, x: Any, key: jax.Array) -> dict[str, jax.Array]:

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weightprior import _data
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.reading import Draws, log_likelihood_of, parts_of
+from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior, stack_priors
 
-__all__ = ["Refit", "check_fit_function", "grouped", "refit"]
+__all__ = ["Refit", "grouped", "refit", "row_weights_of"]
 
 
 class Refit(NamedTuple):
@@ -29,7 +31,7 @@ class Refit(NamedTuple):
     weights : dict of str to array
         Every site's draws, (chain, draw, ...).
     row_weights : array of shape (rows,)
-        1 for rows that were fitted, 0 for the others.
+        How often each row counted; 0 for those that the fit was not to see.
     log_likelihood : array of shape (chain, draw, rows)
         Of all rows.
     stats : dict of str to array
@@ -43,27 +45,44 @@ class Refit(NamedTuple):
     stats: dict[str, Any]
 
 
-def check_fit_function(fit: Any) -> None:
-    """Raise where `fit` is no fit function whose rows can be weighted."""
-    usable = callable(fit) and "row_weights" in inspect.signature(fit).parameters
-    if not usable:
+def _carried(fit: Any) -> Any:
+    """Return the row weights that a fit function carries, as a partial may; None where it has none.
+
+    Raise where `fit` is no fit function whose rows can be weighted.
+    """
+    options = inspect.signature(fit).parameters if callable(fit) else {}
+    if "row_weights" not in options:
         raise TypeError(
             "fit: expected a fit function with an argument row_weights, such as fit_map or "
             f"fit_mcmc, or functools.partial of one; got {fit!r}."
         )
+    carried = options["row_weights"].default
+    return None if carried is inspect.Parameter.empty else carried
 
 
-def grouped(argument: str, values: Any, num_obs: int) -> tuple[np.ndarray, np.ndarray]:
+def row_weights_of(fit: Any, row_weights: Any, x: Any) -> np.ndarray:
+    """Return how often each row counts, by an argument or by what a fit function carries."""
+    carried = _carried(fit)
+    if carried is not None and row_weights is not None:
+        raise ValueError(
+            "row_weights: expected once; got them as an argument and in the fit function. Take "
+            "them out of the fit function."
+        )
+    return Rows.checked(carried if row_weights is None else row_weights, x).weights
+
+
+def grouped(argument: str, values: Any, x: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the groups in ascending order, at least two, and each row's; raise otherwise.
 
     `argument` is the plural of what a group is called.
     """
-    group, of_row = argument.removesuffix("s"), np.asarray(values)
+    group, of_row, num_obs = argument.removesuffix("s"), np.asarray(values), len(x)
     if of_row.shape != (num_obs,):
         raise ValueError(
             f"{argument}: expected shape {(num_obs,)}, the {group} of every row; got "
             f"{of_row.shape}."
         )
+    _data.aligned(argument, values, x)
     missing = np.flatnonzero(pd.isna(of_row))
     if missing.size:
         raise ValueError(
@@ -85,7 +104,7 @@ def refit(
     *,
     prior: NormalPrior,
     fit: Callable[..., xr.DataTree],
-    kept: Mapping[str, np.ndarray],
+    counts: Mapping[str, np.ndarray],
 ) -> tuple[str, list[list[Refit]]]:
     """Fit every set of rows under every part of a prior.
 
@@ -95,8 +114,8 @@ def refit(
         What is fitted; `x` and `y` as the user passed them.
     fit : callable
         A fit function.
-    kept : mapping of str to array of bool of shape (rows,)
-        The rows of each set, by what a warning is to call it.
+    counts : mapping of str to array of shape (rows,)
+        How often each row counts in each set, by what a warning is to call it.
 
     Returns
     -------
@@ -109,16 +128,26 @@ def refit(
     stack = {
         f"{name}, {label}": part
         for name, part in zip(names, prior.singles(), strict=True)
-        for label in kept
+        for label in counts
     }
-    counts = np.tile(np.stack(list(kept.values())).astype(float), (len(names), 1))
-    tree = fit(bnn, x, y, prior=stack_priors(stack), row_weights=counts)
-    fits = _fits_of(bnn, tree, counts)
-    return tree.attrs["method"], [fits[i : i + len(kept)] for i in range(0, len(fits), len(kept))]
+    row_weights = np.tile(np.stack(list(counts.values())).astype(float), (len(names), 1))
+    tree = fit(bnn, x, y, prior=stack_priors(stack), row_weights=row_weights)
+    fits = _fits_of(bnn, tree, row_weights)
+    number = len(counts)
+    return tree.attrs["method"], [fits[i : i + number] for i in range(0, len(fits), number)]
 
 
 def _fits_of(bnn: BNN, tree: xr.DataTree, row_weights: np.ndarray) -> list[Refit]:
     log_likelihood_of(tree)  # which has to be there
+    if tree.attrs.get("interrupted"):
+        raise KeyboardInterrupt("fits were interrupted, and a part of their draws is no answer")
+    used = [part.row_weights for part in parts_of(bnn, tree)]
+    if len(used) != len(row_weights) or not all(map(np.array_equal, used, row_weights)):
+        raise ValueError(
+            "fit: expected a fit function that uses the row_weights it is given; got fits in which "
+            "other rows count. Pass them on: lambda *data, row_weights=None, **options: "
+            "fit_map(*data, row_weights=row_weights, **options)."
+        )
     return [
         Refit(
             part.model,

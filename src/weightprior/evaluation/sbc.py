@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from arviz_stats.base.array import array_stats
 from tqdm.auto import tqdm
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior._options import names_its_options
 from weightprior.elicitation.prior_predictive import prior_predictive
-from weightprior.evaluation._ranks import judge_ranks, rank
+from weightprior.evaluation._ranks import effective, judge_ranks, rank
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import SAMPLE_DIMS, lay_out
 from weightprior.fits.reading import Draws, Part, parts_of
@@ -23,6 +22,7 @@ from weightprior.fits.validate import validate
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
+from weightprior.model.trials import in_trials
 
 __all__ = ["simulation_based_calibration"]
 
@@ -54,6 +54,7 @@ def simulation_based_calibration(
     at: Any = None,
     level: float = 0.01,
     progress_bar: bool = True,
+    trials: Any = None,
 ) -> xr.Dataset:
     """Check a fit function by simulation: the truth must look like one more of its draws.
 
@@ -89,6 +90,8 @@ def simulation_based_calibration(
         Probability that a fit which draws from the posterior is found uncalibrated.
     progress_bar : bool
         Show one, where the output is a terminal.
+    trials : array of shape (rows,), optional
+        Trials of every row of `x`, for `Binomial` alone; one by default.
 
     Returns
     -------
@@ -107,7 +110,8 @@ def simulation_based_calibration(
           above throughout: too high.
 
         All of `ecdf_diff` stays between `band_lower` and `band_upper` where `calibrated` is true.
-        After an interrupt, all of this from the simulations that were complete.
+        After an interrupt, all of this from the simulations that were complete, and the attribute
+        `interrupted` is 1.
 
     Raises
     ------
@@ -155,21 +159,22 @@ def simulation_based_calibration(
     ...     x,
     ...     prior=wp.normal_prior(bnn, loc=2.0),
     ...     fit=partial(wp.fit_mcmc, progress_bar=False),
-    ...     num_simulations=20,
+    ...     num_simulations=10,
     ... )
     >>> found["calibrated"].item()
     True
     """
     _checks.model(bnn)
     _checks.prior(bnn, prior, stacked=False, learned=True)
-    inputs = _checks.rows(x, bnn.network.feature_names)
+    inputs = _data.inputs(x, bnn.network.feature_names)
     rows, watched = _watched(bnn, inputs, at)
     num_simulations = _checks.integer("num_simulations", num_simulations, 1)
     num_draws = _checks.integer("num_draws", num_draws, 1)
     level = _checks.number("level", level, above=0, below=1)
     if not callable(fit):
         raise TypeError(f"fit: expected a fit function such as fit_mcmc; got {fit!r}.")
-    plan = _Plan(bnn, x, prior, fit, num_draws, watched)
+    in_trials(bnn, trials, len(inputs))
+    plan = _Plan(bnn, x, prior, fit, num_draws, watched, trials)
     key = _checks.random_key(rng_key)
 
     began = time.perf_counter()
@@ -182,6 +187,7 @@ def simulation_based_calibration(
         "function": "simulation_based_calibration",
         "fit": method,
         "num_simulations": found.sizes["simulation"],
+        "interrupted": int(found.sizes["simulation"] < num_simulations),
         "num_draws": num_draws,
         "level": level,
         "seconds": time.perf_counter() - began,
@@ -193,7 +199,7 @@ def simulation_based_calibration(
 def _watched(bnn: BNN, inputs: np.ndarray, at: Any) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows at which outputs are ranked, and the rows."""
     if at is not None:
-        watched = _checks.rows(at, bnn.network.feature_names)
+        watched = _data.inputs(at, bnn.network.feature_names)
         return np.arange(len(watched)), watched
     rows = np.unique(np.linspace(0, len(inputs) - 1, _NUM_INPUTS).round().astype(int))
     return rows, inputs[rows]
@@ -208,15 +214,16 @@ class _Plan(NamedTuple):
     fit: Callable[..., xr.DataTree]
     num_draws: int
     watched: np.ndarray
+    trials: Any
 
 
 def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
     """Ranks and effective sample sizes by quantity, simulations in front, and the method's name."""
     of_prior, of_fits, of_ties = jax.random.split(key, 3)
-    drawn = prior_predictive(
-        plan.bnn, plan.x, prior=plan.prior, num_samples=num_simulations, rng_key=of_prior
-    )
-    y = plan.bnn.likelihood.decode(drawn["prior_predictive"]["y"].to_numpy()[0])
+    options = {"prior": plan.prior, "num_samples": num_simulations, "trials": plan.trials}
+    drawn = prior_predictive(plan.bnn, plan.x, rng_key=of_prior, **options)
+    y = drawn["prior_predictive"]["y"].to_numpy()[0]
+    y = in_trials(plan.bnn, plan.trials, y.shape[1]).likelihood.fitted(y)
     rng = np.random.default_rng(_words(of_ties))
     done, complaints, method = [], [], ""
     try:
@@ -226,17 +233,20 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     tree = plan.fit(plan.bnn, plan.x, y[i], prior=plan.prior, rng_key=fit_key)
+                if tree.attrs.get("interrupted"):  # a part of its draws is no simulation
+                    raise KeyboardInterrupt
                 true, draws = _quantities(plan, truth, y[i], tree)
             except Exception as error:
                 error.add_note(
                     f"This was simulation {i} of {_NAME}: its data are draw {i} of "
                     f"prior_predictive(bnn, x, prior=prior, num_samples={num_simulations}, "
-                    f"rng_key=np.uint32({_words(of_prior)})), fitted with "
+                    + ("trials=trials, " if plan.trials is not None else "")
+                    + f"rng_key=np.uint32({_words(of_prior)})), fitted with "
                     f"rng_key=np.uint32({_words(fit_key)})."
                 )
                 raise
             ranks = {n: rank(true[n], values, plan.num_draws, rng) for n, values in draws.items()}
-            ess = {n: _effective(values) for n, values in draws.items()}
+            ess = {n: effective(values) for n, values in draws.items()}
             complaints += caught[:1]
             method = tree.attrs.get("method", "")
             done.append((ranks, ess))
@@ -269,7 +279,7 @@ def _words(key: jax.Array) -> list[int]:
 
 def _quantities(plan: _Plan, truth: Mapping[str, np.ndarray], y: np.ndarray, tree: Any):
     """Quantities to rank: of the truth and, with chains and draws in front, of its fit."""
-    inputs, targets = _checks.data(plan.bnn, plan.x, y)
+    inputs, targets = _data.checked(plan.bnn, plan.x, y)
     part, weights = _checked_draws(plan, targets, tree)
     true, draws = (
         evaluate(_of_draw, model, given, inputs, targets, plan.prior, plan.watched)
@@ -317,19 +327,6 @@ def _of_draw(bnn: BNN, weights: Any, x: Any, y: Any, prior: Prior, watched: Any)
         **density.derived(bnn, weights),
         **{name: weights[name] for name, site in prior.sites.items() if not site.shape},
     }
-
-
-def _effective(draws: np.ndarray) -> np.ndarray:
-    """Effective sample sizes of all draws of a fit; of the ranked ones they could not be told.
-
-    Where they exceed the number that is ranked, those are about independent.
-    """
-    if draws.shape[1] < 4:  # halves of a chain need two draws each
-        return np.full(draws.shape[2:], np.nan)
-    # ArviZ takes what never moves for independent.
-    moves = np.ptp(draws, axis=(0, 1)) > 0
-    ess = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="bulk")
-    return np.where(moves, ess, 1.0)
 
 
 def _warn_correlated(ess: Mapping[str, np.ndarray], num_draws: int) -> None:

@@ -1,44 +1,36 @@
 """Scores of predictions on rows that were held out."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self
 
-import jax
 import numpy as np
 import xarray as xr
-from scipy.special import logsumexp
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior._options import names_its_options
-from weightprior.fits.evaluate import evaluate, numbered
+from weightprior.evaluation._metrics import LEVELS, NAMES, dims_of_scores, score_rows, summarise
 from weightprior.fits.layout import lay_out, prediction_coords, row_coords
-from weightprior.fits.reading import (
-    Draws,
-    Part,
-    check_cross_validation,
-    new_inputs,
-    parts_of,
-)
-from weightprior.model import density
+from weightprior.fits.reading import Part, check_cross_validation, new_inputs, parts_of
+from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["score"]
 
-# Central intervals whose coverage is counted.
-LEVELS = np.round(np.arange(1, 20) * 0.05, 2)
-# Draws with noise that the CRPS is estimated from, at the least: its Monte-Carlo error is then
-# about one percent of a row's value, far less for the mean over rows.
-_NUM_NOISY = 4000
-# Numbers held at once for each quantity: the rows are scored in blocks of this many over draws.
-_NUMBERS_AT_ONCE = 4_000_000
-_NUM_BINS = 10
-_PER_OUTPUT = ("rmse", "crps", "accuracy", "brier", "calibration_error")
-_NAMES = ("elpd", "elpd_se", "elpd_i", "coverage", *_PER_OUTPUT)
+# A row's density that rests on fewer draws than these, of at least so many, is a matter of chance:
+# the standard error of its log is then above half a nat, and what is known of it not much better.
+_MIN_EFFECTIVE, _MIN_DRAWS = 3, 100
 
 
 @names_its_options
-def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None) -> xr.Dataset:
+def score(
+    bnn: BNN,
+    fit: xr.DataTree | xr.Dataset,
+    x: Any = None,
+    y: Any = None,
+    *,
+    row_weights: Any = None,
+) -> xr.Dataset:
     """Score a fit's predictions on held-out rows.
 
     Parameters
@@ -51,6 +43,8 @@ def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None)
         Held-out inputs; none for a cross-validation.
     y : array of shape (rows,) or (rows, outputs)
         Held-out targets; none for a cross-validation.
+    row_weights : array of shape (rows,), optional
+        How often each row counts: a row of weight 2 is the row twice; one of weight 0 is left out.
 
     Returns
     -------
@@ -58,21 +52,29 @@ def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None)
         In the units of y (log densities in nats), with the dim `prior` where the fit has it:
 
         - `elpd`: log predictive density summed over rows, `elpd_se` its standard error over rows
-          (NaN where there is but one), `elpd_i` its terms (dim `obs_id`). The predictive density
-          of a row is the mean over all draws of its density; divide by the number of rows to
-          compare data sets.
-        - for numbers and counts `rmse` of the posterior mean prediction; `crps`, the continuous
+          (NaN where there is but one), `elpd_i` its terms, each once (dim `obs_id`). The predictive
+          density of a row is the mean over all draws of its density; divide by the number of rows
+          to compare data sets.
+        - for numbers and counts (for `Binomial` of successes, given a row's trials) `rmse` of the
+          posterior mean prediction, and `r2`, the share of the targets' variance that it explains
+          (NaN where they do not vary); `crps`, the continuous
           ranked probability score, mean over rows; `coverage`, the share of targets inside the
           central predictive interval (dim `level`); `calibration_error`, the mean distance of
           that share from the level. With several outputs each has the dim `output`.
         - for classes `accuracy`; `brier`, the mean squared distance of the probabilities from
-          what came; `calibration_error`, the expected distance of the confidence in the predicted
-          class from how often it is right (ten bins).
+          what came, as scikit-learn has it: of two classes that of one probability, of more the sum
+          over all; `calibration_error`, the expected distance of a class's probability from its
+          frequency (ten bins), mean over classes.
 
     Raises
     ------
     ValueError, TypeError
         Where the data do not suit the model, or the fit is another model's.
+
+    Warns
+    -----
+    UserWarning
+        Where few draws decide about a row's density, so that `elpd` is a matter of chance.
 
     References
     ----------
@@ -82,7 +84,9 @@ def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None)
     C. Czado, T. Gneiting and L. Held, Predictive model assessment for count data, Biometrics 65,
     2009. :doi:`10.1111/j.1541-0420.2009.01191.x`
 
-    C. Guo et al., On calibration of modern neural networks, ICML 2017.
+    M. Kull et al., Beyond temperature scaling: obtaining well-calibrated multi-class probabilities
+    with Dirichlet calibration, NeurIPS 2019 (classwise calibration error).
+    :doi:`10.48550/arXiv.1910.12656`
 
     Examples
     --------
@@ -98,168 +102,77 @@ def score(bnn: BNN, fit: xr.DataTree | xr.Dataset, x: Any = None, y: Any = None)
     """
     if isinstance(fit, xr.Dataset):
         check_cross_validation(bnn, fit)
-        return _scores_of(fit, x, y)
+        return _scores_of(fit, {"x": x, "y": y, "row_weights": row_weights})
     parts = parts_of(bnn, fit)
     if x is None or y is None:
         raise ValueError(f"{'x' if x is None else 'y'}: expected held-out rows; got None.")
-    pieces, coords = score_parts(bnn, parts, x, y)
-    coords = {**prediction_coords(bnn, fit, x), **coords}
+    new_inputs(bnn, fit, x)
+    held = Held.checked(bnn, x, y, row_weights)
+    pieces, doubts = zip(*(held.score(bnn, part) for part in parts), strict=True)
+    if doubt := next(filter(None, doubts), ""):
+        _checks.warn(
+            f"score: {doubt}, so that other draws would give another elpd. Such rows are far from "
+            "what the fit predicts: look at them, raise num_samples, or take a likelihood with "
+            "heavier tails, such as StudentT."
+        )
+    coords = prediction_coords(bnn, fit, x) | held.coords
     return lay_out(pieces, (), dims_of_scores(pieces[0]), coords)
 
 
-def score_parts(
-    bnn: BNN, parts: Sequence[Part], x: Any, y: Any
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Score every part of a fit on held-out rows: the scores, and their coordinates."""
-    new_inputs(bnn, parts[0].fit, x)
-    inputs, targets = _checks.data(bnn, x, y)
-    pieces = [
-        summarise(bnn, score_rows(part.model, part.weights, inputs, targets), targets)
-        for part in parts
-    ]
-    return pieces, {"level": LEVELS, **row_coords(x)}
+class Held(NamedTuple):
+    """Held-out rows, checked, of which each counts.
+
+    Attributes
+    ----------
+    x, y : array
+        Inputs and targets.
+    rows : Rows
+        How often each row counts.
+    coords : dict
+        Coordinates of scores.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    rows: Rows
+    coords: dict[Any, Any]
+
+    @classmethod
+    def checked(cls, bnn: BNN, x: Any, y: Any, row_weights: Any = None) -> Self:
+        """Check what a user passed, and leave out rows of weight 0."""
+        inputs, targets = _data.checked(bnn, x, y)
+        rows = Rows.checked(row_weights, x)
+        counted = rows.weights > 0
+        coords = {"level": LEVELS, **row_coords(x, counted)}
+        return cls(inputs[counted], targets[counted], rows.take(counted), coords)
+
+    def score(self, bnn: BNN, part: Part) -> tuple[dict[str, Any], str]:
+        """Scores of a part of a fit, and why their `elpd` is a matter of chance, or nothing."""
+        rowwise = score_rows(part.model, part.weights, self.x, self.y)
+        chance = rowwise["num_effective"] < _MIN_EFFECTIVE
+        if part.weights.num_chains * part.weights.num_draws < _MIN_DRAWS:
+            chance[:] = False
+        return summarise(bnn, rowwise, self.y, self.rows), self._doubt(chance)
+
+    def _doubt(self, chance: np.ndarray) -> str:
+        if not chance.any():
+            return ""
+        ids = np.asarray(self.coords.get("obs_id", np.arange(len(chance))))[chance]
+        named = ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
+        return (
+            f"the density of {len(ids)} of {len(chance)} held-out rows (obs_id {named}) rests on "
+            f"fewer than {_MIN_EFFECTIVE} draws"
+        )
 
 
-def _scores_of(found: xr.Dataset, x: Any, y: Any) -> xr.Dataset:
+def _scores_of(found: xr.Dataset, given: Mapping[str, Any]) -> xr.Dataset:
     """Scores that `cross_validate` has computed already."""
-    if x is not None or y is not None:
+    if any(values is not None for values in given.values()):
         raise ValueError(
             "x: expected no rows beside a cross-validation, which has held out its own; "
-            "got some. Leave x and y out."
+            "got some. Leave x, y and row_weights out."
         )
-    return found[[name for name in found if name in _NAMES]]
-
-
-def dims_of_scores(scores: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Dims of every score; with one output only `elpd_i` and `coverage` have any."""
-    per_output = ("output",)[: np.ndim(scores["calibration_error"])]
-    return {
-        "elpd": (),
-        "elpd_se": (),
-        "elpd_i": ("obs_id",),
-        "coverage": ("level", *per_output),
-        **dict.fromkeys(_PER_OUTPUT, per_output),
-    }
-
-
-def score_rows(bnn: BNN, weights: Draws, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute what the scores are made of: arrays with a value, or several, for every row."""
-    num_draws = weights.num_chains * weights.num_draws
-    rows = max(1, _NUMBERS_AT_ONCE // max(num_draws, _NUM_NOISY))
-    blocks = [slice(i, i + rows) for i in range(0, len(y), rows)]
-    of_block = _score_classes if bnn.likelihood.has_classes else _score_numbers
-    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(len(blocks))]
-    pieces = [of_block(bnn, weights, x[b], y[b], key) for b, key in zip(blocks, keys, strict=True)]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def summarise(bnn: BNN, rowwise: dict[str, np.ndarray], y: np.ndarray) -> dict[str, Any]:
-    """All scores of one fit, from what `score_rows` returns."""
-    scores = (_summarise_classes if bnn.likelihood.has_classes else _summarise_numbers)(rowwise, y)
-    elpd_i = rowwise["elpd_i"]
-    return {"elpd": elpd_i.sum(), "elpd_se": standard_error(elpd_i), "elpd_i": elpd_i, **scores}
-
-
-def standard_error(terms: np.ndarray) -> float:
-    """Standard error of a sum over rows; NaN where there is but one row."""
-    return float(np.sqrt(len(terms)) * terms.std(ddof=1)) if len(terms) > 1 else float("nan")
-
-
-def log_mean(log_densities: np.ndarray) -> np.ndarray:
-    """Log of the mean density over the axes chain and draw."""
-    num_draws = np.prod(log_densities.shape[:2])
-    return logsumexp(log_densities, axis=(0, 1)) - np.log(num_draws)
-
-
-def _classes_of_draw(bnn: BNN, weights, x, y) -> dict[str, jax.Array]:
-    return {
-        "log_density": density.pointwise_log_likelihood(bnn, weights, x, y),
-        "mean": density.mean(bnn, weights, x),
-    }
-
-
-def _score_classes(bnn: BNN, weights: Draws, x, y, key) -> dict[str, np.ndarray]:
-    drawn = evaluate(_classes_of_draw, bnn, weights, x, y)
-    probability = drawn["mean"].mean(axis=(0, 1))
-    probability = bnn.likelihood.class_probabilities(probability)
-    return {"elpd_i": log_mean(drawn["log_density"]), "probability": probability}
-
-
-def _summarise_classes(rowwise: dict[str, np.ndarray], y: np.ndarray) -> dict[str, np.ndarray]:
-    probability = rowwise["probability"]
-    happened = np.eye(probability.shape[-1])[y.astype(int)]
-    right = probability.argmax(-1) == y
-    return {
-        "accuracy": right.mean(0),
-        "brier": np.square(probability - happened).sum(-1).mean(0),
-        "calibration_error": _expected_calibration_error(probability.max(-1), right),
-    }
-
-
-def _expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Mean over rows of the distance, within a row's bin, of confidence from frequency."""
-    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
-    surplus = [np.where(bins == b, confidence - right, 0).sum(0) for b in range(_NUM_BINS)]
-    return np.abs(surplus).sum(0) / len(confidence)
-
-
-def _numbers_of_draw(bnn: BNN, draw, x, y, key) -> dict[str, jax.Array]:
-    weights, numbers = draw
-    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-    elementwise = bnn.likelihood.distribution(density.outputs(bnn, weights, x), weights)
-    # A count's probability is spread over the step that its distribution function makes there.
-    step = bnn.likelihood.step
-    below = elementwise.cdf(y - step) if step else elementwise.cdf(y)
-    return {
-        "log_density": density.pointwise_log_likelihood(bnn, weights, x, y),
-        "mean": density.mean(bnn, weights, x),
-        "below": below,
-        "upto": elementwise.cdf(y),
-        "noisy": jax.vmap(elementwise.sample)(keys).astype(y.dtype),
-    }
-
-
-def _score_numbers(bnn: BNN, weights: Draws, x, y, key) -> dict[str, np.ndarray]:
-    lead = weights.num_chains, weights.num_draws
-    copies = -(-_NUM_NOISY // int(np.prod(lead)))
-    drawn = evaluate(_numbers_of_draw, bnn, (weights, numbered(*lead, copies)), x, y, key)
-    noisy = drawn["noisy"].reshape((-1, *y.shape))
-    return {
-        "elpd_i": log_mean(drawn["log_density"]),
-        "mean": drawn["mean"].mean(axis=(0, 1)),
-        "below": drawn["below"].mean(axis=(0, 1)),
-        "upto": drawn["upto"].mean(axis=(0, 1)),
-        "crps_i": _crps(noisy, y),
-    }
-
-
-def _crps(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """CRPS of each target from draws (first axis), by probability-weighted moments: unbiased."""
-    count = len(draws)
-    ordered = np.sort(draws, axis=0)
-    weight = (2 * np.arange(1, count + 1) - count - 1) / (count * (count - 1))
-    half_spread = np.tensordot(weight, ordered, axes=1)
-    return np.abs(draws - y).mean(axis=0) - half_spread
-
-
-def _summarise_numbers(rowwise: dict[str, np.ndarray], y: np.ndarray) -> dict[str, np.ndarray]:
-    coverage = np.stack([_share_inside(rowwise["below"], rowwise["upto"], lv) for lv in LEVELS])
-    levels = LEVELS.reshape(-1, *[1] * (coverage.ndim - 1))
-    return {
-        "rmse": np.sqrt(np.square(rowwise["mean"] - y).mean(0)),
-        "crps": rowwise["crps_i"].mean(0),
-        "coverage": coverage,
-        "calibration_error": np.abs(coverage - levels).mean(0),
-    }
-
-
-def _share_inside(below: np.ndarray, upto: np.ndarray, level: float) -> np.ndarray:
-    """Share of targets whose quantile, somewhere between two values, is in the central interval."""
-    low, high = (1 - level) / 2, (1 + level) / 2
-    width = upto - below
-    overlap = np.clip(np.minimum(upto, high) - np.maximum(below, low), 0, None)
-    inside = (low <= upto) & (upto <= high)
-    return np.where(width > 0, overlap / np.where(width > 0, width, 1), inside).mean(0)
+    return found[[name for name in found if name in NAMES]]
 
 
 def weight_norms(

@@ -71,11 +71,12 @@ def code_length(fit: xr.DataTree) -> xr.Dataset:
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Bernoulli())
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.1))
     >>> x = np.linspace(-1, 1, 20)[:, None]
-    >>> fit = wp.fit_laplace(bnn, x, x[:, 0] > 0, prior=wp.normal_prior(bnn, scale=10.0))
-    >>> bool(wp.code_length(fit)["bits_per_observation"] < 1)  # a coin would take one bit
-    True
+    >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)})
+    >>> fit = wp.fit_laplace(bnn, x, 2 * x[:, 0], prior=path)
+    >>> wp.code_length(fit)["bits"].idxmin().item()
+    1.0
     """
     check_tree(fit)
     if fit.attrs["draws"] == "point":

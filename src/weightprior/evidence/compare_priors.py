@@ -12,6 +12,7 @@ from weightprior.evidence.log_evidence import log_evidence
 from weightprior.evidence.preference import agreement, between_evidences, between_rows, verdict
 from weightprior.fits.leave_one_out import leave_one_out
 from weightprior.fits.reading import check_cross_validation, check_fit, targets_of, unstack_fit
+from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
 
 __all__ = ["compare_priors"]
@@ -192,21 +193,27 @@ def _of_evidence(fit: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
 
 def _of_loo(fit: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
     found = [leave_one_out(part) for part in unstack_fit(fit).values()]
-    if reason := found[0][1]:
+    parts = [loo for loo, _ in found if loo is not None]
+    if len(parts) < len(found):
         raise ValueError(
-            f"fit: expected one that leave-one-out can be had from; got none: {reason}."
+            f"fit: expected one that leave-one-out can be had from; got none: {found[0][1]}."
         )
-    parts = [loo for loo, _ in found]
+    rows = parts[0].rows
+    if not all(np.array_equal(part.rows.weights, rows.weights) for part in parts):
+        raise ValueError(
+            "fit: expected the same row_weights for all priors; got others, under which the data "
+            "are not the same."
+        )
     k = np.array([float(np.max(part.pareto_k)) for part in parts])
-    terms = np.stack([part.elpd_i.to_numpy() for part in parts])
+    terms = np.stack([part.elpd_i for part in parts])
     _check_finite("fit", "leave-one-out densities", terms)
     values = {
-        "elpd_loo": [float(part.elpd) for part in parts],
-        "elpd_loo_se": [float(part.se) for part in parts],
+        "elpd_loo": [part.elpd for part in parts],
+        "elpd_loo_se": [part.se for part in parts],
         "pareto_k": k,
     }
     found = xr.Dataset({name: ("prior", np.asarray(array)) for name, array in values.items()})
-    return found, between_rows(terms, k <= [part.good_k for part in parts])
+    return found, between_rows(terms, np.array([part.reliable for part in parts]), rows)
 
 
 def _of_cross_validation(found: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
@@ -217,4 +224,4 @@ def _of_cross_validation(found: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
         "elpd_cv_se": found["elpd_se"],
         "effective_parameters_cv": found["effective_parameters"],
     }
-    return xr.Dataset(kept), between_rows(terms, np.ones(len(terms), bool))
+    return xr.Dataset(kept), between_rows(terms, np.ones(len(terms), bool), Rows.of(found))

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior.evaluation.score import standard_error
+from weightprior.fits.rows import Rows
 
 __all__ = ["agreement", "between_evidences", "between_rows", "verdict"]
 
@@ -25,13 +25,13 @@ def between_evidences(value: np.ndarray, error: np.ndarray, reliable: np.ndarray
     return _lay_out(best, value - value[best], both, reliable, short)
 
 
-def between_rows(terms: np.ndarray, reliable: np.ndarray) -> xr.Dataset:
+def between_rows(terms: np.ndarray, reliable: np.ndarray, rows: Rows) -> xr.Dataset:
     """Differences summed over rows, and which priors predict nearly as well; (prior, row)."""
-    best = _best(terms.sum(axis=1), reliable)
+    best = _best(rows.total(terms), reliable)
     paired = terms - terms[best]
-    error = np.array([standard_error(row) for row in paired])
+    error = np.array([rows.standard_error(row) for row in paired])
     short = np.fmax(_NUM_ERRORS * error, _FEW_NATS)
-    return _lay_out(best, paired.sum(axis=1), error, reliable, short)
+    return _lay_out(best, rows.total(paired), error, reliable, short)
 
 
 def _best(values: np.ndarray, reliable: np.ndarray) -> int:

@@ -3,20 +3,19 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
-from arviz_stats.base.array import array_stats
 
-from weightprior import _checks
+from weightprior import _checks, _data
+from weightprior._data import select_rows
 from weightprior._options import names_its_options
-from weightprior.evaluation.refits import Refit, check_fit_function, grouped, refit
-from weightprior.evaluation.score import log_mean
+from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
+from weightprior.evidence._block import Block, mcse, weigh
 from weightprior.fits.evaluate import evaluate, numbered
-from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
-from weightprior.fits.layout import lay_out, row_coords
+from weightprior.fits.layout import lay_out, prior_coords, row_coords
 from weightprior.inference.mcmc import fit_mcmc
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -24,14 +23,8 @@ from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["prequential_code"]
 
-_stats: Any = array_stats  # whose annotations are narrower than what it takes
 # Networks drawn from the prior, for the first block.
 _NUM_DRAWS = 10_000
-# Densities that are so many nats apart are the same, but for rounding.
-_SAME_BY_ROUNDING = 1e-6
-# The tail of fewer draws says nothing about those that were not drawn; above this Pareto k a mean
-# over draws need not exist; and chains that agree less than this are in different places.
-_MIN_DRAWS, _MAX_PARETO_K_OF_A_MEAN, _MAX_RHAT = 100, 1.0, 1.1
 
 
 @names_its_options
@@ -45,6 +38,7 @@ def prequential_code(
     num_blocks: int = 10,
     rng_key: Any = 0,
     blocks: Any = None,
+    row_weights: Any = None,
 ) -> xr.Dataset:
     """Code the targets block after block, each by the prediction of a fit to those before it.
 
@@ -76,6 +70,9 @@ def prequential_code(
     blocks : array of shape (rows,), optional
         The block of every row, such as its year; blocks are coded in ascending order. Replaces
         `num_blocks`.
+    row_weights : array of shape (rows,), optional
+        How often each row counts: a row of weight 2 is the row twice, in one block; a row of weight
+        0 is no row. Weights that `fit` carries (as a partial may) are used.
 
     Returns
     -------
@@ -134,31 +131,36 @@ def prequential_code(
     True
     """
     _checks.model(bnn)
-    inputs, targets = _checks.data(bnn, x, y)
+    inputs, targets = _data.checked(bnn, x, y)
     _checks.prior(bnn, prior, proper="nothing predicts the first block")
     key = _checks.random_key(rng_key)
-    labels, block_of_row = _blocks(len(inputs), num_blocks, blocks)
-    check_fit_function(fit)
+    weights = row_weights_of(fit, row_weights, x)
+    counted, everything = weights > 0, x
+    x, y, inputs, targets, blocks, weights = (
+        select_rows(values, counted)
+        for values in (x, np.asarray(y), inputs, targets, blocks, weights)
+    )
+    labels, block_of_row = _blocks(x, num_blocks, blocks)
 
     began = time.perf_counter()
-    first, *later = [block_of_row == label for label in labels]
+    first, *later = [(block_of_row == label) * weights for label in labels]
     before = np.searchsorted(labels, block_of_row)
-    kept = {f"before block {label}": before < i for i, label in enumerate(labels) if i}
-    of_prior = _predict_first(bnn, inputs[first], targets[first], prior, key)
-    method, fits = refit(bnn, x, y, prior=prior, fit=fit, kept=kept)
+    counts = {f"before block {f}": (before < i) * weights for i, f in enumerate(labels) if i}
+    of_prior = _predict_first(bnn, inputs, targets, prior, key, first)
+    method, fits = refit(bnn, x, y, prior=prior, fit=fit, counts=counts)
     pieces = [
         _code(
-            labels, [_weigh(drawn), *(_of_fit(*pair) for pair in zip(of_part, later, strict=True))]
+            labels, [weigh(drawn), *(_of_fit(*pair) for pair in zip(of_part, later, strict=True))]
         )
         for drawn, of_part in zip(of_prior, fits, strict=True)
     ]
     by_block = ("bits_by_block", "bits_by_block_error", "pareto_k")
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(by_block, ("block",))
     coords: dict[Any, Any] = {"block": labels}
-    coords |= {} if prior.labels is None else {"prior": list(prior.labels)}
+    coords |= prior_coords(prior)
     found = lay_out(pieces, (), dims, coords)
-    found["bits_per_observation"] = found["bits"] / len(inputs)
-    of_rows = {**row_coords(x), "block_of_row": block_of_row}
+    found["bits_per_observation"] = found["bits"] / weights.sum()
+    of_rows = {**row_coords(everything, counted), "block_of_row": block_of_row}
     found = found.assign_coords(
         {name: ("obs_id", values) for name, values in of_rows.items()}
         | {"num_rows": ("block", np.cumsum(np.bincount(before)))}
@@ -172,10 +174,11 @@ def prequential_code(
     return found
 
 
-def _blocks(num_obs: int, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.ndarray]:
+def _blocks(x: Any, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.ndarray]:
     """Names of the blocks, in order, and the block of every row."""
     if blocks is not None:
-        return grouped("blocks", blocks, num_obs)
+        return grouped("blocks", blocks, x)
+    num_obs = len(x)
     num_blocks = _checks.integer("num_blocks", num_blocks, 2)
     if num_blocks > num_obs:
         raise ValueError(
@@ -189,91 +192,39 @@ def _blocks(num_obs: int, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.
     return labels, np.repeat(labels, np.diff(ends, prepend=0))
 
 
-class _Block(NamedTuple):
-    """Code of one block, as its draws have it.
-
-    Attributes
-    ----------
-    nats, error : float
-        Minus the log of the mean density over draws, and its standard error.
-    pareto_k : float
-        Of the densities.
-    relative : array of shape (chain, draw)
-        Every draw's density as a multiple of their mean.
-    trouble : str
-        What is the matter; empty where nothing is.
-    """
-
-    nats: float
-    error: float
-    pareto_k: float
-    relative: np.ndarray
-    trouble: str
-
-
-def _predict_first(bnn: BNN, x: Any, y: Any, prior: NormalPrior, key: Any) -> list[np.ndarray]:
+def _predict_first(
+    bnn: BNN, x: Any, y: Any, prior: NormalPrior, key: Any, counts: np.ndarray
+) -> list[np.ndarray]:
     """Log density of the first block under draws of each part of the prior, as of one chain."""
+    first = counts > 0
+    data = x[first], y[first], counts[first]
     numbers = numbered(1, _NUM_DRAWS)
     found = [
-        evaluate(_log_density_of_draw, bnn, numbers, x, y, part, key) for part in prior.singles()
+        evaluate(_log_density_of_draw, bnn, numbers, data, part, key) for part in prior.singles()
     ]
     # Outputs that overflow leave the targets no density.
     return [np.where(np.isnan(densities), -np.inf, densities) for densities in found]
 
 
-def _log_density_of_draw(bnn: BNN, number, x, y, prior: NormalPrior, key) -> jax.Array:
+def _log_density_of_draw(bnn: BNN, number, data, prior: NormalPrior, key) -> jax.Array:
     drawn = density.draw(bnn, jax.random.fold_in(key, number), prior, np.float64)
-    return density.log_likelihood(bnn, drawn, x, y)
+    return density.log_likelihood(bnn, drawn, *data)
 
 
-def _of_fit(fit: Refit, block: np.ndarray) -> _Block:
-    found = _weigh(fit.log_likelihood[..., block].sum(axis=-1))
+def _of_fit(fit: Refit, counts: np.ndarray) -> Block:
+    block = counts > 0
+    found = weigh((fit.log_likelihood[..., block] * counts[block]).sum(axis=-1))
     if not fit.stats.get("converged", True):
         return found._replace(trouble="the search for the MAP did not converge")
     return found
 
 
-def _weigh(log_density: np.ndarray) -> _Block:
-    """Judge the mean of a block's density over draws, (chain, draw)."""
-    nats = -float(log_mean(log_density))
-    if log_density.size == 1:
-        return _Block(nats, 0.0, np.nan, np.zeros((1, 1)), "")
-    if nats == np.inf:
-        nothing = np.zeros_like(log_density)
-        return _Block(nats, np.nan, np.nan, nothing, "no draw gives it a density")
-    relative = np.exp(log_density + nats)
-    if np.ptp(log_density) < _SAME_BY_ROUNDING:
-        return _Block(nats, 0.0, -np.inf, relative, "")
-    error, pareto_k = _mcse(relative), _pareto_k(log_density)
-    share = relative.max() / relative.size
-    trouble = ""
-    if log_density.size < _MIN_DRAWS:
-        trouble = f"fewer than {_MIN_DRAWS} draws"
-    elif not pareto_k <= MAX_PARETO_K or share > 0.5:
-        trouble = "few draws outweigh all others (Pareto k above 0.7): take more blocks or draws"
-    elif len(log_density) > 1 and _stats.rhat(log_density, chain_axis=0) > _MAX_RHAT:
-        trouble = f"chains disagree (R-hat above {_MAX_RHAT}): take longer chains"
-    known = not pareto_k > _MAX_PARETO_K_OF_A_MEAN and share <= 0.5
-    return _Block(nats, error if known else np.nan, pareto_k, relative, trouble)
-
-
-def _mcse(series: np.ndarray) -> float:
-    """Monte-Carlo error of the mean of (chain, draw), which knows how chains wander and differ."""
-    return float(_stats.mcse(series, chain_axis=0, draw_axis=1, method="mean"))
-
-
-def _pareto_k(log_density: np.ndarray) -> float:
-    if log_density.size < _MIN_DRAWS:
-        return np.nan
-    return pareto_smoothed(log_density.ravel())[1]
-
-
-def _code(labels: np.ndarray, blocks: list[_Block]) -> dict[str, Any]:
+def _code(labels: np.ndarray, blocks: list[Block]) -> dict[str, Any]:
     """The code of all blocks under one prior."""
     first, *later = blocks
     # Of blocks that share their random numbers the errors may add up, or cancel.
     together = np.sum([block.relative for block in later], axis=0)
-    error = np.hypot(first.error, 0.0 if together.size == 1 else _mcse(together))
+    error = np.hypot(first.error, 0.0 if together.size == 1 else mcse(together))
     errors = np.array([block.error for block in blocks])
     nats = np.array([block.nats for block in blocks])
     troubles: dict[str, list[str]] = {}

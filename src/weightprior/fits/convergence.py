@@ -9,7 +9,8 @@ from arviz_stats.sampling_diagnostics import bfmi, ess, rhat
 
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import SAMPLE_DIMS
-from weightprior.fits.reading import Draws, Part, parts_of
+from weightprior.fits.reading import Draws, Part, parts_of, targets_of
+from weightprior.fits.scales import scale_doubt
 from weightprior.fits.verdict import MIN_DRAWS, Measured, message, problems_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -109,10 +110,18 @@ def assess(part: Part, x: np.ndarray) -> Judgement:
         part.label,
         measured.numbers,
         tuple(problem.finding for problem in problems),
-        message(measured, problems),
+        message(measured, problems, _doubt(part) if problems else ""),
         not problems,
         any(problem.doubtful for problem in problems),
     )
+
+
+def _doubt(part: Part) -> str:
+    """Say that the data of a fit are far from the scale of its prior."""
+    x, y = part.fit["constant_data"]["x"], targets_of(part.fit)
+    names = x[str(x.dims[-1])].to_numpy().tolist()
+    counted = part.row_weights > 0
+    return scale_doubt(part.model, x.to_numpy()[counted], y[counted], part.prior, names)
 
 
 def _outputs_of_draw(bnn: BNN, weights: Any, x: Any) -> Any:

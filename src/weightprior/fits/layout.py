@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weightprior.model.bnn import BNN
+from weightprior._data import index_of
 from weightprior.model.priors.base import Prior
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     "labelled",
     "lay_out",
     "named_outputs",
+    "observed",
     "prediction_coords",
     "prior_arrays",
+    "prior_coords",
     "prior_dims",
     "row_coords",
     "site_dims",
@@ -59,6 +61,8 @@ def lay_out(
         for dim, size in zip(names, array.shape, strict=True)
     }
     named = {dim: coords[dim] if dim in coords else np.arange(size) for dim, size in sizes.items()}
+    if "prior" in sizes:
+        named |= {n: v for n, v in coords.items() if getattr(v, "dims", ()) == ("prior",)}
     rows = coords.get("row")
     if rows is not None and "obs_id" in sizes:
         named["row"] = ("obs_id", np.asarray(rows))
@@ -71,7 +75,7 @@ def named_outputs(coords: Mapping[Any, Any], names: Sequence[Any] | None) -> dic
     return others if names is None else others | {"output": list(names)}
 
 
-def prediction_coords(bnn: BNN, fit: xr.DataTree, x: Any) -> dict[Any, Any]:
+def prediction_coords(bnn: Any, fit: xr.DataTree, x: Any) -> dict[Any, Any]:
     """Coordinates of predictions at new inputs: those of a fit, its targets' names, the rows'."""
     observed = fit["observed_data"].dataset
     columns = observed["output"].to_numpy().tolist() if "output" in observed.dims else None
@@ -79,17 +83,24 @@ def prediction_coords(bnn: BNN, fit: xr.DataTree, x: Any) -> dict[Any, Any]:
     return {**named_outputs(fit["posterior"].coords, names), **row_coords(x)}
 
 
-def labelled(bnn: BNN, found: xr.Dataset) -> xr.Dataset:
+def labelled(bnn: Any, found: xr.Dataset) -> xr.Dataset:
     """Write the labels of classes, as text, beside targets that are their numbers."""
     if bnn.likelihood.labels is not None:
         found["y"].attrs["classes"] = [str(label) for label in bnn.likelihood.labels]
     return found
 
 
-def stored_targets(bnn: BNN, y: Any) -> np.ndarray:
+def stored_targets(bnn: Any, y: Any) -> np.ndarray:
     """Targets as a fit holds them: classes and counts are integers."""
     array = np.asarray(y)
     return array.astype(np.int64) if bnn.likelihood.discrete else array
+
+
+def observed(bnn: Any, y: np.ndarray, coords: Mapping[Any, Any]) -> xr.Dataset:
+    """Targets that were fitted, whose columns are outputs, or what a likelihood calls them."""
+    behind = "outcome" if bnn.likelihood.columns else "output"
+    dims = {"y": ("obs_id", behind)[: y.ndim]}
+    return labelled(bnn, lay_out([{"y": stored_targets(bnn, y)}], (), dims, coords))
 
 
 def target_dims(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
@@ -97,13 +108,13 @@ def target_dims(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
     return {name: ("obs_id", "output")[: array.ndim - 2] for name, array in arrays.items()}
 
 
-def site_dims(bnn: BNN, prior: Prior) -> dict[str, tuple[str, ...]]:
+def site_dims(bnn: Any, prior: Prior) -> dict[str, tuple[str, ...]]:
     """Dims of every latent of a model and its prior, and of what is derived from them."""
     dims = {name: site.dims for name, site in {**prior.sites, **bnn.sites}.items()}
     return dims | {latent.derived: latent.dims for latent in bnn.latents.values() if latent.derived}
 
 
-def prior_arrays(bnn: BNN, prior: Prior) -> dict[str, np.ndarray]:
+def prior_arrays(bnn: Any, prior: Prior) -> dict[str, np.ndarray]:
     """Centres and scales of a single prior, under the names that they have in a fit."""
     loc, scale = prior.loc, prior.scale
     pairs = {name: {"loc": loc[name], "scale": scale[name]} for name in bnn.sites}
@@ -112,20 +123,35 @@ def prior_arrays(bnn: BNN, prior: Prior) -> dict[str, np.ndarray]:
     }
 
 
-def prior_dims(bnn: BNN) -> dict[str, tuple[str, ...]]:
+def prior_dims(bnn: Any) -> dict[str, tuple[str, ...]]:
     """Dims of what `prior_arrays` returns."""
     sites = bnn.sites.items()
     return {f"prior_{part}.{name}": site.dims for name, site in sites for part in ("loc", "scale")}
 
 
-def row_coords(x: Any) -> dict[str, Any]:
+def prior_coords(prior: Prior) -> dict[str, Any]:
+    """Coordinates of a stacked prior: its labels, and what tells its parts apart."""
+    if prior.labels is None:
+        return {}
+    along = {name: xr.DataArray(list(values), dims="prior") for name, values in prior.coords}
+    return {"prior": list(prior.labels), **along}
+
+
+def row_coords(x: Any, kept: np.ndarray | None = None) -> dict[str, Any]:
     """Coordinates of the rows of a data frame: its index, where netCDF holds it.
 
     Unique integers, strings and dates without a time zone become `obs_id`. Of any other index the
-    text is kept in `row`, and `obs_id` counts.
+    text is kept in `row`, and `obs_id` counts. Of some rows, `obs_id` tells which they are.
     """
-    index = getattr(x, "index", None)
-    if index is None or callable(index):  # a list has a method of this name
+    found = _coords_of_rows(x)
+    if kept is None or kept.all():
+        return found
+    return {name: v[kept] for name, v in ({"obs_id": np.arange(len(kept))} | found).items()}
+
+
+def _coords_of_rows(x: Any) -> dict[str, np.ndarray]:
+    index = index_of(x)
+    if index is None:
         return {}
     values = np.asarray(index)
     if values.ndim != 1:

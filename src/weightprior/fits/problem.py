@@ -1,15 +1,19 @@
 """The problem to fit: checked once, at the border of every fit function, and never again."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import jax
 import numpy as np
 
-from weightprior import _checks
-from weightprior.fits.layout import named_outputs, row_coords
+from weightprior import _checks, _data
+from weightprior._data import column_names
+from weightprior.fits.layout import named_outputs, prior_coords, row_coords
+from weightprior.fits.scales import scale_doubt
 from weightprior.fits.task import Task
 from weightprior.model.bnn import BNN
+from weightprior.model.network import input_columns
 from weightprior.model.priors.base import Prior
 
 __all__ = ["Problem", "fit_coords", "target_coords"]
@@ -71,7 +75,7 @@ class Problem:
             Why the prior may be flat nowhere; empty where it may.
         """
         _checks.model(bnn)
-        inputs, targets = _checks.data(bnn, x, y)
+        inputs, targets = _data.checked(bnn, x, y)
         reason = getattr(prior, "no_joint_mode", "")
         if reason and not learned:
             raise TypeError(
@@ -82,9 +86,19 @@ class Problem:
         counts = None
         if row_weights is not None:
             num_sets = None if prior.labels is None else len(prior.labels)
-            counts = _checks.row_weights(row_weights, len(inputs), num_sets)
+            counts = _data.row_weights(row_weights, x, num_sets)
         coords = fit_coords(bnn, x, y, prior), target_coords(bnn, x, y, prior)
-        return cls(bnn, inputs, targets, prior, counts, key, *coords)
+        problem = cls(bnn, inputs, targets, prior, counts, key, *coords)
+        if problem.doubt:
+            _checks.warn(problem.doubt)
+        return problem
+
+    @cached_property
+    def doubt(self) -> str:
+        """Say that the data are far from the scale of the prior; nothing where they are not."""
+        counts = np.any(self._sets > 0, axis=0)
+        columns = self.coords["column"]
+        return scale_doubt(self.bnn, self.x[counts], self.y[counts], self.prior, columns)
 
     @property
     def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
@@ -115,16 +129,18 @@ class Problem:
 
 def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
     """Coordinates of a fit that are not simply counted, from data as a user passed them."""
-    columns, count = _checks.column_names(y), bnn.network.num_outputs
-    coords = {
-        "feature": list(_checks.column_names(x) or bnn.network.feature_names),
-        **row_coords(x),
-        **({} if prior.labels is None else {"prior": list(prior.labels)}),
-    }
-    return named_outputs(coords, bnn.likelihood.output_names(columns, count))
+    columns = list(column_names(x) or bnn.network.feature_names)
+    inputs = [columns[i] for i in input_columns(bnn.network)]
+    coords = {"feature": inputs, "column": columns, **row_coords(x), **prior_coords(prior)}
+    names = bnn.likelihood.output_names(column_names(y), bnn.network.num_outputs)
+    return named_outputs(coords, names)
 
 
 def target_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
     """Coordinates of targets and of predictions: those of a fit, but for the targets' names."""
-    names = bnn.likelihood.target_names(_checks.column_names(y), bnn.network.num_outputs)
-    return named_outputs(fit_coords(bnn, x, y, prior), names)
+    columns, likelihood = column_names(y), bnn.likelihood
+    names = likelihood.target_names(columns, bnn.network.num_outputs)
+    coords = named_outputs(fit_coords(bnn, x, y, prior), names)
+    if likelihood.columns:
+        coords["outcome"] = list(columns or likelihood.columns)
+    return coords

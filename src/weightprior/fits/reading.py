@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.validate import check_groups
 from weightprior.model.bnn import BNN
@@ -267,8 +267,9 @@ def prior_description(fit: xr.DataTree) -> dict[str, Any]:
 
 def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
     """Return inputs as a float64 array; a data frame's columns have to be those of the fit."""
-    names = fit["constant_data"]["feature"].to_numpy().tolist()
-    return _checks.rows(x, tuple(names) or bnn.network.feature_names)
+    fitted = fit["constant_data"]["x"]
+    names = fitted[str(fitted.dims[-1])].to_numpy().tolist()
+    return _data.inputs(x, tuple(names) or bnn.network.feature_names)
 
 
 def targets_of(fit: xr.DataTree) -> np.ndarray:

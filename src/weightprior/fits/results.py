@@ -20,10 +20,10 @@ from weightprior.fits.layout import (
     SAMPLE_DIMS,
     labelled,
     lay_out,
+    observed,
     prior_arrays,
     prior_dims,
     site_dims,
-    stored_targets,
     target_dims,
 )
 from weightprior.fits.problem import Problem
@@ -32,10 +32,12 @@ from weightprior.fits.validate import validate
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.linearised import linearised
+from weightprior.model.network import offset_of
 from weightprior.model.priors.base import Prior
 
 __all__ = ["ChainState", "Evidence", "Outcome", "build", "build_prior"]
 
+_OF_WEIGHTED_ROWS = "each row once: arviz.loo ignores row_weights; weightprior.compare does not"
 # What draws are: states of Markov chains; independent draws of an approximation; separate optima,
 # a chain each; or a single point.
 DrawKind = Literal["chains", "independent", "members", "point"]
@@ -140,7 +142,8 @@ def build(
     densities = _densities(problem, outcome, log_likelihood)
     groups = _groups_of_draws(problem, outcome, densities)
     groups |= _further_groups(problem, outcome)
-    groups["observed_data"] = _observed(problem)
+    coords = _without_prior(problem.target_coords)
+    groups["observed_data"] = observed(problem.bnn, problem.y, coords)
     groups["constant_data"] = _constants(problem)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = {
@@ -185,6 +188,8 @@ def _groups_of_draws(
     }
     if "log_likelihood" in densities[0]:
         groups["log_likelihood"] = along_draws("log_likelihood")
+        if problem.row_weights is not None:
+            groups["log_likelihood"].attrs["note"] = _OF_WEIGHTED_ROWS
     return groups
 
 
@@ -252,13 +257,6 @@ def _chain_state(state: ChainState, coords: Mapping[Any, Any]) -> xr.Dataset:
     return xr.merge([arrays, texts]).assign_attrs(run=json.dumps(state.run))
 
 
-def _observed(problem: Problem) -> xr.Dataset:
-    dims = {"y": ("obs_id", "output")[: problem.y.ndim]}
-    targets = {"y": stored_targets(problem.bnn, problem.y)}
-    found = lay_out([targets], (), dims, _without_prior(problem.target_coords))
-    return labelled(problem.bnn, found)
-
-
 def _constants(problem: Problem) -> xr.Dataset:
     found = _inputs_and_prior(problem.bnn, problem.x, problem.prior, problem.coords)
     if problem.row_weights is not None:
@@ -270,7 +268,9 @@ def _constants(problem: Problem) -> xr.Dataset:
 def _inputs_and_prior(
     bnn: BNN, x: np.ndarray, prior: Prior, coords: Mapping[Any, Any]
 ) -> xr.Dataset:
-    inputs = lay_out([{"x": x}], (), {"x": ("obs_id", "feature")}, _without_prior(coords))
+    # Beside an offset the axis `feature`, of the weights, is that of the inputs alone.
+    columns = "feature" if offset_of(bnn.network) is None else "column"
+    inputs = lay_out([{"x": x}], (), {"x": ("obs_id", columns)}, _without_prior(coords))
     pieces = [prior_arrays(bnn, part) for part in prior.singles()]
     return xr.merge([inputs, lay_out(pieces, (), prior_dims(bnn), coords)])
 

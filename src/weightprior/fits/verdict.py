@@ -82,10 +82,15 @@ def problems_of(measured: Measured) -> list[Problem]:
     return problems if disagree else problems + _too_few(measured)
 
 
-def message(measured: Measured, problems: Sequence[Problem]) -> str:
-    """Say what is the matter and what to do or, where there is nothing, how good it is."""
+def message(measured: Measured, problems: Sequence[Problem], doubt: str = "") -> str:
+    """Say what is the matter and what to do or, where there is nothing, how good it is.
+
+    Where there is a doubt about the scale of the data, that is what to mind.
+    """
     if problems:
         findings = ", ".join(problem.finding for problem in problems)
+        if doubt:
+            return f"{problems[0].heading}: {findings}. {doubt}"
         advice = "; ".join(problem.advice for problem in problems)
         return f"{problems[0].heading}: {findings}; {advice}."
     rhat, ess = _largest_rhat(measured), int(_smallest_ess(measured))

@@ -152,17 +152,11 @@ def fit_mcmc(
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=1.0))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
-    >>> fit = wp.fit_mcmc(
-    ...     bnn,
-    ...     x,
-    ...     np.sin(3 * x[:, 0]),
-    ...     prior=wp.normal_prior(bnn, scale=0.5),
-    ...     num_samples=50,
-    ... )
-    >>> fit["posterior"]["hidden_0.weight"].dims
-    ('chain', 'draw', 'feature', 'hidden_0')
+    >>> fit = wp.fit_mcmc(bnn, x, 2 * x[:, 0], prior=wp.normal_prior(bnn))
+    >>> fit["posterior"]["output.weight"].dims
+    ('chain', 'draw', 'feature', 'output')
     """
     problem = Problem.checked(
         bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights, learned=True

@@ -129,7 +129,8 @@ def fit_tempered(
     >>> import weightprior as wp
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
-    >>> fit = wp.fit_tempered(bnn, x, 2 * x[:, 0], prior=wp.normal_prior(bnn))
+    >>> prior = wp.normal_prior(bnn)
+    >>> fit = wp.fit_tempered(bnn, x, 2 * x[:, 0], prior=prior, num_temperatures=8)
     >>> round(float(fit["tempered"]["log_evidence"][-1]), 1)
     -22.7
     """

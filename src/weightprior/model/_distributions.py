@@ -10,15 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
-from jax.scipy.special import gammaln
+from jax.scipy.special import betainc, gammaincc, gammaln
 
 __all__ = [
     "BernoulliLogits",
+    "BinomialLogits",
     "LearnedStudentT",
+    "NegativeBinomialLogMean",
     "NormalLogScale",
     "NormalOrFlat",
     "PoissonLogRate",
 ]
+
+# Smallest argument of Stirling's series, by which its terms below are exact in double precision.
+_STIRLING_FROM = 8
+# Beyond this log concentration counts are Poisson's: what is left of the difference is rounded off.
+_NEARLY_POISSON = 18.0
 
 
 class NormalOrFlat(dist.Normal):
@@ -106,3 +113,139 @@ def _log_gamma_step(x: jax.Array) -> jax.Array:
     series = 1 / 8 - square * (1 / 192 - square * series)
     large = -0.5 * jnp.log(inverse) - inverse * series
     return jnp.where(x < _LARGE, gammaln(small + 0.5) - gammaln(small), large)
+
+
+class NegativeBinomialLogMean(dist.Distribution):
+    """Counts with the variance ``mu + mu^2 / c``, by the logs of the mean mu and of c.
+
+    The density holds no difference of log gammas of c, which would leave no digit of it where c is
+    large, and no ratio of mu to c that overflows.
+    """
+
+    support = dist.constraints.nonnegative_integer
+    pytree_data_fields = ("log_mean", "log_c")
+
+    def __init__(self, log_mean: jax.Array, log_c: jax.Array) -> None:
+        self.log_mean, self.log_c = log_mean, log_c
+        super().__init__(jnp.shape(log_mean), validate_args=False)
+
+    @property
+    def mean(self):
+        return jnp.exp(self.log_mean)
+
+    @property
+    def variance(self):
+        return self.mean + jnp.exp(2 * self.log_mean - self.log_c)
+
+    def sample(self, key, sample_shape=()):
+        key_rate, key_count = jax.random.split(key)
+        shape, dtype = (*sample_shape, *self.batch_shape), self.log_mean.dtype
+        # Beyond it a rate does not scatter by more than it is rounded.
+        log_c = jnp.minimum(self.log_c, 36.0)
+        log_scatter = jax.random.loggamma(key_rate, jnp.exp(log_c), shape, dtype) - log_c
+        return PoissonLogRate(self.log_mean + log_scatter).sample(key_count)
+
+    def log_prob(self, value):
+        value = jnp.asarray(value, self.log_mean.dtype)
+        log_mean, log_c = self.log_mean, self.log_c
+        log_odds = log_mean - log_c
+        # c log(1 + mu / c), by the smaller of both, which does not overflow first.
+        is_tiny = log_odds < math.log(jnp.finfo(log_odds.dtype).eps)
+        safe = jnp.where(is_tiny, jnp.zeros_like(log_odds), log_odds)
+        share = jax.nn.softplus(safe) * jnp.exp(jnp.maximum(-safe, 0.0))
+        share = jnp.where(is_tiny, jnp.ones_like(share), share)
+        none = jnp.exp(jnp.minimum(log_mean, log_c)) * share
+        # Each of the count's factors is the mean, for a large c, or c, for a small one.
+        log_shifted = math.log(_STIRLING_FROM)
+        large = log_mean - jax.nn.softplus(log_odds) + jax.nn.softplus(log_shifted - log_c)
+        small = jnp.logaddexp(log_c, log_shifted) - jax.nn.softplus(-log_odds)
+        factor = jnp.where(log_c > 0, large, small)
+        return value * factor + _log_rising(value, log_c) - gammaln(value + 1) - none
+
+    def cdf(self, value):
+        # In double precision: a single one leaves no digit of it where the concentration is large.
+        concentration = jnp.exp(jnp.minimum(self.log_c, _NEARLY_POISSON))
+        count = jnp.maximum(jnp.floor(jnp.asarray(value, self.log_mean.dtype)), 0.0) + 1
+        log_odds = self.log_mean - self.log_c
+        upper = betainc(count, concentration, jax.nn.sigmoid(log_odds))
+        lower = betainc(concentration, count, jax.nn.sigmoid(-log_odds))
+        found = jnp.where(log_odds < 0, 1 - upper, lower)
+        poisson = gammaincc(count, self.mean)
+        found = jnp.where(self.log_c < _NEARLY_POISSON, found, poisson)
+        return jnp.where(value < 0, jnp.zeros_like(found), found)
+
+
+def _log_rising(count: jax.Array, log_c: jax.Array) -> jax.Array:
+    """Log of ``c (c + 1) ... (c + count - 1)``, less `count` times the log of ``c + 8``.
+
+    Stirling's series at ``c + 8`` and above, less the eight factors that this has too many.
+    """
+    c = jnp.exp(jnp.minimum(log_c, 60.0))  # above, nothing is left of what it decides
+    some = count > 0
+    log_count = jnp.log(jnp.where(some, count, jnp.ones_like(count)))
+    too_many = jnp.where(some, jax.nn.softplus(log_count - log_c), jnp.zeros_like(count))
+    for k in range(1, _STIRLING_FROM):
+        too_many = too_many + jnp.log1p(count / (c + k))
+    shifted = c + _STIRLING_FROM
+    ratio = count / shifted
+    log_ratio = jnp.log1p(ratio)
+    is_small = ratio < 1e-8
+    safe = jnp.where(is_small, jnp.ones_like(ratio), ratio)
+    per_ratio = jnp.where(is_small, 1 - ratio / 2, jnp.log1p(safe) / safe)
+    change = _stirling_rest(shifted + count) - _stirling_rest(shifted)
+    return count * (log_ratio + per_ratio - 1) - log_ratio / 2 + change - too_many
+
+
+def _stirling_rest(z: jax.Array) -> jax.Array:
+    """Log gamma of z of at least 8, less Stirling's formula."""
+    inverse = 1 / z
+    square = inverse * inverse
+    series = 1 / 1260 - square * (1 / 1680 - square * (1 / 1188 - square * (691 / 360360)))
+    return inverse * (1 / 12 - square * (1 / 360 - square * series))
+
+
+class BinomialLogits(dist.Distribution):
+    """Successes of a number of trials, by the logit of their probability."""
+
+    pytree_data_fields = ("logits", "trials")
+
+    def __init__(self, logits: jax.Array, trials: jax.Array) -> None:
+        self.logits, self.trials = logits, trials
+        super().__init__(jnp.shape(logits), validate_args=False)
+
+    @property
+    def support(self):
+        return dist.constraints.integer_interval(0, self.trials)
+
+    @property
+    def mean(self):
+        return self.trials * jax.nn.sigmoid(self.logits)
+
+    @property
+    def variance(self):
+        return self.mean * jax.nn.sigmoid(-self.logits)
+
+    def sample(self, key, sample_shape=()):
+        shape = (*sample_shape, *self.batch_shape)
+        # Of the rarer outcome, whose probability keeps its digits.
+        rarer = jax.nn.sigmoid(-jnp.abs(self.logits))
+        drawn = jax.random.binomial(key, self.trials, rarer, shape, self.logits.dtype)
+        drawn = jnp.where(self.logits > 0, self.trials - drawn, drawn)
+        return drawn.astype(jnp.result_type(int))
+
+    def log_prob(self, value):
+        value = jnp.asarray(value, self.logits.dtype)
+        return log_binomial(self.logits, value, self.trials - value)
+
+    def cdf(self, value):
+        value = jnp.floor(jnp.asarray(value, self.logits.dtype))
+        inside = (value >= 0) & (value < self.trials)
+        count = jnp.where(inside, value, jnp.zeros_like(value))
+        found = betainc(self.trials - count, count + 1, jax.nn.sigmoid(-self.logits))
+        return jnp.where(inside, found, (value >= self.trials).astype(found.dtype))
+
+
+def log_binomial(logits: jax.Array, successes: jax.Array, failures: jax.Array) -> jax.Array:
+    """Log probability of so many successes and failures."""
+    ways = gammaln(successes + failures + 1) - gammaln(successes + 1) - gammaln(failures + 1)
+    return ways - successes * jax.nn.softplus(-logits) - failures * jax.nn.softplus(logits)

@@ -1,17 +1,21 @@
 """Activations: the known ones by name, and the slopes, kinks and symmetry of any of them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from weightprior import _checks
+
 __all__ = [
     "ACTIVATIONS",
     "Activation",
     "activation_function",
+    "checked_activations",
     "describe_activation",
     "is_odd",
     "kinks",
@@ -118,3 +122,46 @@ def is_odd(activation: Activation) -> bool:
         right, left = (np.asarray(activation(jnp.asarray(s))) for s in (signal, -signal))
     # Thousands of times what float64 rounds off, millions of times less than is seen.
     return bool(np.allclose(right, -left, rtol=1e-12, atol=1e-12))
+
+
+def checked_activations(activation: Any, num_layers: int) -> tuple[str | Activation, ...]:
+    """Return an activation for each hidden layer, or raise."""
+    given: tuple[Any, ...]
+    if isinstance(activation, str) or callable(activation):
+        given = (activation,)
+        chosen = given * num_layers
+    elif isinstance(activation, Sequence):
+        chosen = given = tuple(activation)
+    else:
+        raise TypeError(
+            f"activation: expected one of {_checks.several(ACTIVATIONS)}, a callable, or a list "
+            f"with one for each hidden layer; got {activation!r}."
+        )
+    if len(chosen) != num_layers:
+        raise ValueError(
+            f"activation: expected one for all hidden layers or one for each of the {num_layers}; "
+            f"got {len(chosen)}."
+        )
+    # A single wrong name is wrong even where no hidden layer would use it.
+    for act in given:
+        if callable(act):
+            _elementwise(act)
+        else:
+            _checks.one_of("activation", act, ACTIVATIONS)
+    return chosen
+
+
+def _elementwise(activation: Any) -> None:
+    signal = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    try:
+        result = jax.eval_shape(activation, signal)
+    except Exception as error:
+        raise TypeError(
+            "activation: expected an elementwise function of one JAX array (jax.numpy.sin, not "
+            f"numpy.sin); got {activation!r}, which raises {type(error).__name__}."
+        ) from error
+    if getattr(result, "shape", None) != signal.shape:
+        raise ValueError(
+            "activation: expected a function that keeps the shape of its array; "
+            f"got {activation!r}, which turns (2, 3) into {getattr(result, 'shape', result)!r}."
+        )

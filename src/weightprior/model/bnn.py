@@ -10,7 +10,7 @@ import numpy as np
 import numpyro
 from jax.core import Tracer
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior.model import density
 from weightprior.model.likelihoods.base import Likelihood, check_likelihood
 from weightprior.model.likelihoods.terms import Latent
@@ -19,6 +19,8 @@ from weightprior.model.network import (
     check_network,
     describe_network,
     flatten_network,
+    input_columns,
+    offset_of,
     unflatten_network,
 )
 from weightprior.model.priors.base import Prior
@@ -47,8 +49,8 @@ class BNN:
     TypeError
         Where one of them is something else.
     ValueError
-        Where the likelihood needs another number of outputs, or names do not tell the sites,
-        latents and axes of the model apart.
+        Where the likelihood needs another number of outputs, or makes no sense of a network's
+        offset, or names do not tell the sites, latents and axes of the model apart.
 
     Examples
     --------
@@ -66,13 +68,18 @@ class BNN:
         check_network(self.network)
         check_likelihood(self.likelihood)
         self.likelihood.check_outputs(self.network.num_outputs)
+        if self.likelihood.no_offset and offset_of(self.network) is not None:
+            raise ValueError(
+                f"network: expected none with an offset for {type(self.likelihood).__name__}: "
+                f"{self.likelihood.no_offset}. Leave offset out."
+            )
         self._check_names()
 
     def _check_names(self) -> None:
         """Raise where a name stands for two things."""
         network, latents = self.network, self.latents
         derived = [latent.derived for latent in latents.values() if latent.derived]
-        sizes = {"feature": len(network.feature_names), "output": network.num_outputs}
+        sizes = {"feature": len(input_columns(network)), "output": network.num_outputs}
         check_sites(self.sites, derived, sizes)
         words = {word for n, site in network.sites.items() for word in (n, site.layer, site.kind)}
         if both := [name for name in latents if name in words]:
@@ -136,7 +143,7 @@ class BNN:
         >>> import numpy as np
         >>> import numpyro
         >>> import weightprior as wp
-        >>> bnn = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Bernoulli())
+        >>> bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Bernoulli())
         >>> predictive = numpyro.infer.Predictive(bnn.model, num_samples=7)
         >>> draws = predictive(jax.random.key(0), np.ones((5, 2)), prior=wp.normal_prior(bnn))
         >>> draws["y"].shape
@@ -259,7 +266,7 @@ class BNN:
         given = (x, y) if row_weights is None else (x, y, row_weights)
         if any(isinstance(part, Tracer) for part in given):
             return x, y
-        inputs, targets = _checks.data(self, x, y)
+        inputs, targets = _data.checked(self, x, y)
         if row_weights is not None:
-            _checks.row_weights(row_weights, len(inputs), None)
+            _data.row_weights(row_weights, x)
         return inputs, targets

@@ -1,13 +1,12 @@
 """A network straightened out: what Laplace's approximation predicts with."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from weightprior.model.bnn import BNN
 from weightprior.model.network import (
     HiddenLayer,
     HiddenUnits,
@@ -15,6 +14,7 @@ from weightprior.model.network import (
     describe_network,
     flatten_network,
     hidden_layers_of,
+    offset_of,
     unflatten_network,
 )
 from weightprior.model.sites import Site, Weights
@@ -22,10 +22,10 @@ from weightprior.model.sites import Site, Weights
 __all__ = ["linearised"]
 
 
-def linearised(bnn: BNN, center: Mapping[str, Any]) -> BNN:
-    """Replace a model's network by its tangent at some weights."""
+def linearised(bnn: Any, center: Mapping[str, Any]) -> Any:
+    """Replace the network of a model, a BNN, by its tangent at some weights."""
     held = {name: center[name] for name in bnn.network.sites}
-    return BNN(_Tangent(bnn.network, held), bnn.likelihood)
+    return replace(bnn, network=_Tangent(bnn.network, held))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -61,6 +61,11 @@ class _Tangent:
     def feature_names(self) -> tuple[Any, ...]:
         """A name per input."""
         return self.network.feature_names
+
+    @property
+    def offset(self) -> int | None:
+        """That of the network."""
+        return offset_of(self.network)
 
     @property
     def hidden_layers(self) -> tuple[HiddenLayer, ...] | None:

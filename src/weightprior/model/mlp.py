@@ -11,9 +11,9 @@ import numpy as np
 
 from weightprior import _checks
 from weightprior.model.activations import (
-    ACTIVATIONS,
     Activation,
     activation_function,
+    checked_activations,
     describe_activation,
 )
 from weightprior.model.network import Head, HiddenLayer, HiddenUnits
@@ -29,23 +29,26 @@ class MLP:
     Attributes
     ----------
     feature_names : tuple
-        A name per input, or 0, 1, ... where none were given.
+        A name per column of x, or 0, 1, ... where none were given.
     hidden : tuple of int
         Units of each hidden layer; empty for a linear model.
     num_outputs : int
         Outputs.
     activations : tuple
         A name or a callable for each hidden layer.
+    offset : int or None
+        Index of the column of x that is added to every output and is no input.
     """
 
     feature_names: tuple[str | int, ...]
     hidden: tuple[int, ...]
     num_outputs: int
     activations: tuple[str | Activation, ...]
+    offset: int | None = None
 
     @property
     def num_features(self) -> int:
-        """Number of inputs."""
+        """Number of columns of x."""
         return len(self.feature_names)
 
     @property
@@ -56,7 +59,7 @@ class MLP:
     @cached_property
     def sites(self) -> dict[str, Site]:
         """Name of every weight array, in the order of the layers, with its `Site`."""
-        sizes = (self.num_features, *self.hidden, self.num_outputs)
+        sizes = (self.num_features - (self.offset is not None), *self.hidden, self.num_outputs)
         dims = ("feature", *self.layers)
         sites = {}
         for i, layer in enumerate(self.layers):
@@ -147,26 +150,34 @@ class MLP:
         return self.apply({**weights, **changed}, x)
 
     def describe(self) -> dict[str, Any]:
-        """Describe the activations, which the sites do not tell."""
-        return {"activations": [describe_activation(activation) for activation in self.activations]}
+        """Describe the activations and the offset, which the sites do not tell."""
+        told: dict[str, Any] = {"activations": [describe_activation(a) for a in self.activations]}
+        return told if self.offset is None else told | {"offset": self.offset}
 
     def _last_signal(self, weights: Weights, x: jax.Array) -> jax.Array:
         """Input of the output layer."""
         if not self.hidden:
-            return jnp.asarray(x, dtype=weights["output.weight"].dtype)
+            return self._inputs(jnp.asarray(x, dtype=weights["output.weight"].dtype))
         return self._forward(weights, x)[1][self.layers[-2]].post
+
+    def _inputs(self, x: jax.Array) -> jax.Array:
+        """Return the columns that the first layer sums up."""
+        if self.offset is None:
+            return x
+        return jnp.concatenate([x[:, : self.offset], x[:, self.offset + 1 :]], axis=1)
 
     def _forward(self, weights: Weights, x: jax.Array):
         weights = _checks.arrays("weights", weights, self.sites)
         _checks.input_shape(np.shape(x), self.num_features)
         units = {}
-        signal = jnp.asarray(x, dtype=weights["output.weight"].dtype)
+        x = jnp.asarray(x, dtype=weights["output.weight"].dtype)
+        signal = self._inputs(x)
         for layer, activation in zip(self.layers, (*self.activations, "identity"), strict=True):
             pre = signal @ weights[f"{layer}.weight"] + weights[f"{layer}.bias"][None, :]
             signal = activation_function(activation)(pre)
             units[layer] = HiddenUnits(pre, signal)
         del units["output"]
-        return signal, units
+        return signal if self.offset is None else signal + x[:, self.offset, None], units
 
 
 def mlp(
@@ -174,13 +185,14 @@ def mlp(
     hidden: Sequence[int] = (32,),
     num_outputs: int = 1,
     activation: str | Activation | Sequence[str | Activation] = "tanh",
+    offset: str | int | None = None,
 ) -> MLP:
     """Describe a multi-layer perceptron with linear outputs.
 
     Parameters
     ----------
     num_features : int or sequence of str
-        Number of inputs, or their names (a data frame's ``columns``).
+        Number of columns of x, or their names (a data frame's ``columns``).
     hidden : sequence of int
         Units of each hidden layer. Empty: a linear model.
     num_outputs : int
@@ -189,6 +201,9 @@ def mlp(
         ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"softplus"``, ``"silu"``, ``"gelu"``,
         ``"identity"``, or an elementwise function of a JAX array; one for all hidden layers or
         one per layer.
+    offset : str or int, optional
+        Name or index of a column of x that is added to every output, in the outputs' own units, and
+        is no input: the log of an exposure, for counts. It counts among `num_features`.
 
     Returns
     -------
@@ -198,8 +213,8 @@ def mlp(
     Raises
     ------
     ValueError, TypeError
-        Where a count is not positive, a name is unknown or doubled, or there are not as many
-        activations as hidden layers.
+        Where a count is not positive, a name is unknown or doubled, there are not as many
+        activations as hidden layers, or the offset is no column or the only one.
 
     Examples
     --------
@@ -207,17 +222,26 @@ def mlp(
     >>> network = wp.mlp(["age", "dose"], hidden=(8, 4), activation=["tanh", "relu"])
     >>> network.sites["hidden_1.weight"]
     Site(shape=(8, 4), dims=('hidden_0', 'hidden_1'), fan_in=8, kind='weight', layer='hidden_1')
+
+    Claims per policy holder: the output is the log of a rate, to which the log of the number of
+    holders is added.
+
+    >>> network = wp.mlp(["age", "district", "log_holders"], (8,), offset="log_holders")
+    >>> network.sites["hidden_0.weight"].shape
+    (2, 8)
     """
     if isinstance(hidden, int | str) or not hasattr(hidden, "__iter__"):
         raise TypeError(
             f"hidden: expected a sequence of layer widths, such as (32,) or (); got {hidden!r}."
         )
     widths = tuple(_checks.integer(f"hidden[{i}]", h, 1) for i, h in enumerate(hidden))
+    names = _feature_names(num_features)
     return MLP(
-        _feature_names(num_features),
+        names,
         widths,
         _checks.integer("num_outputs", num_outputs, 1),
-        _activations(activation, len(widths)),
+        checked_activations(activation, len(widths)),
+        None if offset is None else _offset(offset, names),
     )
 
 
@@ -243,43 +267,20 @@ def _feature_names(num_features: int | Sequence[str]) -> tuple[str | int, ...]:
     return names
 
 
-def _activations(activation: Any, num_layers: int) -> tuple[str | Activation, ...]:
-    given: tuple[Any, ...]
-    if isinstance(activation, str) or callable(activation):
-        given = (activation,)
-        chosen = given * num_layers
-    elif isinstance(activation, Sequence):
-        chosen = given = tuple(activation)
-    else:
-        raise TypeError(
-            f"activation: expected one of {_checks.several(ACTIVATIONS)}, a callable, or a list "
-            f"with one for each hidden layer; got {activation!r}."
-        )
-    if len(chosen) != num_layers:
+def _offset(offset: Any, names: tuple[str | int, ...]) -> int:
+    """Return the index of a column that was given by its name or index."""
+    if isinstance(offset, str):
+        _checks.known_names("offset", [offset], [name for name in names if isinstance(name, str)])
+        offset = names.index(offset)
+    index = _checks.integer("offset", offset, 0)
+    if index >= len(names):
         raise ValueError(
-            f"activation: expected one for all hidden layers or one for each of the {num_layers}; "
-            f"got {len(chosen)}."
+            f"offset: expected the index of a column, at most {len(names) - 1}; got {index}. It "
+            "counts among num_features."
         )
-    # A single wrong name is wrong even where no hidden layer would use it.
-    for act in given:
-        if callable(act):
-            _elementwise(act)
-        else:
-            _checks.one_of("activation", act, ACTIVATIONS)
-    return chosen
-
-
-def _elementwise(activation: Any) -> None:
-    signal = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    try:
-        result = jax.eval_shape(activation, signal)
-    except Exception as error:
-        raise TypeError(
-            "activation: expected an elementwise function of one JAX array (jax.numpy.sin, not "
-            f"numpy.sin); got {activation!r}, which raises {type(error).__name__}."
-        ) from error
-    if getattr(result, "shape", None) != signal.shape:
+    if len(names) == 1:
         raise ValueError(
-            "activation: expected a function that keeps the shape of its array; "
-            f"got {activation!r}, which turns (2, 3) into {getattr(result, 'shape', result)!r}."
+            "offset: expected a column beside at least one input; got the only one of "
+            "num_features=1. Count the offset among num_features, which makes them 2."
         )
+    return index

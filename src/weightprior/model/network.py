@@ -1,6 +1,7 @@
 """The protocol of a network: named weights and a pure function of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -19,6 +20,8 @@ __all__ = [
     "flatten_network",
     "head_of",
     "hidden_layers_of",
+    "input_columns",
+    "offset_of",
     "unflatten_network",
 ]
 
@@ -44,6 +47,8 @@ class Network(Protocol):
     -----
     A network may say more about itself. What is absent is done without, or refused in a sentence:
 
+    - ``offset``, the index of a column of x that is added to every output and is no input. The
+      axis `feature` of its sites is then that of all other columns;
     - ``head``, a `Head`: a last linear layer. It may be integrated out, or approximated alone;
     - ``hidden_layers``, a tuple of `HiddenLayer`, with ``hidden_units(weights, x)``, a dict of
       `HiddenUnits` by layer, and ``apply_without(weights, x, layer, unit)``, the outputs with one
@@ -95,6 +100,8 @@ class Network(Protocol):
 
 class Head(NamedTuple):
     """A last linear layer: ``inputs(weights, x) @ weights[weight] + weights[bias]``.
+
+    The outputs are that, plus the network's offset where it has one.
 
     Attributes
     ----------
@@ -162,6 +169,12 @@ def check_network(network: Any) -> None:
             "network: expected a network, as weightprior.mlp(...) makes, or an object with "
             f"{', '.join(_MEMBERS)}; got {network!r}{told}."
         )
+    offset, count = offset_of(network), len(network.feature_names)
+    if offset is not None and not (isinstance(offset, Integral) and 0 <= offset < count):
+        raise TypeError(
+            "network: expected for its `offset` the index of a column of x, which is added to the "
+            f"outputs; got {offset!r}. Call what is something else by another name."
+        )
     numbers, structure = flatten_network(network)
     try:
         hash(structure)
@@ -177,6 +190,17 @@ def check_network(network: Any) -> None:
 def head_of(network: Network) -> Head | None:
     """Return a network's last linear layer, where it tells of one."""
     return getattr(network, "head", None)
+
+
+def offset_of(network: Network) -> int | None:
+    """Return the index of the column of x that is added to the outputs; None without one."""
+    return getattr(network, "offset", None)
+
+
+def input_columns(network: Network) -> list[int]:
+    """Return the indices of the columns of x that are inputs: all but the offset."""
+    offset = offset_of(network)
+    return [i for i in range(len(network.feature_names)) if i != offset]
 
 
 def hidden_layers_of(network: Network) -> tuple[HiddenLayer, ...] | None:

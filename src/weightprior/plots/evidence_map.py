@@ -26,8 +26,8 @@ _CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.1}
 def plot_evidence_map(
     found: xr.Dataset,
     *,
-    loc: Any,
-    scale: Any,
+    loc: Any = "loc",
+    scale: Any = "scale",
     criterion: str = "evidence",
     width: float = 85.0,
 ) -> np.ndarray:
@@ -41,10 +41,9 @@ def plot_evidence_map(
     ----------
     found : Dataset
         What `compare_priors` returns.
-    loc, scale : array of shape (priors,)
-        Of every prior in the stack: numbers, which are put in order, or words. Labels of a stack
-        are single numbers or strings, so that a grid needs labels like ``"0.5, 0.1"``, and says
-        here what they mean.
+    loc, scale : str, or array of shape (priors,)
+        Of every prior in the stack: a coordinate, by its name in ``stack_priors(..., coords=)``,
+        or numbers, which are put in order, or words.
     criterion : {"evidence", "loo", "cv"}
         Which is drawn.
     width : float
@@ -69,11 +68,11 @@ def plot_evidence_map(
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> cells = [(c, s) for c in (0.0, 3.0) for s in (0.1, 1.0)]
-    >>> grid = {f"{c}, {s}": wp.normal_prior(bnn, loc=c, scale=s) for c, s in cells}
-    >>> prior = wp.stack_priors(grid)
-    >>> fit = wp.fit_tempered(bnn, x, 3 * x[:, 0], prior=prior, num_temperatures=8, num_chains=4)
     >>> loc, scale = np.transpose(cells)
-    >>> [axis] = plots.plot_evidence_map(wp.compare_priors(bnn, fit), loc=loc, scale=scale)
+    >>> grid = [wp.normal_prior(bnn, loc=c, scale=s) for c, s in cells]
+    >>> prior = wp.stack_priors(grid, coords={"loc": loc, "scale": scale})
+    >>> fit = wp.fit_tempered(bnn, x, 3 * x[:, 0], prior=prior, num_temperatures=8, num_chains=4)
+    >>> [axis] = plots.plot_evidence_map(wp.compare_priors(bnn, fit))
     >>> axis.get_xlabel()
     'scale (prior sd)'
     """
@@ -101,6 +100,15 @@ def plot_evidence_map(
 
 def _places(argument: str, values: Any, found: xr.Dataset) -> tuple[list[str], np.ndarray]:
     """Return the ticks of an axis, and at which of them each prior stands."""
+    along = [str(name) for name, c in found.coords.items() if c.dims == ("prior",)]
+    if isinstance(values, str):
+        if values not in along:
+            raise ValueError(
+                f"{argument}: expected a coordinate among {_checks.several(along)}, or an array "
+                f"with one for each prior; got {values!r}. Stack the priors with "
+                f"coords={{{argument!r}: [...]}}."
+            )
+        values = found[values].to_numpy()
     array, count = np.asarray(values), found.sizes["prior"]
     if array.shape != (count,):
         raise ValueError(

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from weightprior import _checks
+from weightprior._data import column_names
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.plots._panels import STYLE, add_legend, panels
 from weightprior.plots._priors import BLUE, PLAIN, SEVERAL, labels_of, titles_of
@@ -102,7 +103,7 @@ def _kind(found: Any) -> str:
 
 def _feature(argument: str, values: Any) -> tuple[np.ndarray, str]:
     """Return one feature's numbers, and its name."""
-    names = _checks.column_names(values) or (getattr(values, "name", None) or "x",)
+    names = column_names(values) or (getattr(values, "name", None) or "x",)
     array = _checks.finite(argument, values)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -505,8 +505,14 @@ def test_an_extension_of_an_extension_in_a_folder(tmp_path):
     ids=lambda other: next(iter(other)),
 )
 def test_any_other_call_starts_at_the_last_draws_with_a_new_warm_up(other):
-    earlier = whole(num_samples=SHORT)
-    found = run(init=earlier, **other)
+    earlier, [name] = whole(num_samples=SHORT), other
+    # Another prior and other data are another question: there is nothing to extend.
+    if name in ("prior", "row_weights"):
+        found = run(init=earlier, **other)
+    else:
+        why = f"holds {SHORT} draws" if name == "num_samples" else f"another call: {name} .*there"
+        with pytest.warns(UserWarning, match=rf"init is not extended, for it (is of )?{why}"):
+            found = run(init=earlier, **other)
     assert json.loads(found.attrs["options"])["init"] == "fit"
     first = found["posterior"]["output.bias"][:1, :SHORT].to_numpy()
     assert not np.array_equal(first, earlier["posterior"]["output.bias"][:1])
@@ -517,7 +523,8 @@ def test_any_other_call_starts_at_the_last_draws_with_a_new_warm_up(other):
 
 def test_a_fit_that_lost_draws_is_not_extended():
     earlier = whole(num_samples=SHORT).isel(draw=slice(5, None))
-    found = run(init=earlier)
+    with pytest.warns(UserWarning, match=r"others have been taken away\. Chains start anew"):
+        found = run(init=earlier)
     assert json.loads(found.attrs["options"])["init"] == "fit"
     assert found["posterior"].sizes["draw"] == LONG
 

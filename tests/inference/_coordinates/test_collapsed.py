@@ -21,6 +21,9 @@ X, Y = _rng.normal(size=(15, 2)), _rng.normal(size=(15, 2))
 POSITION = _rng.normal(size=200).astype(np.float32).astype(np.float64)
 COUNTS = _rng.uniform(0, 2, size=15)
 COUNTS[3] = 0.0
+# What only tests run, once or twice, takes longer to optimise than to run.
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+compiled = partial(jax.jit, compiler_options=UNOPTIMISED)
 
 CASES = {
     "one output": (wp.mlp(2, (3,)), wp.Gaussian(0.3), {"scale": 0.8}, None),
@@ -62,7 +65,7 @@ def integrated(name):
 @cache
 def slope_of(name, precision):
     """A program of the density and its gradient, in this precision."""
-    return jax.jit(jax.value_and_grad(lambda position: spaces(name)[0].log_density(position)))
+    return compiled(jax.value_and_grad(lambda position: spaces(name)[0].log_density(position)))
 
 
 @cache
@@ -96,8 +99,8 @@ def in_closed_form(name):
         return log_joint(mean) + volume, (mean, precision)
 
     with jax.enable_x64(True):
-        compiled = jax.jit(jax.value_and_grad(at, has_aux=True))
-        (value, moments), slope = jax.device_get(compiled(position_of(name, np.float64)))
+        both = compiled(jax.value_and_grad(at, has_aux=True))
+        (value, moments), slope = jax.device_get(both(position_of(name, np.float64)))
     mean, precision = moments
     return value, slope, mean, np.linalg.inv(precision)
 
@@ -117,7 +120,7 @@ def test_the_density_is_the_integral_of_the_joint_one(name, precision):
 def test_draws_of_the_output_layer_have_its_mean_and_covariance(name):
     count = 2000
 
-    @jax.jit
+    @compiled
     def draw(keys, position):
         marginal, joint = spaces(name)
         drawn = jax.vmap(marginal.sample_conditional, (0, None))(keys, position)
@@ -193,8 +196,8 @@ def test_it_can_be_vectorised_inside_a_loop():
 
     size = position_of(name, np.float32).size
     positions = _rng.normal(size=(3, size)).astype(np.float32)
-    together = jax.jit(jax.vmap(walk))(positions)
-    slope, draw = slope_of(name, "float32"), jax.jit(drawn)
+    together = compiled(jax.vmap(walk))(positions)
+    slope, draw = slope_of(name, "float32"), compiled(drawn)
     ends = positions
     for _ in range(3):
         ends = np.stack([p + np.float32(1e-3) * np.asarray(slope(p)[1]) for p in ends])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weightprior import _checks
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.problem import Problem
 from weightprior.fits.reading import unstack_fit
@@ -52,7 +53,8 @@ def earlier(
     Returns
     -------
     tuple or None
-        None where the fit is another run's, or holds as many draws already.
+        None where the fit is another run's, or holds as many draws already. Of a run of the same
+        data under the same prior a warning tells why it is not extended.
     """
     if not isinstance(fit, xr.DataTree) or "chain_state" not in fit.children:
         return None
@@ -61,7 +63,9 @@ def earlier(
     made = Fingerprint(
         json.loads(states[0].attrs["run"]), [json.loads(s["part"].item()) for s in states]
     )
-    if differences(made, call, but=("num_samples", "init")):
+    if found := differences(made, call, but=("num_samples", "init")):
+        if made.same_data(call):
+            _warn_anew(f"is of another call: {', '.join(found)}")
         return None
     parts = [_draws([*prior.sites, *bnn.sites], tree) for tree in trees]
     weights, stats = (
@@ -72,8 +76,17 @@ def earlier(
     # Draws may have been taken away since.
     whole = run.iteration == plan.num_warmup + run.num_draws * plan.thinning
     if not whole or run.num_draws >= plan.num_samples:
+        held = f"holds {run.num_draws:,} draws per chain"
+        _warn_anew(f"{held} already" if whole else f"{held}, and others have been taken away")
         return None
     return run, [part["init"] for part in made.parts]
+
+
+def _warn_anew(why: str) -> None:
+    _checks.warn(
+        f"fit_mcmc: init is not extended, for it {why}. Chains start anew at its last draws. To "
+        "extend it, repeat its call with more num_samples."
+    )
 
 
 def _draws(sites: Collection[str], tree: xr.DataTree) -> Piece:

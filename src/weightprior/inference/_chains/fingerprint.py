@@ -20,6 +20,10 @@ __all__ = ["Fingerprint", "differences", "of_call", "of_starts"]
 _SOFTWARE = ("weightprior", "jax", "jaxlib", "numpyro", "blackjax")
 
 
+# Entries that say what is sampled, and not how.
+_DATA = ("network", "likelihood", "x", "y", "prior", "row_weights")
+
+
 class Fingerprint(NamedTuple):
     """All that decides what a run draws; values are numbers, texts and lists, as JSON has them.
 
@@ -38,6 +42,14 @@ class Fingerprint(NamedTuple):
         """The run whose chains start there, part by part."""
         pairs = zip(self.parts, inits, strict=True)
         return self._replace(parts=[part | {"init": init} for part, init in pairs])
+
+    def same_data(self, other: "Fingerprint") -> bool:
+        """Whether both runs are of one model, one data set and one prior."""
+        mine, theirs = (
+            [[(one.run | part).get(name) for name in _DATA] for part in one.parts]
+            for one in (self, other)
+        )
+        return mine == theirs
 
     def entries(self) -> dict[str, Any]:
         """All of it in one dict, by the names of the arguments."""

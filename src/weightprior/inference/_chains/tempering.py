@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from weightprior.fits.evaluate import evaluate
+from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import Problem
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
@@ -102,10 +102,13 @@ class Sampler(NamedTuple):
         return [jax.tree.map(lambda a, own=own: a[own], both) for own in self._slices(len(tops))]
 
     def _prior(self, task: Task, num_samples: int, run: int) -> TemperedSample:
-        # By chain and draw.
-        numbers = np.indices((len(self.keys), num_samples), np.uint32)
-        chances = jnp.stack(self.keys), np.uint32(run)
-        weights = evaluate(_draw, self.problem.bnn, tuple(numbers), task.prior, *chances)
+        # Chain by chain, so that another number of them compiles nothing.
+        numbers, bnn = numbered(1, num_samples), self.problem.bnn
+        of_chains = [
+            evaluate(_draw, bnn, numbers, task.prior, jax.random.fold_in(key, run))
+            for key in self.keys
+        ]
+        weights = jax.tree.map(lambda *chains: np.concatenate(chains), *of_chains)
         starts = [{n: w[i, -1] for n, w in weights.items()} for i in range(len(self.keys))]
         return TemperedSample(0.0, self._curve(task, weights), starts)
 
@@ -204,10 +207,8 @@ def _with_target(kernel: HMC, shared: Any, item: Any) -> Any:
     )
 
 
-def _draw(bnn: BNN, numbers: Any, prior: Prior, keys: jax.Array, run: Any) -> dict[str, jax.Array]:
-    chain, draw = numbers
-    key = jax.random.fold_in(jax.random.fold_in(keys[chain], run), draw)
-    return density.draw(bnn, key, prior, np.float64)
+def _draw(bnn: BNN, number: Any, prior: Prior, key: jax.Array) -> dict[str, jax.Array]:
+    return density.draw(bnn, jax.random.fold_in(key, number), prior, np.float64)
 
 
 def _plain(bnn: BNN, weights, x, y, task: Task) -> tuple[jax.Array, ...]:

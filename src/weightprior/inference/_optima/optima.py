@@ -260,7 +260,9 @@ def warn_unconverged(
     named = list(late[:_MAX_PRIORS_NAMED])
     if len(late) > len(named):
         named.append(f"and under {len(late) - len(named)} more")
-    if exhausted:
+    if problem.doubt:
+        advice = "Mind the scale of the data first, of which another warning tells."
+    elif exhausted:
         advice = f"It had max_iterations={search.max_iterations}. Raise max_iterations."
     elif _has_kinks(problem):
         advice = f"Optima of relu units often lie on kinks, where no gradient vanishes: {kinks}"

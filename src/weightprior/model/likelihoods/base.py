@@ -18,7 +18,7 @@ from weightprior import _checks
 from weightprior.model.likelihoods.terms import Latent, RandomTerms
 from weightprior.model.sites import Weights
 
-__all__ = ["Likelihood", "check_likelihood", "per_target", "set_positive"]
+__all__ = ["Likelihood", "check_likelihood", "per_target"]
 
 
 class Likelihood:
@@ -42,6 +42,10 @@ class Likelihood:
     normal_outputs : bool
         Whether targets are normal around the outputs with the scale `noise_of`, so that a last
         linear layer can be integrated out.
+    columns : tuple of str
+        Names of a target's columns, where it has others than one per output.
+    no_offset : str
+        Why no column of x can be added to all outputs, as `mlp(offset=...)` does.
     loss : str
         Name of the loss that libraries have for it, for `prior_from_l2`; none by default. A
         likelihood of ``"squared error"`` has a field `noise`, None where it is learned, and
@@ -70,7 +74,7 @@ class Likelihood:
     >>> bnn = wp.BNN(wp.mlp(1, hidden=()), Gamma())
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> y = np.exp(x[:, 0]) * np.random.default_rng(0).gamma(4.0, 0.25, size=20)
-    >>> fit = wp.fit_laplace(bnn, x, y, prior=wp.normal_prior(bnn))
+    >>> fit = wp.fit_map(bnn, x, y, prior=wp.normal_prior(bnn))
     >>> fit["posterior"]["shape"].dims
     ('chain', 'draw')
     """
@@ -79,6 +83,8 @@ class Likelihood:
     has_classes: ClassVar[bool] = False
     step: ClassVar[float] = 0.0
     normal_outputs: ClassVar[bool] = False
+    columns: ClassVar[tuple[str, ...]] = ()
+    no_offset: ClassVar[str] = ""
     loss: ClassVar[str] = ""
 
     @property
@@ -178,6 +184,18 @@ class Likelihood:
         """Probability of every class on a last axis, from `mean`, for targets that are classes."""
         return mean
 
+    def of_trials(self, trials: Any) -> "Likelihood | None":
+        """Likelihood of each row's number of successes in known trials; None where y has none."""
+        return None
+
+    def counted(self, y: np.ndarray) -> "tuple[Likelihood, np.ndarray]":
+        """Likelihood and targets to score by, where trials that stand in y are taken as known."""
+        return self, y
+
+    def fitted(self, y: np.ndarray) -> np.ndarray:
+        """Targets as a fit takes them, from what `distribution` draws."""
+        return self.decode(y)
+
     def noise_of(self, location: jax.Array, weights: Weights) -> jax.Array:
         """Scale of every target around its location, of that shape, for `normal_outputs`."""
         raise NotImplementedError
@@ -274,11 +292,3 @@ def check_likelihood(likelihood: Any) -> None:
 def per_target(output: jax.Array) -> jax.Array:
     """Drop the axis of a single output: targets of one output have the shape (rows,)."""
     return output[:, 0] if output.shape[1] == 1 else output
-
-
-def set_positive(likelihood: Likelihood, name: str, *, optional: bool = False) -> None:
-    """Replace a field by a float, or raise where it is not positive."""
-    # A float whatever came: JAX compiles anew for an int or a numpy scalar.
-    value = getattr(likelihood, name)
-    if value is not None or not optional:
-        object.__setattr__(likelihood, name, _checks.number(name, value, above=0))

@@ -33,6 +33,7 @@ class Categorical(Classes):
     """
 
     classes: int | Sequence[Any]
+    no_offset: ClassVar[str] = "added to all logits, it changes no probability"
     loss: ClassVar[str] = "cross entropy"
 
     def __post_init__(self) -> None:

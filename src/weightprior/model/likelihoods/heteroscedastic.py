@@ -25,6 +25,7 @@ class HeteroscedasticGaussian(Likelihood):
     >>> bnn = wp.BNN(wp.mlp(1, num_outputs=2), wp.HeteroscedasticGaussian())
     """
 
+    no_offset: ClassVar[str] = "it would be added to the log standard deviation as well"
     loss: ClassVar[str] = "Gaussian negative log likelihood"
 
     def num_targets(self, num_outputs):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 
 from weightprior.model._distributions import PoissonLogRate
+from weightprior.model.likelihoods._counts import check_counts
 from weightprior.model.likelihoods.base import Likelihood, per_target
 from weightprior.model.likelihoods.terms import RandomTerms
 
@@ -27,14 +27,7 @@ class Poisson(Likelihood):
     loss: ClassVar[str] = "Poisson"
 
     def check_target(self, y, num_obs, num_outputs):
-        array = super().check_target(y, num_obs, num_outputs)
-        bad = array[(array < 0) | (array != np.round(array))]
-        if bad.size:
-            raise ValueError(
-                f"y: expected counts 0, 1, 2, ...; got {bad.flat[0]:g}. For rates pass the counts, "
-                "and the log of the exposure as a column of x that mlp(..., offset=...) names."
-            )
-        return array
+        return check_counts(super().check_target(y, num_obs, num_outputs))
 
     def distribution(self, output, weights):
         return PoissonLogRate(per_target(output))

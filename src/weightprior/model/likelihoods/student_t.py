@@ -9,8 +9,9 @@ import numpyro.distributions as dist
 from jax.scipy.special import zeta
 
 from weightprior.model._distributions import LearnedStudentT
+from weightprior.model.likelihoods._fields import set_positive
 from weightprior.model.likelihoods._scaled import Scaled, latent_of_outputs, of_outputs, set_noise
-from weightprior.model.likelihoods.base import per_target, set_positive
+from weightprior.model.likelihoods.base import per_target
 
 __all__ = ["StudentT"]
 

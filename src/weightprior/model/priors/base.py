@@ -57,6 +57,8 @@ class Prior:
     ----------
     labels : tuple or None
         Names of a stacked prior's parts; None for a single prior.
+    coords : tuple of (str, tuple)
+        Numbers or words that tell a stacked prior's parts apart, by name.
     loc, scale : mapping of str to array
         Mean and standard deviation of every number of every site, over all that the
         hyperparameters may be; an infinite scale is a flat prior, or one without a variance.
@@ -69,6 +71,7 @@ class Prior:
     """
 
     labels: tuple[Any, ...] | None
+    coords: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     fixed: ClassVar[bool] = False
     no_joint_mode: ClassVar[str] = ""
 

@@ -95,11 +95,11 @@ def hierarchical_prior(
     --------
     >>> import numpy as np
     >>> import weightprior as wp
-    >>> bnn = wp.BNN(wp.mlp(1, hidden=(5,)), wp.Gaussian(noise=0.3))
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=0.3))
     >>> x = np.linspace(-1, 1, 20)[:, None]
-    >>> prior = wp.hierarchical_prior(bnn, "layer")
+    >>> prior = wp.hierarchical_prior(bnn, "kind")
     >>> drawn = wp.prior_predictive(bnn, x, prior=prior)["prior"]
-    >>> drawn["log_scale.hidden_0"].dims
+    >>> drawn["log_scale.weight"].dims
     ('chain', 'draw')
     """
     _checks.model(bnn)

@@ -23,6 +23,9 @@ from weightprior.model.sites import Site, Weights
 
 __all__ = ["NormalPrior", "check_scale", "stack_priors"]
 
+# Dims of fits.
+_AXES = ("prior", "chain", "draw", "obs_id", "output", "feature", "column", "restart")
+
 
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
@@ -36,22 +39,24 @@ class NormalPrior(Prior):
         stacked prior has one more axis, the first. An infinite scale is a flat prior.
     labels : tuple or None
         Names of a stacked prior's parts; None where it is a single prior.
+    coords : tuple of (str, tuple)
+        Numbers or words that tell a stacked prior's parts apart, by name.
     """
 
     loc: dict[str, Any]
     scale: dict[str, Any]
     labels: tuple[Any, ...] | None = field(default=None)
+    coords: tuple[tuple[str, tuple[Any, ...]], ...] = field(default=())
     fixed: ClassVar[bool] = True
 
     def tree_flatten(self):
         """Split into traced numbers and structure."""
-        return (self.loc, self.scale), self.labels
+        return (self.loc, self.scale), (self.labels, self.coords)
 
     @classmethod
-    def tree_unflatten(cls, labels, children):
+    def tree_unflatten(cls, names, children):
         """Rebuild from traced numbers and structure."""
-        loc, scale = children
-        return cls(loc, scale, labels)
+        return cls(*children, *names)
 
     def distribution(self, name: str, dtype: Any) -> dist.Distribution:
         """NumPyro's distribution of one site."""
@@ -149,14 +154,22 @@ class NormalCoordinates(NamedTuple):
         return {name: jnp.log(self.unit[name]) + jnp.zeros_like(z[name]) for name in self.sites}
 
 
-def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
+def stack_priors(
+    priors: Mapping[Any, NormalPrior] | Sequence[NormalPrior],
+    *,
+    coords: Mapping[str, Any] | None = None,
+) -> NormalPrior:
     """Lay several priors of one model side by side; a fit of the stack is a sweep.
 
     Parameters
     ----------
-    priors : mapping of label to NormalPrior
+    priors : mapping of label to NormalPrior, or sequence of NormalPrior
         At least one. The labels (all strings or all numbers) become the coordinate `prior` of
-        the fit. A grid is labelled by strings such as ``"0.5, 0.1"``.
+        the fit; those of a sequence are counted from 0.
+    coords : mapping of str to sequence of shape (priors,), optional
+        Numbers or words that tell the priors apart, such as the scale and the centre of each in a
+        grid. They become further coordinates along `prior`, of fits and of what is computed from
+        them.
 
     Returns
     -------
@@ -170,9 +183,20 @@ def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
     >>> path = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)})
     >>> path.labels
     (0.1, 1.0)
+    >>> cells = [(c, s) for c in (0.0, 2.0) for s in (0.1, 1.0)]
+    >>> grid = wp.stack_priors(
+    ...     [wp.normal_prior(bnn, c, s) for c, s in cells],
+    ...     coords={"loc": [c for c, _ in cells], "scale": [s for _, s in cells]},
+    ... )
+    >>> grid.labels
+    (0, 1, 2, 3)
     """
+    if isinstance(priors, list | tuple):
+        priors = dict(enumerate(priors))
     if not isinstance(priors, Mapping) or not priors:
-        raise TypeError(f"priors: expected a dict of label to prior, not empty; got {priors!r}.")
+        raise TypeError(
+            f"priors: expected a dict of label to prior, or a list, not empty; got {priors!r}."
+        )
     labels, parts = tuple(priors), list(priors.values())
     if not any(all(isinstance(lab, kind) for lab in labels) for kind in (str, Real)):
         raise TypeError(
@@ -193,7 +217,29 @@ def stack_priors(priors: Mapping[Any, NormalPrior]) -> NormalPrior:
         {name: np.stack([part.loc[name] for part in parts]) for name in parts[0].loc},
         {name: np.stack([part.scale[name] for part in parts]) for name in parts[0].loc},
         labels,
+        _coords(coords or {}, parts[0], len(parts)),
     )
+
+
+def _coords(
+    coords: Mapping[str, Any], prior: NormalPrior, number: int
+) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """Check coordinates along the priors, and make them hashable."""
+    found = []
+    for name, values in coords.items():
+        array = np.asarray(values)
+        if not isinstance(name, str) or name in _AXES or name in prior.loc:
+            raise ValueError(
+                f"coords: expected a name of its own; got {name!r}, which a fit has already. "
+                "Choose another."
+            )
+        if array.shape != (number,) or array.dtype.kind not in "biufUT":
+            raise ValueError(
+                f"coords[{name!r}]: expected a number or a word for each of the {number} priors; "
+                f"got shape {array.shape} of dtype {array.dtype}."
+            )
+        found.append((name, tuple(array.tolist())))
+    return tuple(found)
 
 
 def check_scale(name: str, values: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from shared_fits import (
     exact_fit,
 )
 
-HELD_OUT = FRAME[::-1], TARGET
+HELD_OUT = FRAME[::-1], TARGET[::-1]
 ROWS = ["map", "sweep[narrow]", "sweep[moved]", "nuts"]
 SAMPLED = ROWS[1:]
 
@@ -85,6 +85,7 @@ class TestEveryRow:
         expected = np.log(density.mean((0, 1))).mean()
         np.testing.assert_allclose(table().loc[row, "lpd_train"], expected, **ROUNDING)
 
+    @pytest.mark.filterwarnings("ignore:score. the density of 1 of 20")  # of made-up draws
     def test_held_out_columns_are_the_scores_per_row(self, row):
         scores, cells = wp.score(REGRESSION, part(row), *HELD_OUT), table().loc[row]
         np.testing.assert_allclose(cells["lpd_test"], scores["elpd"] / 20, **ROUNDING)
@@ -114,14 +115,16 @@ class TestSampled:
         expected, cells = loo(part(row)), table().loc[row]
         np.testing.assert_allclose(cells["elpd_loo"], expected.elpd / 20, **ROUNDING)
         np.testing.assert_allclose(cells["elpd_loo_se"], expected.se / 20, **ROUNDING)
-        np.testing.assert_allclose(cells["max_pareto_k"], expected.pareto_k.max(), **ROUNDING)
+        # A row whose k cannot be told is as bad as can be.
+        worst = np.nan_to_num(expected.pareto_k, nan=np.inf).max()
+        np.testing.assert_allclose(cells["max_pareto_k"], worst, **ROUNDING)
 
     def test_rows_with_unreliable_loo_are_counted_by_arvizs_threshold(self, row):
         expected = loo(part(row))
-        count = int((expected.pareto_k > expected.good_k).sum())
-        assert (count > 0) == row.startswith("sweep")
+        count = int((~(expected.pareto_k <= expected.good_k)).sum())
+        assert count > 0
         said = f"LOO unreliable at {count} of 20 rows (k > {expected.good_k:.2g})"
-        assert (said in table().loc[row, "note"]) == (count > 0)
+        assert said in table().loc[row, "note"]
 
     def test_convergence_is_that_of_the_outputs(self, row):
         expected, cells = wp.diagnostics.convergence(REGRESSION, part(row), FRAME), table().loc[row]
@@ -167,7 +170,7 @@ def distances():
 
 def test_convergence_is_watched_at_inputs_spread_over_the_training_rows(monkeypatch):
     # `wp.compare` is the function.
-    monkeypatch.setattr(import_module("weightprior.compare"), "_NUM_INPUTS", 5)
+    monkeypatch.setattr(import_module("weightprior.comparison.compare"), "_NUM_INPUTS", 5)
     found = wp.compare(REGRESSION, {"nuts": made("nuts")}).loc["nuts"]
     chosen = FRAME.iloc[[0, 5, 10, 14, 19]]
     expected = wp.diagnostics.convergence(REGRESSION, made("nuts"), chosen)
@@ -217,6 +220,9 @@ class TestPriorInWords:
 def test_without_held_out_data_there_are_no_columns_for_it():
     found = wp.compare(REGRESSION, {"nuts": made("nuts")})
     expected = table().drop(columns=["lpd_test", "lpd_test_se", "gap", "rmse"]).loc[["nuts"]]
+    expected["note"] = expected["note"].str.removeprefix(
+        "the density of 1 of 20 held-out rows (obs_id 18) rests on fewer than 3 draws; "
+    )
     pd.testing.assert_frame_equal(found, expected)
 
 

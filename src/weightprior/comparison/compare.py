@@ -7,13 +7,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior.comparison._cells import (
+    Line,
+    errors,
+    held_out,
+    is_point,
+    lines_of_cross_validation,
+    loo,
+    prior_in_words,
+    train,
+)
 from weightprior.diagnostics.effective_parameters import gamma
-from weightprior.evaluation.score import log_mean, score_parts, weight_norms
+from weightprior.evaluation.score import Held, weight_norms
 from weightprior.evidence.log_evidence import evidence_of
 from weightprior.fits.convergence import assess, watched_inputs
-from weightprior.fits.leave_one_out import leave_one_out
-from weightprior.fits.reading import Part, check_cross_validation, parts_of, targets_of
+from weightprior.fits.reading import Part, new_inputs, parts_of, targets_of
 from weightprior.model.bnn import BNN
 
 __all__ = ["compare"]
@@ -24,7 +34,8 @@ _NUM_INPUTS = 50
 _MAX_WEIGHTS_COUNTED = 1000
 # In the order in which they are read.
 _COLUMNS = (
-    *("method", "loc", "scale", "lpd_train", "lpd_test", "lpd_test_se", "gap", "rmse", "accuracy"),
+    *("method", "loc", "scale", "lpd_train", "lpd_test", "lpd_test_se"),
+    *("test_diff", "test_diff_se", "gap", "rmse", "accuracy"),
     *("elpd_loo", "elpd_loo_se", "max_pareto_k", "loo_reliable", "elpd_cv", "elpd_cv_se"),
     *("converged", "rhat", "ess", "divergences"),
     *("evidence", "evidence_se", "bits", "parameters"),
@@ -34,7 +45,12 @@ _COLUMNS = (
 
 @names_its_options
 def compare(
-    bnn: BNN, fits: Mapping[Any, xr.DataTree | xr.Dataset], x: Any = None, y: Any = None
+    bnn: BNN,
+    fits: Mapping[Any, xr.DataTree | xr.Dataset],
+    x: Any = None,
+    y: Any = None,
+    *,
+    baseline: Any = None,
 ) -> pd.DataFrame:
     """Put fits side by side, a row each.
 
@@ -49,6 +65,9 @@ def compare(
         Held-out inputs.
     y : array, optional
         Held-out targets.
+    baseline : object, optional
+        Name of the row of the table that all others are compared with, by the rows that were held
+        out.
 
     Returns
     -------
@@ -58,7 +77,9 @@ def compare(
         - `method`; `loc` and `scale` of the prior on weights and biases;
         - `lpd_train`: log predictive density of the rows that were fitted; with held-out rows
           `lpd_test`, `lpd_test_se` (standard error over rows), `gap` (train minus test), and `rmse`
-          or `accuracy` (for several outputs their mean);
+          or `accuracy` (for several outputs their mean, and each as ``rmse[output]``); with a
+          `baseline` `test_diff`, lpd_test less that of the baseline, and `test_diff_se`, its
+          standard error, paired by row. Rows of a fit count by its row_weights;
         - `elpd_loo`, `elpd_loo_se` by PSIS, and `max_pareto_k`, the largest Pareto k;
           `loo_reliable` is False where that is above 0.7, with less than 2,200 draws above
           1 - 1 / log10(draws);
@@ -79,7 +100,7 @@ def compare(
     Raises
     ------
     ValueError, TypeError
-        Where a fit is another model's, or only one of `x` and `y` is given.
+        Where a fit is another model's, only one of `x` and `y` is given, or `baseline` is no row.
 
     References
     ----------
@@ -109,143 +130,77 @@ def compare(
     if (x is None) != (y is None):
         given, absent = ("y", "x") if x is None else ("x", "y")
         raise ValueError(f"{absent}: expected held-out data together with {given}; got None.")
-    rows = {}
+    held = None if x is None else Held.checked(bnn, x, y)
+    lines: dict[Any, Line] = {}
     for name, fit in fits.items():
         if isinstance(fit, xr.Dataset):
-            rows |= _rows_of_cross_validation(bnn, name, fit)
+            lines |= lines_of_cross_validation(bnn, name, fit)
             continue
+        if held is not None:
+            new_inputs(bnn, fit, x)
         for part in parts_of(bnn, fit):
             own = name if part.label is None else f"{name}[{part.label}]"
-            rows[own] = _row(bnn, part, x, y)
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table = table[[name for name in _COLUMNS if name in table]]
+            lines[own] = _line(bnn, part, held)
+    if baseline is not None:
+        _add_differences(lines, baseline)
+    table = pd.DataFrame.from_dict({n: line.cells for n, line in lines.items()}, orient="index")
+    table = table[sorted(table.columns, key=_place)]
     table.index.name = "fit"
     # Whole numbers and truths, of which some may be missing.
     truths = {name: "boolean" for name in ("converged", "loo_reliable") if name in table}
     return table.astype({"divergences": "Int64", **truths})
 
 
-def _rows_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, dict]:
-    check_cross_validation(bnn, found)
-    if "prior" not in found.dims:
-        return {name: _row_of_cross_validation(bnn, found)}
-    labels = found["prior"].to_numpy().tolist()
-    return {
-        f"{name}[{label}]": _row_of_cross_validation(bnn, found.isel(prior=i))
-        for i, label in enumerate(labels)
-    }
+def _place(column: str) -> tuple[int, str]:
+    """Place of a column in the table; those of the outputs follow their mean."""
+    return _COLUMNS.index(column.split("[")[0]), column
 
 
-def _row_of_cross_validation(bnn: BNN, found: xr.Dataset) -> dict[str, Any]:
-    num_rows, train = found.sizes["obs_id"], float(found["train"])
-    whole = bool(found["converged"].all()) if "converged" in found else True
-    cv = float(found["elpd"]) / num_rows
-    point = "rmse" if "rmse" in found else "accuracy"
-    notes = [f"{found.attrs['num_folds']}-fold cross-validation"]
-    if not whole:
-        late, folds = int((~found["converged"]).sum()), found.sizes["fold"]
-        notes.append(f"{late} of {folds} fits not converged")
-    row = {
-        "method": found.attrs["fit"],
-        **_prior_in_words(bnn, found),
-        "lpd_train": train,
-        "gap": train - cv,
-        point: float(found[point].mean()),
-        "elpd_cv": cv,
-        "elpd_cv_se": float(found["elpd_se"]) / num_rows,
-        "converged": whole,
-        "rhat": np.nan,
-        "ess": np.nan,
-        "divergences": int(found["divergences"].sum()) if "divergences" in found else pd.NA,
-        "parameters": float(found["effective_parameters"]),
-        "norm": float(found["norm"]),
-        "distance": float(found["distance"]),
-        "seconds": found.attrs["seconds"],
-    }
-    return {**row, "note": "; ".join(notes)}
-
-
-def _row(bnn: BNN, part: Part, x: Any, y: Any) -> dict[str, Any]:
-    notes: list[str] = []
-    fit, train = part.fit, np.nan
-    if "log_likelihood" in fit.children:
-        train = log_mean(fit["log_likelihood"]["y"].to_numpy()).mean()
-    else:
-        notes.append("no train, gap or LOO: fitted with log_likelihood=False")
-    constants = fit["constant_data"].dataset
-    row = {"method": fit.attrs["method"], **_prior_in_words(bnn, constants), "lpd_train": train}
-    if x is not None:
-        [scores], _ = score_parts(bnn, [part], x, y)
-        row |= _held_out(scores, train, notes)
-    row |= _loo(part, notes) | _sampling(part, notes) | _evidence(fit, notes)
-    if sum(w[0, 0].size for w in part.weights.values()) <= _MAX_WEIGHTS_COUNTED:
-        data = constants["x"].to_numpy(), targets_of(fit)
-        found = gamma(part.model, part.weights, *data, part.prior, part.row_weights)
-        row["parameters"] = float(found["gamma"])
-    else:
-        notes.append(f"parameters not counted: more than {_MAX_WEIGHTS_COUNTED:,} weights")
-    row |= weight_norms(bnn, part.weights, part.prior)
-    return {**row, "seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
-
-
-def _held_out(scores: dict[str, Any], train: float, notes: list[str]) -> dict[str, float]:
-    num_rows = len(scores["elpd_i"])
-    if num_rows == 1:
-        notes.append("no lpd_test_se: a single held-out row")
-    test = float(scores["elpd"]) / num_rows
-    point = "rmse" if "rmse" in scores else "accuracy"
-    return {
-        "lpd_test": test,
-        "lpd_test_se": float(scores["elpd_se"]) / num_rows,
-        "gap": train - test,
-        point: float(np.mean(scores[point])),
-    }
-
-
-def _prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
-    loc, scale = (
-        np.concatenate(
-            [constants[f"prior_{part}.{name}"].to_numpy().ravel() for name in bnn.network.sites]
+def _add_differences(lines: dict[Any, Line], baseline: Any) -> None:
+    """Add to every line how much better it predicts the rows held out than the baseline does."""
+    _checks.known_names("baseline", [baseline], list(lines))
+    base = lines[baseline]
+    if not base.held_by:
+        raise ValueError(
+            "baseline: expected rows that were held out; got none. Pass x and y, or compare "
+            "cross-validations."
         )
-        for part in ("loc", "scale")
-    )
-    # A flat prior has no centre, whatever number stands there.
-    loc, proper = loc[np.isfinite(scale)], scale[np.isfinite(scale)]
-    if proper.size == 0:
-        return {"loc": "none", "scale": "flat"}
-    center = f"{loc[0]:g}" if np.ptp(loc) == 0 else f"norm {np.linalg.norm(loc):.3g}"
-    low, high = proper.min(), proper.max()
-    width = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-    return {"loc": center, "scale": width + (", part flat" if proper.size < scale.size else "")}
+    for line in lines.values():
+        diff = error = np.nan
+        if (line.held_by, len(line.elpd_i)) == (base.held_by, len(base.elpd_i)):
+            terms = line.elpd_i - base.elpd_i
+            diff = line.rows.total(terms) / line.rows.number
+            error = line.rows.standard_error(terms) / line.rows.number
+        line.cells.update(test_diff=diff, test_diff_se=error)
 
 
-def _loo(part: Part, notes: list[str]) -> dict[str, Any]:
-    """PSIS-LOO, where there are draws to reweight."""
-    loo, reason = leave_one_out(part.fit)
-    if loo is None:
-        # That there is no log likelihood, and no R-hat of a MAP, is said once.
-        if _is_point(part):
-            notes.append(f"no LOO, R-hat or ESS: {reason}")
-        elif "log_likelihood" in part.fit.children:
-            notes.append(f"no LOO: {reason}")
-        blank = dict.fromkeys(("elpd_loo", "elpd_loo_se", "max_pareto_k"), np.nan)
-        return blank | {"loo_reliable": pd.NA}
-    num_rows = len(part.row_weights)
-    worst, limit = float(np.max(loo.pareto_k)), loo.good_k
-    reliable = worst <= limit
-    if not reliable:
-        bad = int(np.sum(~(np.asarray(loo.pareto_k) <= limit)))
-        notes.append(f"LOO unreliable at {bad} of {num_rows} rows (k > {limit:.2g})")
-    return {
-        "elpd_loo": loo.elpd / num_rows,
-        "elpd_loo_se": loo.se / num_rows,
-        "max_pareto_k": worst,
-        "loo_reliable": reliable,
-    }
+def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
+    """Line of a fit of one prior."""
+    fit, constants = part.fit, part.fit["constant_data"].dataset
+    notes = ["interrupted"] if fit.attrs.get("interrupted") else []
+    cells = {"method": fit.attrs["method"], **prior_in_words(bnn, constants)}
+    cells |= train(part, notes)
+    elpd_i = np.zeros(0)
+    if held is not None:
+        scores, doubt = held.score(bnn, part)
+        notes += [doubt] if doubt else []
+        cells |= held_out(scores, held.rows, cells["lpd_train"], notes)
+        cells |= errors(scores, fit["observed_data"].coords)
+        elpd_i = scores["elpd_i"]
+    cells |= loo(part, notes) | _sampling(part, notes) | _evidence(fit, notes)
+    cells |= _parameters(part, notes) | weight_norms(bnn, part.weights, part.prior)
+    cells |= {"seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
+    return Line(cells) if held is None else Line(cells, "x and y", elpd_i, held.rows)
 
 
-def _is_point(part: Part) -> bool:
-    return part.weights.num_chains * part.weights.num_draws == 1
+def _parameters(part: Part, notes: list[str]) -> dict[str, float]:
+    """Number of parameters that the data determine, unless it takes too long."""
+    if sum(w[0, 0].size for w in part.weights.values()) > _MAX_WEIGHTS_COUNTED:
+        notes.append(f"parameters not counted: more than {_MAX_WEIGHTS_COUNTED:,} weights")
+        return {}
+    x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
+    found = gamma(part.model, part.weights, x, y, part.prior, part.row_weights)
+    return {"parameters": float(found["gamma"])}
 
 
 def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
@@ -268,7 +223,7 @@ def _sampling(part: Part, notes: list[str]) -> dict[str, Any]:
         which = f"{late} of {members} members " if members > 1 else ""
         worst = float(stats["gradient_norm"].max())
         notes.append(f"{which}not converged (gradient {worst:.1g})")
-    if _is_point(part):
+    if is_point(part):
         blank = {"rhat": np.nan, "ess": np.nan, "divergences": pd.NA}
         return {"converged": arrived, **blank}
     judged = assess(part, watched_inputs(part.fit, _NUM_INPUTS))

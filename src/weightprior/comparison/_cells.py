@@ -1,0 +1,168 @@
+"""Cells of the table that `compare` makes: the prior, and what predictions are worth."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from weightprior.evaluation._metrics import log_mean
+from weightprior.fits.leave_one_out import leave_one_out
+from weightprior.fits.reading import Part, check_cross_validation
+from weightprior.fits.rows import Rows
+from weightprior.model.bnn import BNN
+
+__all__ = [
+    "Line",
+    "errors",
+    "held_out",
+    "is_point",
+    "lines_of_cross_validation",
+    "loo",
+    "prior_in_words",
+    "train",
+]
+
+# A row whose log density is below this has none, for all that a model can tell: 140 sds away from
+# a normal mean.
+_NO_DENSITY = -1e4
+
+
+class Line(NamedTuple):
+    """Line of the table.
+
+    Attributes
+    ----------
+    cells : dict
+        By column.
+    held_by : str
+        Way in which rows were held out; empty where none were.
+    elpd_i : array of shape (rows,)
+        Log predictive density of each of these rows.
+    rows : Rows
+        How often each of them counts.
+    """
+
+    cells: dict[str, Any]
+    held_by: str = ""
+    elpd_i: np.ndarray = np.zeros(0)
+    rows: Rows = Rows(np.zeros(0))
+
+
+def lines_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, Line]:
+    check_cross_validation(bnn, found)
+    if "prior" not in found.dims:
+        return {name: _line_of_cross_validation(bnn, found)}
+    labels = found["prior"].to_numpy().tolist()
+    return {
+        f"{name}[{label}]": _line_of_cross_validation(bnn, found.isel(prior=i))
+        for i, label in enumerate(labels)
+    }
+
+
+def _line_of_cross_validation(bnn: BNN, found: xr.Dataset) -> Line:
+    rows, train = Rows.of(found), float(found["train"])
+    whole = bool(found["converged"].all()) if "converged" in found else True
+    cv = float(found["elpd"]) / rows.number
+    notes = [f"{found.attrs['num_folds']}-fold cross-validation"]
+    if not whole:
+        late, folds = int((~found["converged"]).sum()), found.sizes["fold"]
+        notes.append(f"{late} of {folds} fits not converged")
+    cells = {
+        "method": found.attrs["fit"],
+        **prior_in_words(bnn, found),
+        "lpd_train": train,
+        "gap": train - cv,
+        **errors(found, found.coords),
+        "elpd_cv": cv,
+        "elpd_cv_se": float(found["elpd_se"]) / rows.number,
+        "converged": whole,
+        "rhat": np.nan,
+        "ess": np.nan,
+        "divergences": int(found["divergences"].sum()) if "divergences" in found else pd.NA,
+        "parameters": float(found["effective_parameters"]),
+        "norm": float(found["norm"]),
+        "distance": float(found["distance"]),
+        "seconds": found.attrs["seconds"],
+    }
+    cells["note"] = "; ".join(notes)
+    return Line(cells, "cross-validation", found["elpd_i"].to_numpy(), rows)
+
+
+def train(part: Part, notes: list[str]) -> dict[str, float]:
+    """Log predictive density of the rows that were fitted, each as often as it counted."""
+    if "log_likelihood" not in part.fit.children:
+        notes.append("no train, gap or LOO: fitted with log_likelihood=False")
+        return {"lpd_train": np.nan}
+    counted = part.row_weights > 0
+    log_likelihood = part.fit["log_likelihood"]["y"].to_numpy()[..., counted]
+    return {"lpd_train": float(Rows(part.row_weights[counted]).mean(log_mean(log_likelihood)))}
+
+
+def held_out(
+    scores: dict[str, Any], rows: Rows, train: float, notes: list[str]
+) -> dict[str, float]:
+    if rows.number <= 1:
+        notes.append("no lpd_test_se: a single held-out row")
+    test, error = (float(scores[name]) / rows.number for name in ("elpd", "elpd_se"))
+    return {"lpd_test": test, "lpd_test_se": error, "gap": train - test}
+
+
+def errors(scores: Mapping[Any, Any], coords: Mapping[Any, Any]) -> dict[str, float]:
+    """RMSE or accuracy: mean over the outputs and, of several, of each."""
+    name = "rmse" if "rmse" in scores else "accuracy"
+    values = np.asarray(scores[name])
+    found = {name: float(values.mean())}
+    if values.ndim:
+        outputs = np.asarray(coords["output"]).tolist()
+        found |= {f"{name}[{o}]": float(v) for o, v in zip(outputs, values, strict=True)}
+    return found
+
+
+def prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
+    loc, scale = (
+        np.concatenate(
+            [constants[f"prior_{part}.{name}"].to_numpy().ravel() for name in bnn.network.sites]
+        )
+        for part in ("loc", "scale")
+    )
+    # A flat prior has no centre, whatever number stands there.
+    loc, proper = loc[np.isfinite(scale)], scale[np.isfinite(scale)]
+    if proper.size == 0:
+        return {"loc": "none", "scale": "flat"}
+    center = f"{loc[0]:g}" if np.ptp(loc) == 0 else f"norm {np.linalg.norm(loc):.3g}"
+    low, high = proper.min(), proper.max()
+    width = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return {"loc": center, "scale": width + (", part flat" if proper.size < scale.size else "")}
+
+
+def loo(part: Part, notes: list[str]) -> dict[str, Any]:
+    """PSIS-LOO, where there are draws to reweight."""
+    found, reason = leave_one_out(part.fit)
+    if found is None:
+        # That there is no log likelihood, and no R-hat of a MAP, is said once.
+        if is_point(part):
+            notes.append(f"no LOO, R-hat or ESS: {reason}")
+        elif "log_likelihood" in part.fit.children:
+            notes.append(f"no LOO: {reason}")
+        blank = dict.fromkeys(("elpd_loo", "elpd_loo_se", "max_pareto_k"), np.nan)
+        return blank | {"loo_reliable": pd.NA}
+    worst, number = float(np.max(found.pareto_k)), found.rows.number
+    if not found.reliable:
+        bad = int(np.sum(found.pareto_k > found.good_k))
+        notes.append(
+            f"LOO unreliable at {bad} of {len(found.elpd_i)} rows (k > {found.good_k:.2g})"
+        )
+    if (lowest := found.elpd_i.min()) < _NO_DENSITY:
+        notes.append(f"rows without a density (log {lowest:.1g}): standardise x and y")
+    return {
+        "elpd_loo": found.elpd / number,
+        "elpd_loo_se": found.se / number,
+        "max_pareto_k": worst,
+        "loo_reliable": found.reliable,
+    }
+
+
+def is_point(part: Part) -> bool:
+    return part.weights.num_chains * part.weights.num_draws == 1

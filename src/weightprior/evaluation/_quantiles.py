@@ -1,0 +1,90 @@
+"""Predictions summed up row by row, in blocks of rows, so that no draws are held."""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from weightprior import _checks
+from weightprior.fits.evaluate import evaluate, numbered
+from weightprior.fits.reading import Part
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.trials import in_trials
+
+__all__ = ["check_room", "checked_levels", "summed_up"]
+
+# Draws with noise that a quantile is estimated from, at the least: an sd is then off by one
+# percent, and the probability beneath a quantile by less than 0.01.
+_NUM_NOISY = 4000
+# Numbers held at once for each quantity.
+_NUMBERS_AT_ONCE = 4_000_000
+
+
+def checked_levels(bnn: BNN, quantiles: Any) -> np.ndarray:
+    """Return the levels of quantiles, or raise where they are none, or targets are classes."""
+    if bnn.likelihood.has_classes:
+        raise ValueError(
+            "quantiles: expected None, for the targets are classes; got levels. Leave quantiles "
+            "out: `mean` is the probability of every class."
+        )
+    levels = np.atleast_1d(_checks.finite("quantiles", quantiles))
+    if levels.ndim != 1 or not levels.size or np.any((levels <= 0) | (levels >= 1)):
+        raise ValueError(
+            f"quantiles: expected numbers between 0 and 1, such as (0.05, 0.95); got {quantiles!r}."
+        )
+    return levels
+
+
+def check_room(number: int) -> None:
+    """Raise where so many numbers of a prediction, twice, are more than the memory there is."""
+    needed = 16 * number
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > have:
+        raise MemoryError(
+            f"predict: expected predictions that fit into {have / 1e9:.0f} GB of memory; got "
+            f"{needed / 1e9:.0f} GB of them. Pass quantiles=(0.05, 0.95), which gives mean, sd and "
+            "quantiles of every row without holding the draws, or fewer rows at a time."
+        )
+
+
+def summed_up(
+    part: Part, x: np.ndarray, key: jax.Array, levels: np.ndarray, trials: Any
+) -> dict[str, np.ndarray]:
+    """Mean, sd and quantiles of new targets in every row.
+
+    Parameters
+    ----------
+    part : Part
+        A fit of one prior.
+    x : array of shape (rows, features)
+        New inputs.
+    key : JAX key
+        Decides the noise.
+    levels : array of shape (levels,)
+        Of the quantiles.
+    trials : array of shape (rows,), optional
+        As a user passed them.
+    """
+    lead = part.weights.num_chains, part.weights.num_draws
+    copies = -(-_NUM_NOISY // int(np.prod(lead)))
+    size = min(len(x), max(1, _NUMBERS_AT_ONCE // (int(np.prod(lead)) * copies)))
+    draws, pieces = (part.weights, numbered(*lead, copies)), []
+    for block, start in enumerate(range(0, len(x), size)):
+        # The last block is filled up with the last row: another shape would be compiled.
+        rows = np.minimum(np.arange(start, start + size), len(x) - 1)
+        model = in_trials(part.model, None if trials is None else np.asarray(trials)[rows], size)
+        drawn = evaluate(_noisy, model, draws, x[rows], jax.random.fold_in(key, block))
+        y = drawn["y"].reshape(-1, *drawn["y"].shape[3:])
+        mean, quantiles = drawn["mean"].mean(axis=(0, 1)), np.quantile(y, levels, axis=0)
+        pieces.append((mean, y.std(axis=0, ddof=1), np.moveaxis(quantiles, 0, -1)))
+    mean, sd, quantiles = (np.concatenate(parts)[: len(x)] for parts in zip(*pieces, strict=True))
+    return {"mean": mean, "sd": sd, "quantiles": quantiles}
+
+
+def _noisy(bnn: BNN, draw: Any, x: Any, key: jax.Array) -> dict[str, jax.Array]:
+    weights, numbers = draw
+    law = density.targets(bnn, weights, x)
+    y = jax.vmap(lambda number: law.sample(jax.random.fold_in(key, number)))(numbers)
+    return {"mean": density.mean(bnn, weights, x), "y": y.astype(x.dtype)}

@@ -1,0 +1,86 @@
+"""Rows that are summed over: how often each counts, and which of them belong together."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import xarray as xr
+
+from weightprior import _data
+
+__all__ = ["Rows"]
+
+
+class Rows(NamedTuple):
+    """Rows that are summed over.
+
+    Attributes
+    ----------
+    weights : array of shape (rows,)
+        How often each row counts; a row of weight 2 is the row twice.
+    groups : array of int of shape (rows,) or None
+        The group of each row, from 0; None where rows are independent of each other.
+    """
+
+    weights: np.ndarray
+    groups: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, data: xr.Dataset) -> Self:
+        """Rows of a fit's constant data, or of a cross-validation."""
+        once = np.ones(data.sizes["obs_id"])
+        weights = data["row_weights"].to_numpy() if "row_weights" in data else once
+        groups = data["group"].to_numpy() if "group" in data.coords else None
+        return cls(weights, groups if groups is None else np.unique(groups, return_inverse=True)[1])
+
+    @classmethod
+    def checked(cls, row_weights: Any, x: Any) -> Self:
+        """Check row weights as a user passed them, once each by default, or raise."""
+        weights = np.ones(len(x)) if row_weights is None else _data.row_weights(row_weights, x)
+        if not weights.any():
+            raise ValueError("row_weights: expected a row that counts; got weights of 0 alone.")
+        return cls(weights)
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """Some of the rows, by a mask."""
+        return type(self)(
+            self.weights[chosen], None if self.groups is None else self.groups[chosen]
+        )
+
+    @property
+    def number(self) -> float:
+        """Number of rows, each as often as it counts."""
+        return float(self.weights.sum())
+
+    def total(self, terms: np.ndarray) -> Any:
+        """Sum over the rows, which are the last axis."""
+        return (self.weights * terms).sum(axis=-1)
+
+    def mean(self, values: np.ndarray) -> Any:
+        """Mean over the rows, which are the first axis."""
+        return np.average(values, axis=0, weights=self.weights)
+
+    def standard_error(self, terms: np.ndarray) -> float:
+        """Standard error of the sum of terms; NaN where a single row, or group, tells none."""
+        values, counts = self._independent(terms)
+        number = counts.sum()
+        if number <= 1 or (len(values) < 2 and self.groups is not None):
+            return float("nan")
+        deviations = values - np.average(values, weights=counts)
+        return float(np.sqrt(number * (counts * deviations**2).sum() / (number - 1)))
+
+    def bootstrap(self, terms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Sums over rows, or groups, that were drawn with replacement; rows are the last axis."""
+        values, counts = self._independent(terms)
+        equal = np.all(counts == 1)
+        drawn = rng.choice(
+            len(counts), size=int(np.rint(counts.sum())), p=None if equal else counts / counts.sum()
+        )
+        return values @ np.bincount(drawn, minlength=len(counts))
+
+    def _independent(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Terms of what is independent, on the last axis, and how often each counts."""
+        if self.groups is None:
+            return terms, self.weights
+        weighted = np.atleast_2d(terms * self.weights)
+        sums = np.stack([np.bincount(self.groups, weights=row) for row in weighted])
+        return sums.reshape((*terms.shape[:-1], -1)), np.ones(sums.shape[1])

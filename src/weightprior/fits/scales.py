@@ -1,0 +1,153 @@
+"""Data on a scale at which a prior on weights means nothing, told from the prior and the data."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from weightprior.model.activations import activation_function
+from weightprior.model.bnn import BNN
+from weightprior.model.network import head_of, hidden_layers_of, input_columns, offset_of
+from weightprior.model.priors.base import Prior
+
+__all__ = ["scale_doubt"]
+
+# A unit that a column moves by so much is saturated at nearly all rows; and targets so many prior
+# sds away are out of reach. Between these and 1 there are priors that somebody may want.
+_FAR = 100.0
+# Data of about this size, and prior alone is to blame: that may be meant.
+_USUAL = 10.0
+# Of the largest effect of a column: what has none beside it.
+_NOTHING = 1e-6
+# Prior sds of the noise's logarithm.
+_FAR_NOISE = 8.0
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+
+
+def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Iterable[Any]) -> str:
+    """Say that data are far from the scale on which a prior means anything, and what to do.
+
+    Of a stacked prior all parts have to be far: a sweep may well go to the ends. What is flat asks
+    for no scale.
+
+    Parameters
+    ----------
+    bnn, x, y, prior
+        The model, its rows, and a single or a stacked prior.
+    names : iterable
+        Names of the columns of x.
+
+    Returns
+    -------
+    str
+        Empty where nothing is the matter.
+    """
+    if hidden_layers_of(bnn.network) is None or head_of(bnn.network) is None:
+        return ""  # a network that does not tell how its layers follow each other
+    columns = list(names)
+    told = ""
+    for part in prior.singles():
+        both = _of_columns(bnn, x, part, columns), _of_targets(bnn, x, y, part)
+        told = " ".join(filter(None, both))
+        if not told:
+            return ""
+    return told
+
+
+def _of_columns(bnn: BNN, x: np.ndarray, prior: Any, names: list[Any]) -> str:
+    hidden, columns = hidden_layers_of(bnn.network), input_columns(bnn.network)
+    site = hidden[0].incoming if hidden else head_of(bnn.network).weight  # pyright: ignore
+    scale = np.median(np.asarray(prior.scale[site], np.float64), axis=1)
+    inputs = x[:, columns]
+    size = np.maximum(np.abs(inputs.mean(axis=0)), inputs.std(axis=0))
+    proper = np.isfinite(scale)
+    reach = np.where(proper, scale, 0.0) * size
+    moved = "hidden units" if hidden else "the outputs"
+    large = (reach > _FAR) & (size > _USUAL)
+    if large.any() and (hidden or not _is_location(bnn)):
+        which = int(np.where(large, reach, 0.0).argmax())
+        return (
+            f"{_column(inputs, which, names[columns[which]])}, so that under the prior it moves "
+            f"{moved} by about {reach[which]:.2g}, where 1 is much. Standardise x: "
+            "(x - x.mean(axis=0)) / x.std(axis=0)."
+        )
+    effect = np.where(proper, scale, 0.0) * np.ptp(inputs, axis=0)
+    small = (
+        (np.ptp(inputs, axis=0) < 1 / _USUAL)
+        & proper
+        & (effect > 0)
+        & (effect < _NOTHING * max(1.0, effect.max(initial=0.0)))
+    )
+    if small.any():
+        which = int(np.flatnonzero(small)[0])
+        return (
+            f"{_column(inputs, which, names[columns[which]])}, so that under the prior it moves "
+            f"{moved} by no more than {effect[which]:.2g}. Standardise x: "
+            "(x - x.mean(axis=0)) / x.std(axis=0)."
+        )
+    return ""
+
+
+def _column(inputs: np.ndarray, which: int, name: Any) -> str:
+    column = inputs[:, which]
+    return f"x: the column {name!r} has mean {column.mean():.3g} and sd {column.std():.3g}"
+
+
+def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
+    if not _is_location(bnn):
+        return ""
+    offset = offset_of(bnn.network)
+    targets = y.reshape(len(y), -1)
+    targets = targets if offset is None else targets - x[:, [offset]]
+    mean, sd = targets.mean(axis=0), targets.std(axis=0)
+    reach = _reach(bnn, x, prior)[: targets.shape[1]]  # locations come first
+    size = np.maximum(np.abs(mean), sd)
+    far = (size > _FAR * reach) & (size > _USUAL)
+    told = f"y: mean {mean[far.argmax()]:.3g} and sd {sd[far.argmax()]:.3g}"
+    if far.any():
+        return (
+            f"{told}, where the outputs reach about {reach[far.argmax()]:.2g} under the prior. "
+            "Standardise y: (y - y.mean(axis=0)) / y.std(axis=0)."
+        )
+    if np.isinf(reach).any():
+        return ""
+    for name in bnn.likelihood.noise_centers(1.0):
+        with np.errstate(divide="ignore"):
+            centers = np.log(sd)
+        away = (prior.loc[name] - centers) / prior.scale[name]
+        if np.any((away > _FAR_NOISE) & (sd > 0)):
+            return (
+                f"{told}, which is {np.max(away):.2g} prior sds below the noise that is expected. "
+                "Standardise y: (y - y.mean(axis=0)) / y.std(axis=0)."
+            )
+    return ""
+
+
+def _is_location(bnn: BNN) -> bool:
+    """Whether outputs are on the scale of the targets."""
+    return not bnn.likelihood.discrete
+
+
+def _reach(bnn: BNN, x: np.ndarray, prior: Any) -> np.ndarray:
+    """Root of the mean square of each output under the prior, over the rows, by mean field."""
+    network = bnn.network
+    head, hidden = head_of(network), hidden_layers_of(network) or ()
+    squares = np.square(x[:, input_columns(network)]).mean(axis=0)
+    for layer in hidden:
+        root = np.sqrt(_layer(prior, layer.incoming, layer.bias, squares))
+        signal = np.where(np.isfinite(root), root, 0.0)[:, None] * _NODES
+        response = np.asarray(activation_function(layer.activation)(jnp.asarray(signal)))
+        squares = np.square(response) @ _WEIGHTS / _WEIGHTS.sum()
+        squares = np.where(np.isfinite(root), squares, np.inf)
+    return np.sqrt(_layer(prior, head.weight, head.bias, squares))  # pyright: ignore
+
+
+def _layer(prior: Any, weight: str, bias: str, squares: np.ndarray) -> np.ndarray:
+    """Mean square of a layer's units, from those of what it is fed."""
+    w, b = (
+        np.square(np.asarray(prior.scale[n], float)) + np.square(np.asarray(prior.loc[n], float))
+        for n in (weight, bias)
+    )
+    with np.errstate(invalid="ignore"):  # nothing, times a flat prior
+        return np.nan_to_num(squares @ w, nan=np.inf, posinf=np.inf) + b

@@ -1,0 +1,18 @@
+"""The check of counts, which several likelihoods share."""
+
+import numpy as np
+
+__all__ = ["check_counts"]
+
+_RATES = (
+    "For rates pass the counts, and the log of the exposure as a column of x that mlp(..., "
+    "offset=...) names."
+)
+
+
+def check_counts(array: np.ndarray, advice: str = _RATES) -> np.ndarray:
+    """Return counts, or raise where one is no whole number of at least 0."""
+    bad = array[(array < 0) | (array != np.round(array))]
+    if bad.size:
+        raise ValueError(f"y: expected counts 0, 1, 2, ...; got {bad.flat[0]:g}. {advice}")
+    return array
