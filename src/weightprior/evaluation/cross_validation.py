@@ -161,7 +161,7 @@ def cross_validate(
     counted[counted] = divided.scored
     coords = target_coords(bnn, *given, prior) | row_coords(given[0], counted)
     coords |= {"fold": divided.labels, "level": LEVELS}
-    found = lay_out(pieces, (), dims, coords).merge(_priors(bnn, *given, prior))
+    found = lay_out(pieces, (), dims, coords).merge(_priors(bnn, *given, prior), compat="equals")
     found = found.assign_coords(_of_rows(divided, rows, of_group))
     if prior.labels is not None:
         found = found.merge(_choice(bnn, found["elpd_i"].to_numpy(), rows, prior, key))
