@@ -251,7 +251,7 @@ class TestTrouble:
     @pytest.mark.parametrize("how", ["raised", "told"])
     def test_an_interrupt_returns_what_is_complete(self, how):
         def told(*args, **options):
-            fit = closed_form(*args, **options)
+            fit = closed_form(*args, **options).copy()
             fit.attrs["interrupted"] = 1
             return fit
 

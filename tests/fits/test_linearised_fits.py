@@ -108,15 +108,15 @@ def test_a_tangent_has_the_precision_of_the_weights():
 
 
 def test_refits_hold_the_tangent():
-    kept = {"half": np.arange(15) % 2 == 0}
+    counts = {"half": np.arange(15) % 2}
     fit = partial(wp.fit_laplace, num_samples=NUM_SAMPLES)
-    _, [[one]] = refit(NET.bnn, NET.x, NET.y, prior=NET.prior(), fit=fit, kept=kept)
+    _, [[one]] = refit(NET.bnn, NET.x, NET.y, prior=NET.prior(), fit=fit, counts=counts)
     assert one.model is not NET.bnn
     assert one.model.describe() == NET.bnn.describe()
 
 
 def test_calibration_ranks_outputs_of_the_tangent():
-    plan = sbc._Plan(NET.bnn, NET.x, NET.prior(), wp.fit_laplace, 99, NET.x)
+    plan = sbc._Plan(NET.bnn, NET.x, NET.prior(), wp.fit_laplace, 99, NET.x, None)
     truth = {name: fitted()["linearised_at"][name].to_numpy()[None, None] for name in NET.bnn.sites}
     _, drawn = sbc._quantities(plan, truth, NET.y, fitted())
     mean = wp.predict(NET.bnn, fitted(), NET.x)["mean"].to_numpy()

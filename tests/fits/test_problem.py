@@ -10,7 +10,7 @@ import xarray as xr
 import weightprior as wp
 from problems import LINEAR, NET, START
 from shared_fits import light_fit, random_weights
-from weightprior import _checks
+from weightprior import _data
 from weightprior.fits import reading
 from weightprior.fits.layout import row_coords
 from weightprior.model.priors.normal import NormalPrior
@@ -42,9 +42,9 @@ def counted(monkeypatch):
 
         monkeypatch.setattr(owner, name, counting)
 
-    spy(_checks, "rows", "x")
+    spy(_data, "inputs", "x")
     spy(wp.Gaussian, "check_target", "y")
-    spy(_checks, "row_weights", "row_weights")
+    spy(_data, "row_weights", "row_weights")
     spy(NormalPrior, "check", "prior")
     spy(reading, "check_fit", "fit")
     return counts

@@ -251,6 +251,7 @@ def test_a_fit_cut_short_says_what_to_raise():
     assert caught[0].filename == __file__
 
 
+@pytest.mark.filterwarnings("ignore:y. mean")  # which tells of it first
 def test_data_that_overflow_are_an_error():
     with pytest.raises(FloatingPointError, match="Standardise x and y"):
         fit("map", LINEAR._replace(y=1e200 * LINEAR.y), LINEAR.prior())

@@ -275,6 +275,7 @@ def test_an_interrupt_ends_the_run(kernel, monkeypatch):
         fit(kernel, LINEAR, LINEAR.prior(), **BRIEF)
 
 
+@pytest.mark.filterwarnings("ignore:y. mean")  # which tells of it first
 @both_kernels
 def test_data_that_overflow_are_an_error(kernel):
     overflowing = LINEAR._replace(y=1e30 * LINEAR.y)

@@ -233,8 +233,6 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     tree = plan.fit(plan.bnn, plan.x, y[i], prior=plan.prior, rng_key=fit_key)
-                if tree.attrs.get("interrupted"):  # a part of its draws is no simulation
-                    raise KeyboardInterrupt
                 true, draws = _quantities(plan, truth, y[i], tree)
             except Exception as error:
                 error.add_note(
@@ -245,6 +243,8 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
                     f"rng_key=np.uint32({_words(fit_key)})."
                 )
                 raise
+            if tree.attrs.get("interrupted"):  # a part of its draws is no simulation
+                raise KeyboardInterrupt
             ranks = {n: rank(true[n], values, plan.num_draws, rng) for n, values in draws.items()}
             ess = {n: effective(values) for n, values in draws.items()}
             complaints += caught[:1]

@@ -48,7 +48,8 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
     columns = list(names)
     told = ""
     for part in prior.singles():
-        both = _of_columns(bnn, x, part, columns), _of_targets(bnn, x, y, part)
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond all scales
+            both = _of_columns(bnn, x, part, columns), _of_targets(bnn, x, y, part)
         told = " ".join(filter(None, both))
         if not told:
             return ""
