@@ -51,6 +51,7 @@ class Line(NamedTuple):
 
 
 def lines_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, Line]:
+    """Lines of a cross-validation, one per prior, by name."""
     check_cross_validation(bnn, found)
     if "prior" not in found.dims:
         return {name: _line_of_cross_validation(bnn, found)}
@@ -103,6 +104,7 @@ def train(part: Part, notes: list[str]) -> dict[str, float]:
 def held_out(
     scores: dict[str, Any], rows: Rows, train: float, notes: list[str]
 ) -> dict[str, float]:
+    """Cells of the rows that were held out, per row."""
     if rows.number <= 1:
         notes.append("no lpd_test_se: a single held-out row")
     test, error = (float(scores[name]) / rows.number for name in ("elpd", "elpd_se"))
@@ -121,6 +123,7 @@ def errors(scores: Mapping[Any, Any], coords: Mapping[Any, Any]) -> dict[str, fl
 
 
 def prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
+    """Centre and scale of the prior on weights and biases, as a reader wants them."""
     loc, scale = (
         np.concatenate(
             [constants[f"prior_{part}.{name}"].to_numpy().ravel() for name in bnn.network.sites]
@@ -165,4 +168,5 @@ def loo(part: Part, notes: list[str]) -> dict[str, Any]:
 
 
 def is_point(part: Part) -> bool:
+    """Tell if a fit is a single point, as a MAP is."""
     return part.weights.num_chains * part.weights.num_draws == 1

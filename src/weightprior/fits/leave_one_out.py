@@ -50,7 +50,7 @@ class Loo(NamedTuple):
 
     @property
     def reliable(self) -> bool:
-        """Whether every row's Pareto k is good."""
+        """Tell if every row's Pareto k is good."""
         return bool(np.all(self.pareto_k <= self.good_k))
 
 

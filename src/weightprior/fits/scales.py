@@ -126,7 +126,7 @@ def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
 
 
 def _is_location(bnn: BNN) -> bool:
-    """Whether outputs are on the scale of the targets."""
+    """Tell if outputs are on the scale of the targets."""
     return not bnn.likelihood.discrete
 
 

@@ -44,7 +44,7 @@ class Fingerprint(NamedTuple):
         return self._replace(parts=[part | {"init": init} for part, init in pairs])
 
     def same_data(self, other: "Fingerprint") -> bool:
-        """Whether both runs are of one model, one data set and one prior."""
+        """Tell if both runs are of one model, one data set and one prior."""
         mine, theirs = (
             [[(one.run | part).get(name) for name in _DATA] for part in one.parts]
             for one in (self, other)
