@@ -142,3 +142,13 @@ def test_the_density_checks_as_fits_do():
     weights = {name: np.zeros(site.shape, np.float32) for name, site in BNN.sites.items()}
     with pytest.raises(ValueError, match="its labels in another order"):
         BNN.log_likelihood(weights, FRAME, SHUFFLED)
+
+
+@pytest.mark.parametrize("likelihood", [wp.Poisson(), wp.NegativeBinomial()])
+def test_counts_are_not_to_be_standardised(likelihood):
+    bnn, counts = wp.BNN(wp.mlp(2, hidden=()), likelihood), np.arange(6)
+    with pytest.raises(ValueError, match="Pass counts as they are, without standardising them"):
+        checked(y=counts - counts.mean(), bnn=bnn)
+    with pytest.raises(ValueError, match="For rates pass the counts, and the log of the exposure"):
+        checked(y=counts / 7, bnn=bnn)
+    checked(y=counts, bnn=bnn)

@@ -3,6 +3,7 @@
 import warnings
 from functools import cache
 from importlib import import_module
+from typing import ClassVar
 
 import arviz as az
 import numpy as np
@@ -304,3 +305,58 @@ class TestWrongInput:
     def test_a_fit_of_another_model(self):
         with pytest.raises(ValueError, match="fit: expected the sites and shapes of this model"):
             wp.compare(REGRESSION, {"map": made("map"), "other": case("bernoulli").fit})
+
+
+class TestBaseline:
+    """Differences are paired by the rows that were held out."""
+
+    FITS: ClassVar = {"map": made("map"), "nuts": made("nuts")}
+
+    def test_differences_are_those_of_the_scores(self):
+        found = wp.compare(REGRESSION, self.FITS, *HELD_OUT, baseline="map")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the density of one row
+            mine, theirs = (
+                wp.score(REGRESSION, fit, *HELD_OUT)["elpd_i"].to_numpy()
+                for fit in self.FITS.values()
+            )
+        terms = theirs - mine
+        np.testing.assert_allclose(found.loc["nuts", "test_diff"], terms.mean(), **ROUNDING)
+        np.testing.assert_allclose(found.loc["nuts", "test_diff_se"], stats.sem(terms), **ROUNDING)
+        assert found.loc["map", ["test_diff", "test_diff_se"]].tolist() == [0.0, 0.0]
+        assert found.columns.tolist()[5:9] == ["lpd_test_se", "test_diff", "test_diff_se", "gap"]
+
+    def test_cross_validations_of_the_same_rows_can_be_compared(self):
+        data = {"prior": wp.normal_prior(LINEAR), "fit": fits.point_fit}
+        first = {"num_folds": 2, "row_weights": np.arange(20) < 10}
+        last = {"num_folds": 2, "row_weights": np.arange(20) >= 10}
+        of = {
+            "all": wp.cross_validate(LINEAR, FRAME, TARGET, num_folds=4, **data),
+            "other folds": wp.cross_validate(LINEAR, FRAME, TARGET, num_folds=5, **data),
+            "first": wp.cross_validate(LINEAR, FRAME, TARGET, **first, **data),
+            "last": wp.cross_validate(LINEAR, FRAME, TARGET, **last, **data),
+        }
+        found = wp.compare(LINEAR, of, baseline="all")
+        terms = (of["other folds"]["elpd_i"] - of["all"]["elpd_i"]).to_numpy()
+        np.testing.assert_allclose(found.loc["other folds", "test_diff"], terms.mean(), **ROUNDING)
+        # As many rows, and not the same.
+        found = wp.compare(LINEAR, of, baseline="first")
+        assert np.isnan(found.loc["last", "test_diff"])
+        assert "no test_diff: other rows were held out" in found.loc["last", "note"]
+
+    def test_without_rows_held_out_or_a_row_of_that_name_it_is_refused(self):
+        with pytest.raises(ValueError, match=r"baseline: expected rows that were held out"):
+            wp.compare(REGRESSION, self.FITS, baseline="map")
+        with pytest.raises(ValueError, match=r"baseline: expected names among 'map', 'nuts'"):
+            wp.compare(REGRESSION, self.FITS, *HELD_OUT, baseline="maps")
+
+
+def test_each_of_several_outputs_has_a_column():
+    given = case("gaussian, two outputs")
+    found = wp.compare(given.bnn, {"fit": given.fit}, given.x, given.y).loc["fit"]
+    expected = wp.score(given.bnn, given.fit, given.x, given.y)["rmse"]
+    np.testing.assert_array_equal(found[["rmse[0]", "rmse[1]"]].tolist(), expected)
+
+
+def test_rows_without_a_density_are_told_of():
+    assert "rows without a density (log -7e+07)" in table().loc["nuts", "note"]

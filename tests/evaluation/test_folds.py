@@ -95,3 +95,10 @@ def test_a_splitter_is_the_labels_that_it_makes():
 def test_folds_that_cannot_be_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         validated(**options)
+
+
+def test_a_splitter_divides_the_rows_that_count():
+    some = np.arange(20) % 5 != 2
+    found = validated(folds=selection.KFold(4), row_weights=some)
+    assert found["obs_id"].to_numpy().tolist() == np.asarray(FRAME.index)[some].tolist()
+    np.testing.assert_array_equal(found["fold_of_row"], np.repeat(range(4), 4))

@@ -291,3 +291,10 @@ def test_wrong_input_raises(changes, message):
 def test_columns_of_a_frame_have_to_be_the_networks():
     with pytest.raises(ValueError, match="Reorder them"):
         wp.score(REGRESSION, drawn("hmc"), FRAME[["dose", "age"]], TARGET)
+
+
+def test_a_row_that_few_draws_decide_about_is_told_of():
+    fit, x, y = exact_fit(), FRAME.to_numpy()[:3], TARGET[:3]
+    with pytest.warns(UserWarning, match=r"density of 1 of 3 held-out rows \(obs_id 1\) rests on"):
+        wp.score(LINEAR, fit, x, y + np.array([0.0, 30.0, 0.0]))
+    wp.score(LINEAR, fit, x, y)  # in silence

@@ -42,12 +42,23 @@ class Line(NamedTuple):
         Log predictive density of each of these rows.
     rows : Rows
         How often each of them counts.
+    ids : array of shape (rows,)
+        Names of these rows.
     """
 
     cells: dict[str, Any]
     held_by: str = ""
     elpd_i: np.ndarray = np.zeros(0)
     rows: Rows = Rows(np.zeros(0))
+    ids: np.ndarray = np.zeros(0)
+
+    def has_rows_of(self, other: "Line") -> bool:
+        """Tell if both held the same rows out in the same way, and count them alike."""
+        return (
+            self.held_by == other.held_by
+            and np.array_equal(self.ids, other.ids)
+            and np.array_equal(self.rows.weights, other.rows.weights)
+        )
 
 
 def lines_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, Line]:
@@ -88,7 +99,8 @@ def _line_of_cross_validation(bnn: BNN, found: xr.Dataset) -> Line:
         "seconds": found.attrs["seconds"],
     }
     cells["note"] = "; ".join(notes)
-    return Line(cells, "cross-validation", found["elpd_i"].to_numpy(), rows)
+    ids = found["obs_id"].to_numpy()
+    return Line(cells, "cross-validation", found["elpd_i"].to_numpy(), rows, ids)
 
 
 def train(part: Part, notes: list[str]) -> dict[str, float]:

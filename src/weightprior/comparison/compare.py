@@ -151,9 +151,9 @@ def compare(
     return table.astype({"divergences": "Int64", **truths})
 
 
-def _place(column: str) -> tuple[int, str]:
-    """Place of a column in the table; those of the outputs follow their mean."""
-    return _COLUMNS.index(column.split("[")[0]), column
+def _place(column: str) -> int:
+    """Place of a column in the table, which those of the outputs share with their mean."""
+    return _COLUMNS.index(column.split("[")[0])
 
 
 def _add_differences(lines: dict[Any, Line], baseline: Any) -> None:
@@ -167,10 +167,13 @@ def _add_differences(lines: dict[Any, Line], baseline: Any) -> None:
         )
     for line in lines.values():
         diff = error = np.nan
-        if (line.held_by, len(line.elpd_i)) == (base.held_by, len(base.elpd_i)):
+        if line.has_rows_of(base):
             terms = line.elpd_i - base.elpd_i
             diff = line.rows.total(terms) / line.rows.number
             error = line.rows.standard_error(terms) / line.rows.number
+        else:
+            told = line.cells["note"], "no test_diff: other rows were held out than the baseline's"
+            line.cells["note"] = "; ".join(filter(None, told))
         line.cells.update(test_diff=diff, test_diff_se=error)
 
 
@@ -190,7 +193,9 @@ def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
     cells |= loo(part, notes) | _sampling(part, notes) | _evidence(fit, notes)
     cells |= _parameters(part, notes) | weight_norms(bnn, part.weights, part.prior)
     cells |= {"seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
-    return Line(cells) if held is None else Line(cells, "x and y", elpd_i, held.rows)
+    if held is None:
+        return Line(cells)
+    return Line(cells, "x and y", elpd_i, held.rows, np.arange(len(elpd_i)))
 
 
 def _parameters(part: Part, notes: list[str]) -> dict[str, float]:

@@ -39,6 +39,8 @@ def checked_levels(bnn: BNN, quantiles: Any) -> np.ndarray:
 
 def check_room(number: int) -> None:
     """Raise where so many numbers of a prediction, twice, are more than the memory there is."""
+    if not hasattr(os, "sysconf"):  # as on Windows, where nothing of Python's own tells
+        return
     needed = 16 * number
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > have:

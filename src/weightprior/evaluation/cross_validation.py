@@ -141,10 +141,12 @@ def cross_validate(
     weights = row_weights_of(fit, row_weights, x)
     of_group = None if groups is None else grouped("groups", groups, x)[1]
     counted, given = weights > 0, (x, y)
-    x, y, inputs, targets, of_group, folds, weights = (
+    x, y, inputs, targets, of_group, weights = (
         select_rows(values, counted)
-        for values in (x, np.asarray(y), inputs, targets, of_group, folds, weights)
+        for values in (x, np.asarray(y), inputs, targets, of_group, weights)
     )
+    if not hasattr(folds, "split"):  # a splitter divides what is left
+        folds = select_rows(folds, counted)
     codes = None if of_group is None else np.unique(of_group, return_inverse=True)[1]
     divided = folds_of(bnn, x, targets, num_folds=num_folds, folds=folds, groups=codes, key=key)
 

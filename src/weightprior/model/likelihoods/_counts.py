@@ -4,15 +4,20 @@ import numpy as np
 
 __all__ = ["check_counts"]
 
-_RATES = (
-    "For rates pass the counts, and the log of the exposure as a column of x that mlp(..., "
-    "offset=...) names."
+_OF_RATES = (
+    "For rates pass the counts, and the log of the exposure as a column of x that "
+    "mlp(..., offset=...) names."
 )
 
 
-def check_counts(array: np.ndarray, advice: str = _RATES) -> np.ndarray:
-    """Return counts, or raise where one is no whole number of at least 0."""
+def check_counts(array: np.ndarray, of_rates: str = _OF_RATES) -> np.ndarray:
+    """Return counts, or raise where one is no whole number of at least 0.
+
+    `of_rates` says what to do where they have been divided by something.
+    """
     bad = array[(array < 0) | (array != np.round(array))]
     if bad.size:
+        negative = np.any(array < 0)
+        advice = "Pass counts as they are, without standardising them." if negative else of_rates
         raise ValueError(f"y: expected counts 0, 1, 2, ...; got {bad.flat[0]:g}. {advice}")
     return array

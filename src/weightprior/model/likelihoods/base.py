@@ -89,7 +89,7 @@ class Likelihood:
 
     @property
     def discrete(self) -> bool:
-        """Whether targets are whole numbers, classes or counts."""
+        """Tell if targets are whole numbers, classes or counts."""
         return self.has_classes or self.step > 0
 
     @property
