@@ -16,7 +16,7 @@ from weightprior.fits.layout import lay_out
 from weightprior.fits.reading import Part, new_inputs, parts_of, prior_description, same_rows
 from weightprior.model import density
 from weightprior.model.bnn import BNN
-from weightprior.model.network import hidden_layers_of
+from weightprior.model.network import chained_layers_of
 from weightprior.model.priors.normal import NormalPrior
 from weightprior.model.trials import counted
 
@@ -140,7 +140,7 @@ def prior_data_conflict(
     ]
     coords = dict(fit["posterior"].coords)
     checked = lay_out(pieces, (), {}, coords)
-    aligned = fit if hidden_layers_of(bnn.network) is None else align(bnn, fit)
+    aligned = fit if chained_layers_of(bnn.network) is None else align(bnn, fit)
     checked["z_score"] = contraction(bnn, aligned)["distance_by_layer"]
     told = [
         _judge(checked.isel(prior=i) if "prior" in coords else checked, _is_zero(bnn, part.prior))

@@ -193,8 +193,10 @@ def _summarise(
     by_unit, largest, effective, correlation = {}, [], [], []
     for layer in layers:
         loss, spread = found[f"ablation_loss.{layer.name}"], found[f"spread.{layer.name}"]
-        incoming = weights[layer.incoming].swapaxes(-1, -2)
-        size = _sizes(incoming, weights[layer.outgoing], spread)
+        incoming = layer.incoming_of(weights)
+        known = layer.outgoing is not None
+        outgoing = weights[layer.outgoing] if known else np.full((*incoming.shape[:-1], 1), np.nan)
+        size = _sizes(incoming, outgoing, spread)
         by_unit[f"ablation_loss.{layer.name}"], by_unit[f"size.{layer.name}"] = loss, size
         by_unit[f"effective_inputs.{layer.name}"] = _participation(np.abs(incoming), power=2)
         largest.append(loss.max(axis=-1))

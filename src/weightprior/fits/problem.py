@@ -13,7 +13,7 @@ from weightprior.fits.layout import named_outputs, prior_coords, row_coords
 from weightprior.fits.scales import scale_doubt
 from weightprior.fits.task import Task
 from weightprior.model.bnn import BNN
-from weightprior.model.network import input_columns
+from weightprior.model.network import check_inputs, input_columns
 from weightprior.model.priors.base import Prior
 
 __all__ = ["Problem", "fit_coords", "target_coords"]
@@ -82,6 +82,7 @@ class Problem:
                 "prior: expected a NormalPrior; got one with learned centres and scales. " + reason
             )
         _checks.prior(bnn, prior, learned=learned, proper=proper)
+        check_inputs(bnn.network, inputs)
         key = _checks.random_key(rng_key)
         counts = None
         if row_weights is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from weightprior.model.activations import activation_function
 from weightprior.model.bnn import BNN
-from weightprior.model.network import head_of, hidden_layers_of, input_columns, offset_of
+from weightprior.model.network import chained_layers_of, head_of, input_columns, offset_of
 from weightprior.model.priors.base import Prior
 
 __all__ = ["scale_doubt"]
@@ -43,7 +43,7 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
     str
         Empty where nothing is the matter.
     """
-    if hidden_layers_of(bnn.network) is None or head_of(bnn.network) is None:
+    if chained_layers_of(bnn.network) is None or head_of(bnn.network) is None:
         return ""  # a network that does not tell how its layers follow each other
     columns = list(names)
     told = ""
@@ -57,7 +57,7 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
 
 
 def _of_columns(bnn: BNN, x: np.ndarray, prior: Any, names: list[Any]) -> str:
-    hidden, columns = hidden_layers_of(bnn.network), input_columns(bnn.network)
+    hidden, columns = chained_layers_of(bnn.network), input_columns(bnn.network)
     site = hidden[0].incoming if hidden else head_of(bnn.network).weight  # pyright: ignore
     scale = np.median(np.asarray(prior.scale[site], np.float64), axis=1)
     inputs = x[:, columns]
@@ -133,7 +133,7 @@ def _is_location(bnn: BNN) -> bool:
 def _reach(bnn: BNN, x: np.ndarray, prior: Any) -> np.ndarray:
     """Root of the mean square of each output under the prior, over the rows, by mean field."""
     network = bnn.network
-    head, hidden = head_of(network), hidden_layers_of(network) or ()
+    head, hidden = head_of(network), chained_layers_of(network) or ()
     squares = np.square(x[:, input_columns(network)]).mean(axis=0)
     for layer in hidden:
         root = np.sqrt(_layer(prior, layer.incoming, layer.bias, squares))

@@ -1,6 +1,5 @@
 """Networks from elsewhere, as arrays by site: of fits, of scikit-learn, of PyTorch."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +7,10 @@ import numpy as np
 
 from weightprior import _checks
 from weightprior.model.network import dense_layers_of
+from weightprior.model.posterior_means import posterior_means
 from weightprior.model.sites import Site
 
-__all__ = ["posterior_means", "reference_weights"]
+__all__ = ["reference_weights"]
 
 
 def reference_weights(bnn, reference: Any) -> dict[str, np.ndarray]:
@@ -58,43 +58,6 @@ def reference_weights(bnn, reference: Any) -> dict[str, np.ndarray]:
         )
     sites = {name: site for name, site in bnn.sites.items() if name in arrays}
     return {name: _numbers(name, arrays[name], site) for name, site in sites.items()}
-
-
-def posterior_means(
-    argument: str, fit: Any, sites: Mapping[str, Site]
-) -> dict[str, np.ndarray] | None:
-    """Posterior mean of every site where `fit` is a fit; read without importing xarray.
-
-    `sites` are those of the model at hand, beside which the fit tells the weights of its own.
-    """
-    if not hasattr(fit, "children"):
-        return None
-    if "posterior" not in fit.children:
-        raise ValueError(
-            f"{argument}: expected a fit with a `posterior` group; got a DataTree without one."
-        )
-    posterior = fit["posterior"].dataset
-    if "prior" in posterior.dims:
-        raise ValueError(
-            f"{argument}: expected the fit of a single prior; got a stacked one. "
-            "Choose a part of it: weightprior.unstack_fit(fit)[label]."
-        )
-    if absent := [dim for dim in ("chain", "draw") if dim not in posterior.dims]:
-        raise ValueError(
-            f"{argument}: expected a fit with the axes chain and draw; got one without "
-            f"{absent[0]!r}. Keep it: fit.isel({absent[0]}=[0])."
-        )
-    told = _told(fit)
-    # Latents of another likelihood than the model's have no place in it; weights must have theirs.
-    foreign = {*told.get("latents", ())} - {*sites}
-    own = {*sites, *told.get("sites", {})} - foreign
-    means = posterior.mean(("chain", "draw"))
-    return {str(name): means[name].to_numpy() for name in means if name in own}
-
-
-def _told(fit: Any) -> dict[str, Any]:
-    """Return what a fit says of its model."""
-    return json.loads(fit.attrs.get("model", "{}"))
 
 
 def _of_scikit_learn(bnn, perceptron: Any) -> dict[str, np.ndarray]:

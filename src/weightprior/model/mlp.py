@@ -1,6 +1,6 @@
 """Multi-layer perceptrons: the networks that this package describes by itself."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from weightprior.model.activations import (
     checked_activations,
     describe_activation,
 )
-from weightprior.model.network import Head, HiddenLayer, HiddenUnits
+from weightprior.model.network import Head, HiddenLayer, HiddenUnits, checked_features
 from weightprior.model.sites import Site, Weights
 
 __all__ = ["MLP", "mlp"]
@@ -235,7 +235,7 @@ def mlp(
             f"hidden: expected a sequence of layer widths, such as (32,) or (); got {hidden!r}."
         )
     widths = tuple(_checks.integer(f"hidden[{i}]", h, 1) for i, h in enumerate(hidden))
-    names = _feature_names(num_features)
+    names = checked_features("num_features", num_features)
     return MLP(
         names,
         widths,
@@ -243,28 +243,6 @@ def mlp(
         checked_activations(activation, len(widths)),
         None if offset is None else _offset(offset, names),
     )
-
-
-def _feature_names(num_features: int | Sequence[str]) -> tuple[str | int, ...]:
-    if isinstance(num_features, str):
-        raise TypeError(
-            f"num_features: expected a count or a list of names; got {num_features!r}. "
-            "For one feature pass 1 or a list with its name."
-        )
-    if not isinstance(num_features, Iterable):
-        return tuple(range(_checks.integer("num_features", num_features, 1)))
-    given = list(num_features)
-    if any(np.ndim(name) > 0 for name in given):
-        raise TypeError(f"num_features: expected a count or a list of names; got {given!r}.")
-    names = tuple(str(name) for name in given)
-    if not names or len(set(names)) < len(names):
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(
-            f"num_features: expected at least one name and each once; "
-            f"got {len(names)} names"
-            + (f", doubled: {_checks.several(doubled)}." if doubled else ".")
-        )
-    return names
 
 
 def _offset(offset: Any, names: tuple[str | int, ...]) -> int:

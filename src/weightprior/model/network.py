@@ -1,10 +1,11 @@
 """The protocol of a network: named weights and a pure function of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 from weightprior import _checks
 from weightprior.model.sites import Site, Weights
@@ -14,7 +15,10 @@ __all__ = [
     "HiddenLayer",
     "HiddenUnits",
     "Network",
+    "chained_layers_of",
+    "check_inputs",
     "check_network",
+    "checked_features",
     "dense_layers_of",
     "describe_network",
     "flatten_network",
@@ -53,6 +57,7 @@ class Network(Protocol):
     - ``hidden_layers``, a tuple of `HiddenLayer`, with ``hidden_units(weights, x)``, a dict of
       `HiddenUnits` by layer, and ``apply_without(weights, x, layer, unit)``, the outputs with one
       unit held at its mean over the rows: for diagnostics of units and their symmetries;
+    - ``check_inputs(x)``, which raises where rows are none that it can be fitted to;
     - ``describe()``, a dict of what JSON can hold: all that the function depends on beside the
       sites, written into fits to recognise the model by.
 
@@ -110,16 +115,23 @@ class Head(NamedTuple):
     inputs : callable
         ``inputs(weights, x)``: what the weight multiplies, of shape (rows, columns). It depends on
         no site of the head.
+    output_first : bool
+        Whether the weight stands the other way round, (outputs, columns).
     """
 
     weight: str
     bias: str
     inputs: Callable[[Weights, Any], jax.Array]
+    output_first: bool = False
 
     @property
     def sites(self) -> tuple[str, str]:
         """Names of both sites."""
         return self.weight, self.bias
+
+    def oriented(self, weight: Any) -> Any:
+        """Turn a weight from its own order of axes to (columns, outputs), or back."""
+        return weight.T if self.output_first else weight
 
 
 class HiddenLayer(NamedTuple):
@@ -133,10 +145,15 @@ class HiddenLayer(NamedTuple):
         Number of units.
     activation : str or callable
         Name of an activation, or an elementwise function of a JAX array.
-    incoming, bias, outgoing : str
-        Sites of shapes (below, units), (units,) and (units, above).
+    incoming, bias : str
+        Sites of shapes (below, units) and (units,).
+    outgoing : str or None
+        Site of shape (units, above), all that the units lead to; None where they lead elsewhere
+        too, or that is not known.
     above : str or None
         The hidden layer that `outgoing` leads to; None where it leads to the outputs.
+    output_first : bool
+        Whether `incoming` stands the other way round, (units, below).
     """
 
     name: str
@@ -144,8 +161,14 @@ class HiddenLayer(NamedTuple):
     activation: Any
     incoming: str
     bias: str
-    outgoing: str
-    above: str | None
+    outgoing: str | None = None
+    above: str | None = None
+    output_first: bool = False
+
+    def incoming_of(self, weights: Mapping[str, Any]) -> Any:
+        """Incoming weights unit by unit, of shape (..., units, below)."""
+        found = weights[self.incoming]
+        return found if self.output_first else found.swapaxes(-1, -2)
 
 
 class HiddenUnits(NamedTuple):
@@ -203,9 +226,22 @@ def input_columns(network: Network) -> list[int]:
     return [i for i in range(len(network.feature_names)) if i != offset]
 
 
+def check_inputs(network: Network, x: Any) -> None:
+    """Raise where a network says that these rows are none that it can be fitted to."""
+    if check := getattr(network, "check_inputs", None):
+        check(x)
+
+
 def hidden_layers_of(network: Network) -> tuple[HiddenLayer, ...] | None:
     """Return a network's hidden layers; None where it does not tell whether it has any."""
     return getattr(network, "hidden_layers", None)
+
+
+def chained_layers_of(network: Network) -> tuple[HiddenLayer, ...] | None:
+    """Return hidden layers that lead to each other and nowhere else; None of other networks."""
+    layers = hidden_layers_of(network)
+    told = layers is not None and all(layer.outgoing is not None for layer in layers)
+    return layers if told else None
 
 
 def describe_network(network: Network) -> dict[str, Any]:
@@ -216,7 +252,7 @@ def describe_network(network: Network) -> dict[str, Any]:
 
 def dense_layers_of(network: Network) -> list[tuple[str, str]] | None:
     """Return weight and bias of each layer of a perceptron, in order; None of other networks."""
-    hidden, head = hidden_layers_of(network), head_of(network)
+    hidden, head = chained_layers_of(network), head_of(network)
     if hidden is None or head is None:
         return None
     layers = [*((layer.incoming, layer.bias) for layer in hidden), head.sites]
@@ -236,3 +272,26 @@ def unflatten_network(structure: Any, numbers: Sequence[Any]) -> Network:
     if isinstance(structure, jax.tree_util.PyTreeDef):
         return structure.unflatten(numbers)
     return structure
+
+
+def checked_features(argument: str, num_features: Any) -> tuple[str | int, ...]:
+    """Return names of the columns of x, 0, 1, ... where only their number is given."""
+    if isinstance(num_features, str):
+        raise TypeError(
+            f"{argument}: expected a count or a list of names; got {num_features!r}. "
+            "For one feature pass 1 or a list with its name."
+        )
+    if not isinstance(num_features, Iterable):
+        return tuple(range(_checks.integer(argument, num_features, 1)))
+    given = list(num_features)
+    if any(np.ndim(name) > 0 for name in given):
+        raise TypeError(f"{argument}: expected a count or a list of names; got {given!r}.")
+    names = tuple(str(name) for name in given)
+    if not names or len(set(names)) < len(names):
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"{argument}: expected at least one name and each once; "
+            f"got {len(names)} names"
+            + (f", doubled: {_checks.several(doubled)}." if doubled else ".")
+        )
+    return names

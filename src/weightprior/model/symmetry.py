@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaln
 
 from weightprior.model.activations import is_odd
-from weightprior.model.network import HiddenLayer, hidden_layers_of
+from weightprior.model.network import HiddenLayer, chained_layers_of
 from weightprior.model.priors.base import Prior
 
 __all__ = ["LayerSymmetry", "align", "log_num_symmetries", "symmetries"]
@@ -88,7 +88,7 @@ def symmetries(
     list of LayerSymmetry or None
         One per hidden layer, inputs first; None of a network that does not tell its layers.
     """
-    layers = hidden_layers_of(bnn.network)
+    layers = chained_layers_of(bnn.network)
     if layers is None:
         return None
     with jax.enable_x64(True):

@@ -37,7 +37,7 @@ def collapsible_sites(bnn: BNN, prior: Prior) -> tuple[str, ...]:
     head = head_of(bnn.network)
     if head is None or not (bnn.likelihood.normal_outputs and prior.fixed):
         return ()
-    columns = bnn.sites[head.weight].shape[0] + 1
+    columns = bnn.sites[head.weight].shape[1 if head.output_first else 0] + 1
     num_weights = sum(np.prod(site.shape, dtype=int) for site in bnn.sites.values())
     cheap = columns <= _FEW_COLUMNS or columns**2 <= num_weights
     # A linear model is nothing but its output layer, and something has to be left to move.
@@ -98,7 +98,8 @@ class CollapsedOutput(Standardised):
         weight, bias = self.head.sites
         weights[bias] = self.prior.loc[bias] + self.unit[bias] * z[:, -1]
         if weight in self.integrated:
-            weights[weight] = self.prior.loc[weight] + self.unit[weight] * z[:, :-1].T
+            standard = self.head.oriented(z[:, :-1].T)
+            weights[weight] = self.prior.loc[weight] + self.unit[weight] * standard
         return {name: weights[name] for name in self.bnn.sites}
 
     def quadratic(self, weights: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
@@ -144,7 +145,7 @@ class CollapsedOutput(Standardised):
             signal.insert(0, self.head.inputs(centered, self.x).T)
         signal = jnp.concatenate(signal)
         unit, flat = (
-            jnp.concatenate([jnp.atleast_2d(values[name]) for name in self.integrated]).T
+            jnp.concatenate([self._by_column(name, values[name]) for name in self.integrated]).T
             for values in (self.unit, self._flat())
         )
         columns = unit[:, :, None] * signal[None, :, :] * (counts / noise).T[:, None, :]
@@ -152,6 +153,11 @@ class CollapsedOutput(Standardised):
         improper = jnp.where(flat, jnp.log(unit) + 0.5 * jnp.log(2 * jnp.pi), 0.0)
         log_scale = improper.sum().astype(self.dtype) - (counts**2 * log_noise).sum()
         return columns, residual.T, log_scale, 1.0 - flat.astype(self.dtype)
+
+    def _by_column(self, name: str, values: jax.Array) -> jax.Array:
+        """Lay numbers of a site of the head out as (columns, outputs)."""
+        is_weight = name == self.head.weight
+        return self.head.oriented(values) if is_weight else jnp.atleast_2d(values)
 
     def _flat(self) -> dict[str, jax.Array]:
         return {name: jnp.isinf(self.prior.scale[name]) for name in self.integrated}

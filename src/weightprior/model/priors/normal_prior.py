@@ -7,7 +7,7 @@ import numpy as np
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.model.adapters import posterior_means
+from weightprior.model.posterior_means import posterior_means
 from weightprior.model.priors.normal import NormalPrior, check_scale
 from weightprior.model.sites import Site
 

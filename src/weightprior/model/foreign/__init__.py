@@ -1,0 +1,1 @@
+"""Networks of other libraries: Flax, Equinox, or a function of any pytree of parameters."""

@@ -1,0 +1,102 @@
+"""Networks of Equinox, which see one row at a time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from weightprior.model.foreign.form import Reading, Readout, comes_from, dotted, with_identity
+from weightprior.model.foreign.parameters import Parameter, check_untied
+
+__all__ = ["matches", "parameters_of", "read"]
+
+
+def matches(model: Any) -> bool:
+    """Tell if this is a module."""
+    return comes_from(model, "equinox")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A tree of modules, without its arrays."""
+
+    structure: Any
+    # Names of the leaves; beside those that are no arrays the leaf itself.
+    leaves: tuple[tuple[str, Any], ...]
+    library: str = "equinox"
+
+    def call(self, arrays: Mapping[str, Any], x: jax.Array) -> jax.Array:
+        return jax.vmap(self.build(arrays))(x)
+
+    def signal(self, arrays: Mapping[str, Any], x: jax.Array, layer: Readout) -> jax.Array:
+        return self.call(with_identity(arrays, layer), x)
+
+    def build(self, arrays: Mapping[str, Any]) -> Any:
+        leaves = [arrays[name] if leaf is None else leaf for name, leaf in self.leaves]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def read(model: Any, params: Any, num_features: int) -> Reading:
+    """Read a module."""
+    if params is not None:
+        raise TypeError(
+            "params: expected none beside a module of Equinox, which holds its own; got "
+            f"{type(params).__name__}. Put them into it: equinox.combine(params, model)."
+        )
+    _check_fixed_function(model)
+    found, structure = jax.tree.flatten_with_path(model)
+    leaves = [(".".join(dotted(path)), leaf) for path, leaf in found]
+    check_untied(dict(leaves), "Tie them by equinox.nn.Shared, which holds one.")
+    parameters = parameters_of(model)
+    own = {parameter.name for parameter in parameters}
+    constants = {name: leaf for name, leaf in leaves if _is_array(leaf) and name not in own}
+    static = tuple((name, None if _is_array(leaf) else leaf) for name, leaf in leaves)
+    return Reading(_Form(structure, static), parameters, constants)
+
+
+def parameters_of(model: Any) -> list[Parameter]:
+    """Return the parameters of a module: its arrays of real numbers."""
+    import equinox
+
+    found = []
+    for path, leaf in jax.tree.flatten_with_path(model)[0]:
+        if equinox.is_inexact_array(leaf):
+            names = dotted(path)
+            found.append(Parameter.of(names, leaf, type(_owner(model, path)).__name__, True))
+    return found
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray)
+
+
+def _owner(model: Any, path: tuple[Any, ...]) -> Any:
+    for step in path[:-1]:
+        if hasattr(step, "name"):
+            model = getattr(model, step.name)
+        else:
+            model = model[step.idx if hasattr(step, "idx") else step.key]
+    return model
+
+
+def _check_fixed_function(model: Any) -> None:
+    """Raise where a layer keeps a state, or draws random numbers."""
+    import equinox
+
+    def is_layer(node):
+        return isinstance(node, equinox.nn.StateIndex | equinox.nn.Dropout)
+
+    for path, node in jax.tree.flatten_with_path(model, is_leaf=is_layer)[0]:
+        where = jax.tree_util.keystr(path)
+        if isinstance(node, equinox.nn.StateIndex):
+            raise TypeError(
+                f"model: expected no layer with a state; got one at model{where}, as BatchNorm "
+                "has. Rows must not depend on each other: use LayerNorm or GroupNorm."
+            )
+        if isinstance(node, equinox.nn.Dropout) and not node.inference and node.p != 0:
+            raise TypeError(
+                f"model: expected a fixed function; got a Dropout at model{where}, which draws "
+                "random numbers. Switch it off: equinox.nn.inference_mode(model)."
+            )

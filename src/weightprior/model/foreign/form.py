@@ -1,0 +1,85 @@
+"""The form in which a library holds a network: how it is called, and put together again."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from weightprior.model.foreign.parameters import Parameter
+
+__all__ = ["Form", "Reading", "Readout", "comes_from", "dotted", "with_identity"]
+
+
+class Form(Protocol):
+    """All of a network but its numbers. Hashable, for programs are compiled by it."""
+
+    @property
+    def library(self) -> str:
+        """Name of the library."""
+        ...
+
+    def call(self, arrays: Mapping[str, Any], x: jax.Array) -> jax.Array:
+        """Outputs of all rows, with these arrays as parameters."""
+        ...
+
+    def signal(self, arrays: Mapping[str, Any], x: jax.Array, layer: "Readout") -> jax.Array:
+        """Return what the last linear layer multiplies, of shape (rows, columns)."""
+        ...
+
+    def build(self, arrays: Mapping[str, Any]) -> Any:
+        """Return the network as its library has it, with these arrays as parameters."""
+        ...
+
+
+class Readout(NamedTuple):
+    """A last linear layer: names of its parameters, and the order of its weight's axes."""
+
+    weight: str
+    bias: str
+    output_first: bool
+
+
+class Reading(NamedTuple):
+    """A network of a library's, read.
+
+    Attributes
+    ----------
+    form : Form
+        How it is called.
+    parameters : sequence of Parameter
+        What may be fitted.
+    constants : dict of str to array
+        Arrays that are none of its parameters.
+    """
+
+    form: Form
+    parameters: Sequence[Parameter]
+    constants: dict[str, Any]
+
+
+def comes_from(value: Any, library: str) -> bool:
+    """Tell if a value's class is a library's, or inherits from one, without importing it."""
+    return any(f"{kind.__module__}.".startswith(f"{library}.") for kind in type(value).__mro__)
+
+
+def dotted(path: Sequence[Any]) -> tuple[str, ...]:
+    """Write a path of JAX's as names; that of a lone array is ``"params"``."""
+    steps = [part for step in path for part in re.split(r"[./]", str(_key(step)))]
+    return tuple(filter(None, steps)) or ("params",)
+
+
+def _key(step: Any) -> Any:
+    return next(getattr(step, name) for name in ("key", "idx", "name") if hasattr(step, name))
+
+
+def with_identity(arrays: Mapping[str, Any], layer: Readout) -> dict[str, Any]:
+    """Parameters with which a last linear layer puts out what it is fed."""
+    weight = arrays[layer.weight]
+    columns = weight.shape[1 if layer.output_first else 0]
+    unchanged = {
+        layer.weight: jnp.eye(columns, dtype=weight.dtype),
+        layer.bias: jnp.zeros(columns, weight.dtype),
+    }
+    return {**arrays, **unchanged}

@@ -1,0 +1,111 @@
+"""What has to be true of a network so that its posterior means anything, checked with numbers."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightprior.model.foreign.units import held_at_mean
+from weightprior.model.sites import Site
+
+__all__ = [
+    "as_jax",
+    "check_readout",
+    "check_rows",
+    "check_units",
+    "example_rows",
+    "example_weights",
+    "outputs",
+]
+
+_NUM_ROWS = 6
+# Sums over the rows may be taken in another order for another number of them.
+_TOLERANCE = float(np.finfo(np.float64).eps) ** 0.6
+
+Function = Callable[[Mapping[str, Any], Any], Any]
+
+
+def example_weights(sites: Mapping[str, Site]) -> dict[str, np.ndarray]:
+    """Weights to try a network with, of about the size that they have in one; always the same."""
+    found, start = {}, 1
+    for name, site in sites.items():
+        number = int(np.prod(site.shape, dtype=int))
+        waves = np.sin(1.7 * np.arange(start, start + number)).reshape(site.shape)
+        center = 1.0 if site.kind == "gain" else 0.0
+        unit = 1 / np.sqrt(site.fan_in or 1) if site.kind == "weight" else 0.3
+        found[name], start = center + unit * waves, start + number
+    return found
+
+
+def example_rows(num_features: int) -> np.ndarray:
+    """Rows to try a network with: numbers around zero, and whole ones, as of categories."""
+    waves = np.sin(2.3 * np.arange(1, _NUM_ROWS * num_features + 1)).reshape(_NUM_ROWS, -1)
+    whole = np.arange(_NUM_ROWS * num_features).reshape(_NUM_ROWS, -1) % 3
+    return np.where(np.arange(_NUM_ROWS)[:, None] % 2, 1.5 * waves, whole)
+
+
+def outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> np.ndarray:
+    """Outputs of a network in double precision."""
+    with jax.enable_x64(True):
+        return np.asarray(jax.jit(apply)(weights, jnp.asarray(x, jnp.float64)))
+
+
+def as_jax(weights: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Weights as JAX's arrays."""
+    return {name: jnp.asarray(values) for name, values in weights.items()}
+
+
+def check_rows(apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
+    """Raise where the outputs of a row depend on the other rows, or on their number."""
+    together = outputs(apply, weights, x)
+    alone = np.concatenate([outputs(apply, weights, x[i : i + 1]) for i in range(len(x))])
+    size = np.abs(together[np.isfinite(together)]).max(initial=0.0)
+    same = np.isclose(together, alone, rtol=0, atol=_TOLERANCE * size, equal_nan=True)
+    if not same.all():
+        row = int(np.flatnonzero(~same.all(axis=1))[0])
+        raise ValueError(
+            "model: expected outputs of a row that depend on that row alone, as weights of rows, "
+            f"folds and leave-one-out assume; got {together[row]} for row {row} among {len(x)}, "
+            f"and {alone[row]} for it alone. Normalise over features, as LayerNorm does, or over "
+            "the whole table before the fit."
+        )
+
+
+def check_readout(head: Any, apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
+    """Raise where a layer is not the last, or not linear."""
+    given, other = weights, {**weights}
+    for name in head.sites:
+        other[name] = np.cos(3.1 * np.arange(weights[name].size)).reshape(weights[name].shape)
+    signal = outputs(head.inputs, given, x)
+    for tried in (given, other):
+        made = signal @ head.oriented(np.asarray(tried[head.weight])) + tried[head.bias]
+        found = outputs(apply, tried, x)
+        if found.shape != made.shape or not np.allclose(
+            found, made, rtol=0, atol=_TOLERANCE * np.abs(found).max(initial=1.0), equal_nan=True
+        ):
+            raise ValueError(
+                f"readout: expected a last linear layer, whose outputs are the network's; got "
+                f"{head.weight!r} and {head.bias!r}, after which something else is done. Name "
+                "another layer, or leave readout out."
+            )
+
+
+def check_units(network: Any, weights: Mapping[str, Any], x: np.ndarray) -> None:
+    """Raise where units are not what their layer's weight and bias say of them."""
+    for layer in network.hidden_layers:
+
+        def held(weights, x, layer=layer):
+            shown = network.hidden_units(weights, x)[layer.name]
+            changed = held_at_mean(layer, weights, shown, 0)
+            return network.hidden_units(changed, x)[layer.name].post[:, :1], shown.post[:, :1]
+
+        with jax.enable_x64(True):
+            found, before = jax.jit(held)(as_jax(weights), jnp.asarray(x))
+        if not np.allclose(found, np.mean(before), atol=_TOLERANCE * np.abs(before).max()):
+            raise ValueError(
+                f"hidden_units: expected inputs of {layer.name!r} that its own weight and bias "
+                f"make, {layer.incoming!r} and {layer.bias!r}; got others. Return what that layer "
+                "puts out, and what the activation makes of it."
+            )
