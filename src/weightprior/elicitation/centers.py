@@ -45,7 +45,7 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     NormalPrior
         Stacked, with the labels
 
-        - ``"zero"``;
+        - ``"zero"``, where gains are 1, so that they change nothing;
         - ``"reference"``;
         - ``"random"``: a direction drawn anew, site by site as long as the reference;
         - ``"permuted"``: the reference's numbers, shuffled within each site;
@@ -142,13 +142,20 @@ def _around(bnn, centers: Mapping[Any, Weights], scale: Any) -> NormalPrior:
 
 
 def _each(bnn, weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> Weights:
-    """Weights and biases changed; the noise stays."""
-    return weights | {name: change(weights[name]) for name in bnn.network.sites}
+    """Weights and biases changed, each from its neutral value; the noise stays."""
+    return weights | {
+        name: site.neutral + change(weights[name] - site.neutral)
+        for name, site in bnn.network.sites.items()
+    }
 
 
 def _drawn(bnn, weights: Weights, key: jax.Array, change: Callable) -> Weights:
-    keys = dict(zip(bnn.network.sites, jax.random.split(key, len(bnn.network.sites)), strict=True))
-    return weights | {name: change(keys[name], weights[name]) for name in keys}
+    sites = bnn.network.sites
+    keys = dict(zip(sites, jax.random.split(key, len(sites)), strict=True))
+    return weights | {
+        name: site.neutral + change(keys[name], weights[name] - site.neutral)
+        for name, site in sites.items()
+    }
 
 
 def _direction(key: jax.Array, array: np.ndarray) -> np.ndarray:

@@ -1,30 +1,34 @@
 """Networks from elsewhere, as arrays by site: of fits, of scikit-learn, of PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from weightprior import _checks
-from weightprior.model.network import dense_layers_of
+from weightprior.model.foreign.libraries import trained
+from weightprior.model.foreign.parameters import Parameter, kind_of, turned
+from weightprior.model.network import dense_layers_of, output_first_of
 from weightprior.model.posterior_means import posterior_means
 from weightprior.model.sites import Site
 
 __all__ = ["reference_weights"]
 
 
-def reference_weights(bnn, reference: Any) -> dict[str, np.ndarray]:
+def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> dict[str, np.ndarray]:
     """Weights and biases of a network that stands somewhere else, by site of this model.
 
     Parameters
     ----------
     bnn : BNN
         The model.
-    reference : dict of arrays, DataTree, or scikit-learn MLP
-        By site (``"hidden_0.weight"``, input first); a fit of a single prior, which stands for its
-        posterior mean; a fitted ``MLPRegressor`` or ``MLPClassifier``; or the arrays of a PyTorch
-        state dict, of which ``"....weight"`` (output first) and ``"....bias"`` are taken layer by
-        layer in their order.
+    reference : dict of arrays, DataTree, or trained network
+        By site (``"hidden_0.weight"``); a fit of a single prior, which stands for its posterior
+        mean; a module of flax.nnx or Equinox; parameters of flax.linen; a state dict of PyTorch,
+        whose weights are turned where this model has the inputs first; or a fitted
+        ``MLPRegressor`` or ``MLPClassifier``.
+    argument : str
+        What a message is to call it.
 
     Returns
     -------
@@ -37,36 +41,46 @@ def reference_weights(bnn, reference: Any) -> dict[str, np.ndarray]:
         Where the reference is none of these, is of another architecture, or holds NaN.
     """
     _checks.model(bnn)
-    means = posterior_means("reference", reference, bnn.sites)
+    means = posterior_means(argument, reference, bnn.sites)
     if means is not None:
         arrays, source = means, "a fit"
     elif hasattr(reference, "coefs_") and hasattr(reference, "intercepts_"):
-        arrays, source = _of_scikit_learn(bnn, reference), f"a {type(reference).__name__}"
-    elif isinstance(reference, Mapping):
-        arrays, source = _of_dict(bnn, reference), "a dict"
+        arrays = _of_scikit_learn(bnn, argument, reference)
+        source = f"a {type(reference).__name__}"
+    elif isinstance(reference, Mapping) and any(name in bnn.sites for name in reference):
+        _checks.known_names(argument, reference, bnn.sites)
+        arrays, source = dict(reference), "a dict"
     else:
-        raise TypeError(
-            "reference: expected a dict of arrays, a fit, or a fitted MLP of scikit-learn; got "
-            f"{type(reference).__name__}. Of a PyTorch module pass its state_dict()."
-        )
+        given = trained(argument, reference)
+        arrays, source = _of_layers(bnn, argument, given), f"a {type(reference).__name__}"
     found = {name: np.shape(a) for name, a in arrays.items() if name not in bnn.latents}
     expected = {name: site.shape for name, site in bnn.network.sites.items()}
     if found != expected:
-        raise ValueError(
-            f"reference: expected the sites and shapes {expected}; got {source} with {found}. "
-            "It has to be a network of this architecture."
-        )
+        raise ValueError(_about_shapes(argument, source, found, expected))
     sites = {name: site for name, site in bnn.sites.items() if name in arrays}
-    return {name: _numbers(name, arrays[name], site) for name, site in sites.items()}
+    return {name: _numbers(argument, name, arrays[name], site) for name, site in sites.items()}
 
 
-def _of_scikit_learn(bnn, perceptron: Any) -> dict[str, np.ndarray]:
+def _about_shapes(argument: str, source: str, found: dict, expected: dict) -> str:
+    """Name the first parameter that is missing, too much, or of another shape."""
+    name = next(n for n in (*expected, *found) if found.get(n) != expected.get(n))
+    wanted, got = (
+        f"shape {shapes[name]}" if name in shapes else "none" for shapes in (expected, found)
+    )
+    return (
+        f"{argument}: expected a network of this architecture, for {name!r} {wanted}; got {got} "
+        f"in {source} with {_checks.several(found)}."
+    )
+
+
+def _of_scikit_learn(bnn, argument: str, perceptron: Any) -> dict[str, np.ndarray]:
     # Of two classes it fits one logit, as Bernoulli does; of more, one for each class.
-    layers, num_layers = _dense_layers(bnn, "a perceptron of scikit-learn"), len(perceptron.coefs_)
+    layers = _dense_layers(bnn, argument, "a perceptron of scikit-learn")
+    num_layers = len(perceptron.coefs_)
     if num_layers != len(layers):
         names = [bnn.network.sites[weight].layer for weight, _ in layers]
         raise ValueError(
-            f"reference: expected the layers {_checks.several(names)}; got a "
+            f"{argument}: expected the layers {_checks.several(names)}; got a "
             f"{type(perceptron).__name__} of {num_layers}. It has to be of this architecture."
         )
     given = zip(layers, perceptron.coefs_, perceptron.intercepts_, strict=True)
@@ -75,39 +89,64 @@ def _of_scikit_learn(bnn, perceptron: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _dense_layers(bnn, source: str) -> list[tuple[str, str]]:
+def _dense_layers(bnn, argument: str, source: str) -> list[tuple[str, str]]:
     layers = dense_layers_of(bnn.network)
     if layers is None:
         raise ValueError(
-            f"reference: expected a dict by site, or a fit; got {source}, whose layers can only be "
-            "matched with those of a perceptron, as weightprior.mlp makes."
+            f"{argument}: expected a dict by site, or a fit; got {source}, whose layers can only "
+            "be matched with those of a perceptron, as weightprior.mlp makes."
         )
     return layers
 
 
-def _of_dict(bnn, arrays: Mapping[Any, Any]) -> dict[str, Any]:
-    """By site, or by the names of PyTorch's modules."""
-    modules = [str(name)[: -len(".weight")] for name in arrays if str(name).endswith(".weight")]
-    ours = any(name in bnn.sites for name in arrays)
-    layers = dense_layers_of(bnn.network) or []
-    if ours or len(modules) != len(layers):
-        _checks.known_names("reference", arrays, bnn.sites)
-        return dict(arrays)
-    found = {}
-    for sites, module in zip(layers, modules, strict=True):
-        if f"{module}.bias" not in arrays:
+def _of_layers(bnn, argument: str, given: Sequence[Parameter]) -> dict[str, Any]:
+    """Match parameters with sites: by name, by layer, or one layer of a perceptron after another.
+
+    A weight whose axes stand the other way round is turned.
+    """
+    sites = bnn.network.sites
+    by_layer: dict[str, list[Parameter]] = {}
+    for parameter in given:
+        by_layer.setdefault(parameter.layer, []).append(parameter)
+    own = dict.fromkeys(site.layer for site in sites.values())
+    layers = dict(zip(by_layer, by_layer, strict=True))
+    if {*own} != {*by_layer}:
+        dense = dense_layers_of(bnn.network)
+        if dense is None or len(dense) != len(by_layer):
             raise ValueError(
-                f"reference: expected a bias beside {module + '.weight'!r}; got none. Every layer "
-                "of this model has one: give zeros where there is none."
+                f"{argument}: expected the layers {_checks.several(own)}; got "
+                f"{_checks.several(by_layer)}. Give a dict by site: {_checks.several(sites)}."
             )
-        weight = _checks.numbers(f"reference[{module + '.weight'!r}]", arrays[f"{module}.weight"])
-        found |= dict(zip(sites, (weight.T, arrays[f"{module}.bias"]), strict=True))
-    return found
+        layers = {
+            sites[weight].layer: name for (weight, _), name in zip(dense, by_layer, strict=True)
+        }
+    return {
+        name: _parameter(bnn.network, name, argument, by_layer[layers[site.layer]])
+        for name, site in sites.items()
+    }
 
 
-def _numbers(name: str, values: Any, site: Site) -> np.ndarray:
-    array = _checks.numbers(f"reference[{name!r}]", values)
+def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter]) -> np.ndarray:
+    """Return the parameter of a layer that a site stands for: its bias, or the other one."""
+    is_bias = network.sites[name].kind == "bias"
+    found = [p for p in layer if p.path[-1] == name.split(".")[-1]]
+    found = found or [p for p in layer if (kind_of(p) == "bias") == is_bias]
+    if len(found) != 1:
+        raise ValueError(
+            f"{argument}: expected one parameter for {name!r}; got {len(found)} in the layer "
+            f"{layer[0].layer!r}, of {_checks.several(p.name for p in layer)}. Give zeros where a "
+            "layer has no bias."
+        )
+    [one] = found
+    turn = one.value.ndim > 1 and one.output_first != (name in output_first_of(network))
+    if not turn:
+        return one.value
+    return turned(one.value, to_output_first=not one.output_first)
+
+
+def _numbers(argument: str, name: str, values: Any, site: Site) -> np.ndarray:
+    array = _checks.numbers(f"{argument}[{name!r}]", values)
     if array.shape != site.shape:
-        raise ValueError(f"reference[{name!r}]: expected shape {site.shape}; got {array.shape}.")
-    _checks.finite(f"reference[{name!r}]", array)
+        raise ValueError(f"{argument}[{name!r}]: expected shape {site.shape}; got {array.shape}.")
+    _checks.finite(f"{argument}[{name!r}]", array)
     return array

@@ -1,6 +1,6 @@
 """The protocol of a network: named weights and a pure function of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +26,7 @@ __all__ = [
     "hidden_layers_of",
     "input_columns",
     "offset_of",
+    "output_first_of",
     "unflatten_network",
 ]
 
@@ -213,6 +214,11 @@ def check_network(network: Any) -> None:
 def head_of(network: Network) -> Head | None:
     """Return a network's last linear layer, where it tells of one."""
     return getattr(network, "head", None)
+
+
+def output_first_of(network: Network) -> Collection[str]:
+    """Return names of the weights whose first axis is that of the outputs."""
+    return getattr(network, "output_first", ())
 
 
 def offset_of(network: Network) -> int | None:

@@ -28,8 +28,8 @@ class Site:
         Number of inputs that a unit of this layer sums up, for weights; None for latents of a
         likelihood or of a prior.
     kind : str
-        ``"weight"`` or ``"bias"``, or a word of a network's own; ``"latent"`` for what is no part
-        of a network.
+        ``"weight"``, ``"bias"``, ``"gain"`` (which multiplies a signal, as that of LayerNorm) or a
+        word of a network's own; ``"latent"`` for what is no part of a network.
     layer : str
         The layer that it belongs to; for a latent its own name.
 
@@ -45,6 +45,11 @@ class Site:
     fan_in: int | None
     kind: str
     layer: str
+
+    @property
+    def neutral(self) -> float:
+        """Value with which nothing happens to a signal: 1 for a gain, else 0."""
+        return 1.0 if self.kind == "gain" else 0.0
 
 
 def check_sites(

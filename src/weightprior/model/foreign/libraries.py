@@ -1,12 +1,13 @@
 """Libraries whose networks are read, each in a file of its own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from weightprior.model.foreign import equinox, function, linen, nnx
 from weightprior.model.foreign.form import Reading
 from weightprior.model.foreign.parameters import Parameter
 
-__all__ = ["parameters_of", "read"]
+__all__ = ["read", "trained"]
 
 _LIBRARIES = (nnx, linen, equinox, function)
 
@@ -32,7 +33,32 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
     )
 
 
-def parameters_of(values: Any) -> list[Parameter]:
-    """Parameters of a trained network: a module, a state, or a pytree of arrays."""
-    library = next((one for one in (nnx, equinox) if one.matches(values)), function)
-    return library.parameters_of(values)
+def trained(argument: str, network: Any) -> list[Parameter]:
+    """Parameters of a trained network, or raise where it holds none.
+
+    It is a module of nnx or Equinox, or a pytree of arrays, such as variables of Linen or a state
+    dict of PyTorch.
+    """
+    if hasattr(network, "state_dict"):
+        raise TypeError(
+            f"{argument}: expected arrays; got a module of PyTorch. Pass its state_dict()."
+        )
+    if linen.matches(network):
+        raise TypeError(
+            f"{argument}: expected parameters; got a module of flax.linen, which holds none. Pass "
+            "its variables, as module.init and training return them."
+        )
+    library = next((one for one in (nnx, equinox) if one.matches(network)), function)
+    found = library.parameters_of(_unwrapped(network))
+    if not found or any(parameter.value.dtype.kind == "O" for parameter in found):
+        raise TypeError(
+            f"{argument}: expected a dict of arrays, a fit, or a trained network; got "
+            f"{type(network).__name__}, which is none of these."
+        )
+    return found
+
+
+def _unwrapped(values: Any) -> Any:
+    """Return the parameters among the variables of Linen."""
+    is_alone = isinstance(values, Mapping) and [*values] == ["params"]
+    return values["params"] if is_alone and isinstance(values["params"], Mapping) else values

@@ -12,7 +12,7 @@ import numpy as np
 from weightprior import _checks
 from weightprior.model.foreign import units, verify
 from weightprior.model.foreign.form import Form, Readout
-from weightprior.model.foreign.libraries import parameters_of, read
+from weightprior.model.foreign.libraries import read, trained
 from weightprior.model.foreign.parameters import Original, Parameter, by_name, real, sites_of
 from weightprior.model.network import Head, HiddenLayer, HiddenUnits, checked_features
 from weightprior.model.posterior_means import posterior_means
@@ -42,6 +42,7 @@ class ModuleNetwork:
     readout: Readout | None = field(metadata={"static": True})
     shows: units.Units | None = field(metadata={"static": True})
     hidden_layers: tuple[HiddenLayer, ...] | None = field(metadata={"static": True})
+    output_first: frozenset[str] = field(metadata={"static": True})
     told: tuple[tuple[str, Any], ...] = field(metadata={"static": True})
     constants: dict[str, Any]
 
@@ -227,6 +228,7 @@ def network(
         None if readout is None else _readout(readout, free),
         hidden_units,
         None,
+        frozenset(name for name, p in free.items() if p.output_first),
         (),
         constants,
     )
@@ -243,7 +245,7 @@ def _held(fixed: Any, parameters: Mapping[str, Parameter]) -> dict[str, np.ndarr
         expected = {n: p for n, p in parameters.items() if n == key or n.startswith(f"{key}.")}
         if not expected:
             _checks.known_names("fixed", [key], [*parameters, *_layers(parameters)])
-        given = parameters_of(values)
+        given = trained(f"fixed[{key!r}]", values)
         arrays = {key if [*expected] == [key] else f"{key}.{p.name}": p.value for p in given}
         shapes = {n: p.value.shape for n, p in expected.items()}
         if (got := {n: array.shape for n, array in arrays.items()}) != shapes:

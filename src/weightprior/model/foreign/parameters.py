@@ -11,7 +11,17 @@ import numpy as np
 from weightprior import _checks
 from weightprior.model.sites import Site
 
-__all__ = ["Original", "Parameter", "as_array", "by_name", "check_untied", "real", "sites_of"]
+__all__ = [
+    "Original",
+    "Parameter",
+    "as_array",
+    "by_name",
+    "check_untied",
+    "kind_of",
+    "real",
+    "sites_of",
+    "turned",
+]
 
 _BIASES = ("b", "beta", "offset")
 _GAINS = ("scale", "gain", "gamma")
@@ -155,7 +165,7 @@ def sites_of(
             raise TypeError(f"kinds[{name!r}]: expected a word; got {kind!r}.")
     found = {}
     for name, parameter in parameters.items():
-        kind = _given(given["kinds"], parameter) or _kind(parameter)
+        kind = _given(given["kinds"], parameter) or kind_of(parameter)
         fan_in = _given(given["fan_ins"], parameter)
         if fan_in is None:
             fan_in = _fan_in(parameter, parameters) if kind == "weight" else None
@@ -171,7 +181,8 @@ def _given(values: Mapping[str, Any], parameter: Parameter) -> Any:
     return values.get(parameter.name, values.get(parameter.layer))
 
 
-def _kind(parameter: Parameter) -> str:
+def kind_of(parameter: Parameter) -> str:
+    """Return what a parameter is in its layer, by its name, its layer and its shape."""
     leaf = parameter.path[-1].lower()
     if leaf in _BIASES or leaf.startswith("bias"):
         return "bias"
@@ -189,7 +200,7 @@ def _num_output_axes(parameter: Parameter, parameters: Mapping[str, Parameter]) 
     for other in parameters.values():
         own = tuple(n for n in other.value.shape if n > 1)
         beside = other.layer == parameter.layer and other.name != parameter.name
-        if beside and _kind(other) == "bias" and 0 < other.value.ndim < len(shape):
+        if beside and kind_of(other) == "bias" and 0 < other.value.ndim < len(shape):
             if other.value.shape == shape[-other.value.ndim :] and not parameter.output_first:
                 return other.value.ndim
             if parameter.output_first and own == shape[:1]:
@@ -229,3 +240,10 @@ def _dims(parameter: Parameter, parameters: Mapping[str, Parameter]) -> tuple[st
 
 def _unit_axis(parameter: Parameter) -> int:
     return 0 if parameter.output_first else -1
+
+
+def turned(array: np.ndarray, *, to_output_first: bool) -> np.ndarray:
+    """Turn a weight (outputs, inputs, *window) to (*window, inputs, outputs), or back."""
+    if to_output_first:
+        return np.moveaxis(array, (-1, -2), (0, 1))
+    return np.moveaxis(array, (0, 1), (-1, -2))

@@ -33,9 +33,8 @@ def example_weights(sites: Mapping[str, Site]) -> dict[str, np.ndarray]:
     for name, site in sites.items():
         number = int(np.prod(site.shape, dtype=int))
         waves = np.sin(1.7 * np.arange(start, start + number)).reshape(site.shape)
-        center = 1.0 if site.kind == "gain" else 0.0
         unit = 1 / np.sqrt(site.fan_in or 1) if site.kind == "weight" else 0.3
-        found[name], start = center + unit * waves, start + number
+        found[name], start = site.neutral + unit * waves, start + number
     return found
 
 
@@ -102,8 +101,9 @@ def check_units(network: Any, weights: Mapping[str, Any], x: np.ndarray) -> None
             return network.hidden_units(changed, x)[layer.name].post[:, :1], shown.post[:, :1]
 
         with jax.enable_x64(True):
-            found, before = jax.jit(held)(as_jax(weights), jnp.asarray(x))
-        if not np.allclose(found, np.mean(before), atol=_TOLERANCE * np.abs(before).max()):
+            tried = jax.jit(held)(as_jax(weights), jnp.asarray(x))
+        found, before = map(np.asarray, tried)
+        if not np.allclose(found, before.mean(), atol=_TOLERANCE * np.abs(before).max(), rtol=0):
             raise ValueError(
                 f"hidden_units: expected inputs of {layer.name!r} that its own weight and bias "
                 f"make, {layer.incoming!r} and {layer.bias!r}; got others. Return what that layer "

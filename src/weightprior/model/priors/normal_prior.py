@@ -1,13 +1,13 @@
 """`normal_prior`: centres and scales in any of the forms that a user may write."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.model.posterior_means import posterior_means
+from weightprior.model.adapters import reference_weights
 from weightprior.model.priors.normal import NormalPrior, check_scale
 from weightprior.model.sites import Site
 
@@ -28,11 +28,13 @@ def normal_prior(
     ----------
     bnn : BNN
         The model whose sites are covered.
-    loc : float, dict, or DataTree
+    loc : float, dict, DataTree, or trained network
         Centre. A number; a dict by site (``"hidden_0.weight"``), layer (``"hidden_0"``) or kind
         (``"weight"``, ``"bias"``), the most specific of which wins; a value is a number or, for a
         site, an array of its shape. A fit stands for the posterior mean of every site, the noise
-        included where this model learns it. A dict has to cover every weight and bias.
+        included where this model learns it. A dict has to cover every weight and bias. A trained
+        network stands for its parameters: a module of flax.nnx or Equinox, parameters of
+        flax.linen, a state dict of PyTorch, a perceptron of scikit-learn.
     scale : float or dict
         Standard deviation, in the same forms. ``inf`` is a flat prior.
     latents : dict of str to (float, float), optional
@@ -59,15 +61,37 @@ def normal_prior(
     """
     _checks.model(bnn)
     defaults = _latent_priors(bnn, latents)
-    means = posterior_means("loc", loc, bnn.sites)
     centers, widths = ({n: pair[i] for n, pair in defaults.items()} for i in (0, 1))
-    loc = resolve("loc", loc if means is None else means, bnn.sites, centers)
+    if _is_trained(bnn, loc):
+        loc = reference_weights(bnn, loc, argument="loc")
+    loc = resolve("loc", loc, bnn.sites, centers)
     scale = resolve("scale", scale, bnn.sites, widths)
     for name, values in loc.items():
         _checks.finite(f"loc[{name!r}]", values)
+    _warn_of_gains(bnn.sites, loc)
     for name, values in scale.items():
         check_scale(name, values)
     return NormalPrior(loc, scale)
+
+
+def _warn_of_gains(sites: Mapping[str, Site], loc: Mapping[str, np.ndarray]) -> None:
+    """Warn of gains whose prior is centred where they switch their layer off."""
+    off = [n for n, site in sites.items() if site.neutral and not loc[n].any()]
+    if off:
+        _checks.warn(
+            f"loc: 0 is the centre of {_checks.several(off)}, gains that multiply the signal of a "
+            "layer: the prior switches the layer off. Centre gains at 1: normal_prior(bnn, "
+            'loc={"weight": 0, "bias": 0, "gain": 1}).'
+        )
+
+
+def _is_trained(bnn, loc: Any) -> bool:
+    """Tell if a centre is a trained network, and no number or dict by site, layer or kind."""
+    if isinstance(loc, Mapping):
+        known = {n for name, s in bnn.sites.items() for n in (name, s.layer, s.kind)}
+        foreign = not known & {*loc} and any(str(name).endswith(".weight") for name in loc)
+        return foreign or any(isinstance(values, Mapping) for values in loc.values())
+    return not (np.isscalar(loc) or hasattr(loc, "shape") or isinstance(loc, Sequence))
 
 
 def _latent_priors(bnn, given: Any) -> dict[str, tuple[float, float]]:
