@@ -1,6 +1,6 @@
 """Networks of Flax's Linen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +57,16 @@ class _Form:
 
 def read(model: Any, params: Any, num_features: int) -> Reading:
     """Read a module with its variables; without them it is initialised."""
+    rows = jax.ShapeDtypeStruct((2, num_features), jnp.result_type(float))
     if params is None:
-        params = _initialised(model, num_features)
-    collections = params if "params" in params else {"params": params}
-    if others := [name for name in collections if name != "params"]:
+        params = _tried(lambda: model.init(jax.random.key(0), jnp.zeros(rows.shape, rows.dtype)))
+    variables = params if "params" in params else {"params": params}
+    if others := [name for name in variables if name != "params"]:
         raise TypeError(
-            f"params: expected parameters and no other variables; got {others[0]!r}. {_ADVICE}"
+            f"model: expected parameters and no other variables; got {others[0]!r}. {_ADVICE}"
         )
-    leaves, structure = jax.tree.flatten_with_path(collections["params"])
+    _tried(lambda: jax.eval_shape(model.apply, variables, rows))
+    leaves, structure = jax.tree.flatten_with_path(variables["params"])
     parameters = [Parameter.of(dotted(path), leaf) for path, leaf in leaves]
     names = tuple(parameter.name for parameter in parameters)
     named = {name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}
@@ -72,12 +74,13 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
     return Reading(_Form(model, structure, names), parameters, {})
 
 
-def _initialised(model: Any, num_features: int) -> Any:
-    from flax.errors import FlaxError
+def _tried(call: Callable[[], Any]) -> Any:
+    """Return what a call of a module returns, or raise where it asks for more than parameters."""
+    from flax.errors import InvalidRngError, ScopeCollectionNotFound
 
     try:
-        return model.init(jax.random.key(0), jnp.zeros((1, num_features)))
-    except FlaxError as error:
+        return call()
+    except (InvalidRngError, ScopeCollectionNotFound) as error:
         raise TypeError(
-            f"model: expected a module of parameters alone; got {error}. {_ADVICE}"
+            f"model: expected a function of parameters and inputs; got {error}. {_ADVICE}"
         ) from error

@@ -122,7 +122,7 @@ def by_name(parameters: Sequence[Parameter]) -> dict[str, Parameter]:
     for parameter in parameters:
         if parameter.name in found:
             raise ValueError(
-                "network: expected a name for every parameter; got "
+                "model: expected a name for every parameter; got "
                 f"{found[parameter.name].path} and {parameter.path}, which are both "
                 f"{parameter.name!r} with dots. Rename one of them."
             )
@@ -137,7 +137,7 @@ def check_untied(leaves: Mapping[str, Any], advice: str) -> None:
         address = leaf.data_ptr() if hasattr(leaf, "data_ptr") else id(leaf)
         if hasattr(leaf, "dtype") and first.setdefault(address, name) != name:
             raise ValueError(
-                f"network: expected parameters that are not tied; got one array as "
+                f"model: expected parameters that are not tied; got one array as "
                 f"{first[address]!r} and {name!r}. {advice}"
             )
 
