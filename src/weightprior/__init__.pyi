@@ -18,6 +18,7 @@ from .evidence.compare_priors import compare_priors as compare_priors
 from .evidence.log_evidence import log_evidence as log_evidence
 from .evidence.prequential import prequential_code as prequential_code
 from .evidence.two_part_code import two_part_code as two_part_code
+from .fits.from_numpyro import from_numpyro as from_numpyro
 from .fits.reading import unstack_fit as unstack_fit
 from .inference.ensemble import fit_ensemble as fit_ensemble
 from .inference.laplace import fit_laplace as fit_laplace

@@ -94,6 +94,8 @@ def predict(
     parts = parts_of(bnn, fit)
     inputs = new_inputs(bnn, fit, x)
     models = [in_trials(part.model, trials, len(inputs)) for part in parts]
+    if any(not part.model.likelihood.is_known for part in parts):
+        return _outputs_alone(bnn, fit, x, parts, inputs)
     if quantiles is not None:
         levels = checked_levels(bnn, quantiles)
         pieces = [summed_up(part, inputs, key, levels, trials) for part in parts]
@@ -108,6 +110,21 @@ def predict(
     pieces = [piece | {"y": stored_targets(bnn, piece["y"])} for piece in pieces]
     coords = prediction_coords(bnn, fit, x)
     return labelled(bnn, lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), coords))
+
+
+def _outputs_alone(bnn: BNN, fit: xr.DataTree, x: Any, parts: Any, inputs: Any) -> xr.Dataset:
+    """Outputs of a network whose targets follow a model that stands elsewhere."""
+    _checks.warn(
+        "predict: The targets of this fit follow a NumPyro model of which the network is a part. "
+        "These are the network's outputs alone; for targets use numpyro.infer.Predictive."
+    )
+    pieces = [{"outputs": evaluate(_outputs_of_draw, p.model, p.weights, inputs)} for p in parts]
+    coords = prediction_coords(bnn, fit, x)
+    return lay_out(pieces, SAMPLE_DIMS, {"outputs": ("obs_id", "network_output")}, coords)
+
+
+def _outputs_of_draw(bnn: BNN, weights, x) -> Any:
+    return density.outputs(bnn, weights, x)
 
 
 def _dims_of_sums(mean: np.ndarray) -> dict[str, tuple[str, ...]]:

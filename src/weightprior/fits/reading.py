@@ -5,6 +5,7 @@ rows were weighted.
 """
 
 import json
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from weightprior import _checks, _data
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.validate import check_groups
 from weightprior.model.bnn import BNN
+from weightprior.model.likelihoods.elsewhere import Elsewhere
 from weightprior.model.linearised import linearised
 from weightprior.model.priors.normal import NormalPrior
 
@@ -137,6 +139,8 @@ def _row_weights_of(constants: xr.Dataset) -> np.ndarray:
 
 
 def _model_of(bnn: BNN, part: xr.DataTree) -> BNN:
+    if part.attrs.get("likelihood_elsewhere"):
+        return replace(bnn, likelihood=Elsewhere(bnn.likelihood))
     if "linearised_at" not in part.children:
         return bnn
     center = part["linearised_at"].dataset

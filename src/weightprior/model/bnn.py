@@ -149,21 +149,70 @@ class BNN:
         >>> draws["y"].shape
         (7, 5)
         """
-        _checks.prior(self, prior, stacked=False, learned=True)
+        weights = self.sample_weights(prior)
         if y is not None and not isinstance(y, Tracer):
             y = self.likelihood.check_target(y, np.shape(x)[0], self.network.num_outputs)
         dtype = jnp.result_type(float)
-        laws = prior.hyperparameters(dtype).items()
-        conditional = prior.conditional({name: numpyro.sample(name, law) for name, law in laws})
-        weights = {
-            name: numpyro.sample(name, conditional.distribution(name, dtype)) for name in self.sites
-        }
         for name, value in density.derived(self, weights).items():
             numpyro.deterministic(name, value)
         law = density.targets(self, weights, x)
         with numpyro.plate("obs_id", law.batch_shape[0]):
             observed = None if y is None else density.observed(self, y, law, dtype)
             numpyro.sample("y", law, obs=observed)
+
+    def sample_weights(self, prior: Prior, *, name: str | None = None) -> dict[str, jax.Array]:
+        """Sample every site inside a NumPyro model of one's own, of which the network is a part.
+
+        Parameters
+        ----------
+        prior : NormalPrior or HierarchicalPrior
+            A single prior, not a stacked one.
+        name : str, optional
+            Prefix of the sites in NumPyro's trace, ``"<name>.<site>"``, so that several networks
+            stand side by side.
+
+        Returns
+        -------
+        dict of str to array
+            By site, without the prefix: what `outputs` takes. Latents of the likelihood are among
+            them; a likelihood with everything known, such as ``Gaussian(noise=1.0)``, has none.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a prior that is none of this model's, or a stacked one.
+
+        See Also
+        --------
+        from_numpyro : Make a fit of the chains of such a model.
+
+        Examples
+        --------
+        Counts by month, whose rate depends on covariates through a network:
+
+        >>> import numpy as np
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> import weightprior as wp
+        >>> bnn = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Poisson())
+        >>> def model(x, month, y=None):
+        ...     weights = bnn.sample_weights(wp.normal_prior(bnn))
+        ...     with numpyro.plate("months", 12):
+        ...         effect = numpyro.sample("effect", dist.Normal(0, 0.5))
+        ...     log_rate = bnn.outputs(weights, x)[:, 0] + effect[month]
+        ...     numpyro.sample("y", dist.Poisson(jnp.exp(log_rate)), obs=y)
+        """
+        _checks.prior(self, prior, stacked=False, learned=True)
+        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+            raise TypeError(f"name: expected a word without slashes; got {name!r}.")
+        prefix, dtype = "" if name is None else f"{name}.", jnp.result_type(float)
+        laws = prior.hyperparameters(dtype).items()
+        drawn = {site: numpyro.sample(prefix + site, law) for site, law in laws}
+        conditional = prior.conditional(drawn)
+        return {
+            site: numpyro.sample(prefix + site, conditional.distribution(site, dtype))
+            for site in self.sites
+        }
 
     def outputs(self, weights: Weights, x) -> jax.Array:
         """Outputs of the network, before the likelihood turns them into targets.

@@ -44,6 +44,8 @@ class Likelihood:
         linear layer can be integrated out.
     columns : tuple of str
         Names of a target's columns, where it has others than one per output.
+    is_known : bool
+        Whether it is the likelihood that was fitted; else none of its densities is to be had.
     no_offset : str
         Why no column of x can be added to all outputs, as `mlp(offset=...)` does.
     loss : str
@@ -84,6 +86,7 @@ class Likelihood:
     step: ClassVar[float] = 0.0
     normal_outputs: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ()
+    is_known: ClassVar[bool] = True
     no_offset: ClassVar[str] = ""
     loss: ClassVar[str] = ""
 

@@ -1,0 +1,236 @@
+"""`from_numpyro`: fits of NumPyro models of which a network is a part."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from numpyro import handlers
+from numpyro.infer.util import log_density
+
+from weightprior import _checks
+from weightprior._options import names_its_options
+from weightprior.fits.layout import SAMPLE_DIMS
+from weightprior.fits.problem import Problem
+from weightprior.fits.results import Outcome, build
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.priors.base import Prior
+
+__all__ = ["from_numpyro"]
+
+# Draws at which a model is compared with what it is said to be.
+_NUM_COMPARED = 5
+# Data may have been passed in single precision, whose rounding a sum over a row amplifies.
+_TOLERANCE = 1e-4
+# What NumPyro's kernels report, and what it is called in a fit.
+_STATS = {
+    "diverging": "diverging",
+    "accept_prob": "acceptance_rate",
+    "num_steps": "n_steps",
+    "energy": "energy",
+}
+
+
+class _Run(NamedTuple):
+    """A model that was sampled from, with its arguments and draws.
+
+    Attributes
+    ----------
+    model : callable
+        A NumPyro model.
+    args, kwargs
+        What it was called with.
+    draws : dict of str to array
+        By site, (chain, draw, ...).
+    trace : dict
+        Of the model at the first draw.
+    """
+
+    model: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    draws: dict[str, np.ndarray]
+    trace: dict[str, Any]
+
+    @classmethod
+    def of(cls, mcmc: Any) -> "_Run":
+        """Read a run, or raise where there is none."""
+        model = getattr(getattr(mcmc, "sampler", None), "model", None)
+        if model is None or not hasattr(mcmc, "get_samples"):
+            raise TypeError(
+                "mcmc: expected numpyro.infer.MCMC with a kernel of a model; got "
+                f"{type(mcmc).__name__}."
+            )
+        if getattr(mcmc, "_states", None) is None:
+            raise ValueError("mcmc: expected one that has run; got no draws. Call mcmc.run(...).")
+        draws = mcmc.get_samples(group_by_chain=True)
+        args, kwargs = mcmc._args, mcmc._kwargs
+        first = {name: values[0, 0] for name, values in draws.items()}
+        held = handlers.substitute(handlers.seed(model, 0), first)
+        trace = handlers.trace(held).get_trace(*args, **kwargs)
+        own = {name: np.asarray(values) for name, values in draws.items()}
+        return cls(model, args, kwargs, own, trace)
+
+    def compared(self) -> dict[str, np.ndarray]:
+        """Some draws, far from each other, with one axis in front."""
+        flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in self.draws.items()}
+        count = len(next(iter(flat.values())))
+        chosen = np.unique(np.linspace(0, count - 1, _NUM_COMPARED).astype(int))
+        return {name: values[chosen] for name, values in flat.items()}
+
+    def observed(self, num_rows: int) -> str:
+        """Name of the site that has a density per row, or raise where there is no such one."""
+        found = {
+            name: np.shape(site["fn"].log_prob(site["value"]))
+            for name, site in self.trace.items()
+            if site["type"] == "sample" and site["is_observed"]
+        }
+        rows = [name for name, shape in found.items() if shape == (num_rows,)]
+        if len(rows) != 1 or len(found) != 1:
+            raise ValueError(
+                f"mcmc: expected a model with one observed site, of a log density per row of x, "
+                f"({num_rows},); got {found or 'none'}. Make the axes of a row its event: "
+                "distribution.to_event(1)."
+            )
+        return rows[0]
+
+
+@names_its_options
+def from_numpyro(
+    bnn: BNN, mcmc: Any, x: Any, y: Any, *, prior: Prior, name: str | None = None
+) -> xr.DataTree:
+    """Make a fit of the chains of a NumPyro model that contains a network.
+
+    The model samples the network's weights by `BNN.sample_weights`. Its log likelihood and log
+    density stand in the fit as that model has them, so that ArviZ's functions are right.
+
+    Parameters
+    ----------
+    bnn : BNN
+        The network, and a likelihood.
+    mcmc : numpyro.infer.MCMC
+        What has run.
+    x : array or data frame of shape (rows, features)
+        Inputs of the network.
+    y : array of shape (rows,) or (rows, outputs)
+        Targets that were observed.
+    prior : NormalPrior or HierarchicalPrior
+        The prior that was passed to `BNN.sample_weights`.
+    name : str, optional
+        The prefix that was.
+
+    Returns
+    -------
+    DataTree
+        A fit. Further sites of the model stand in `posterior`, with the names of their plates as
+        dims. Where the targets do not follow the likelihood of `bnn` alone, the attribute
+        `likelihood_elsewhere` is 1: `predict` then gives the network's outputs, and what would need
+        the likelihood (`score`, the evidence) refuses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where nothing has run, a site of the network is missing, the prior is another than that of
+        the model, or there is no observed site with a density per row.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> from numpyro.infer import MCMC, NUTS
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> y, prior = x[:, 0], wp.normal_prior(bnn)
+    >>> mcmc = MCMC(NUTS(bnn.model), num_warmup=200, num_samples=200, progress_bar=False)
+    >>> mcmc.run(jax.random.key(0), x, y, prior=prior)
+    >>> fit = wp.from_numpyro(bnn, mcmc, x, y, prior=prior)
+    >>> fit["posterior"]["output.weight"].shape
+    (1, 200, 1, 1)
+    """
+    problem = Problem.checked(bnn, x, y, prior=prior, learned=True)
+    if prior.labels is not None:
+        raise ValueError("prior: expected a single prior; got a stacked one. Choose one of it.")
+    run, prefix = _Run.of(mcmc), "" if name is None else f"{name}."
+    names = {prefix + site: site for site in (*prior.sites, *bnn.sites)}
+    if missing := [site for site in names if site not in run.draws]:
+        raise ValueError(
+            f"mcmc: expected the sites {_checks.several(names)}; got none for "
+            f"{_checks.several(missing)} among {_checks.several(run.draws)}. Sample the weights by "
+            "bnn.sample_weights(prior), and pass its name here."
+        )
+    _check_prior(run, prior, bnn, names)
+    observed = run.observed(len(problem.x))
+    terms, lp = _densities(run, observed)
+    outcome = Outcome(
+        weights=[{own: run.draws[site].astype(np.float64) for site, own in names.items()}],
+        stats=[_stats(mcmc)],
+        draws="chains",
+        exact=True,
+    )
+    tree = build(problem, outcome, method="numpyro", seconds=float("nan"), options={})
+    same = np.allclose(terms, tree["log_likelihood"]["y"], rtol=_TOLERANCE, atol=_TOLERANCE)
+    for group, variable, values in (("log_likelihood", "y", terms), ("sample_stats", "lp", lp)):
+        held = tree[group].dataset[variable]
+        tree[group] = tree[group].dataset.assign({variable: held.copy(data=values)})
+    further = _further(run, {*names})
+    tree["posterior"] = tree["posterior"].dataset.assign(further)
+    tree.attrs["likelihood_elsewhere"] = int(not same)
+    return tree
+
+
+def _check_prior(run: _Run, prior: Prior, bnn: BNN, names: Mapping[str, str]) -> None:
+    """Raise where the model has another density for a weight than the prior says."""
+    for i in range(_NUM_COMPARED):
+        draw = {name: values[i % len(values)] for name, values in run.compared().items()}
+        held = handlers.substitute(handlers.seed(run.model, 0), draw)
+        trace = handlers.trace(held).get_trace(*run.args, **run.kwargs)
+        weights = {own: jnp.asarray(draw[site]) for site, own in names.items()}
+        expected = density.log_prior_by_site(bnn, weights, prior)
+        for site, own in names.items():
+            found = jnp.sum(trace[site]["fn"].log_prob(weights[own]))
+            if not np.allclose(found, jnp.sum(expected[own]), rtol=_TOLERANCE, atol=_TOLERANCE):
+                raise ValueError(
+                    f"prior: expected that of the model; got log density {float(expected[own]):.4g} "
+                    f"of {site!r} at a draw, where the model has {float(found):.4g}. Pass the prior "
+                    "that was passed to bnn.sample_weights."
+                )
+
+
+def _densities(run: _Run, observed: str) -> tuple[np.ndarray, np.ndarray]:
+    """Log likelihood of every row, and log density of all sites, under every draw."""
+
+    def of_draw(draw):
+        joint, trace = log_density(run.model, run.args, dict(run.kwargs), draw)
+        site = trace[observed]
+        return site["fn"].log_prob(site["value"]), joint
+
+    lead = next(iter(run.draws.values())).shape[:2]
+    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in run.draws.items()}
+    found = jax.jit(partial(jax.lax.map, of_draw))(flat)
+    return tuple(np.asarray(a, np.float64).reshape(*lead, *a.shape[1:]) for a in found)
+
+
+def _stats(mcmc: Any) -> dict[str, np.ndarray]:
+    extra = mcmc.get_extra_fields(group_by_chain=True)
+    return {own: np.asarray(extra[name]) for name, own in _STATS.items() if name in extra}
+
+
+def _further(run: _Run, known: set[str]) -> dict[str, Any]:
+    """Sites of the model beside the network's, with the names of their plates as dims."""
+    found = {}
+    for name, values in run.draws.items():
+        if name in known:
+            continue
+        dims = [f"{name}_dim_{i}" for i in range(values.ndim - 2)]
+        event = getattr(run.trace[name].get("fn"), "event_dim", 0)
+        for plate in run.trace[name].get("cond_indep_stack", ()):
+            axis = len(dims) - event + plate.dim
+            if 0 <= axis < len(dims):
+                dims[axis] = plate.name
+        found[name] = ((*SAMPLE_DIMS, *dims), values)
+    return found
