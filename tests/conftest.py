@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from weightprior.inference import _batch
+from weightprior.inference import _programs
 
 # Every compiled program takes some of the memory maps that a process may have, 65,530 on Linux.
 _MANY_MAPS = 50_000
@@ -18,7 +18,7 @@ def _room_for_programs():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > _MANY_MAPS:
         jax.clear_caches()
-        _batch.clear_programs()
+        _programs.clear_programs()
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from weightprior._running.interrupts import held_back
 from weightprior.model.bnn import BNN
 
 __all__ = ["evaluate", "numbered"]
@@ -51,7 +52,8 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
             # The last batch is filled up with the last draw: a remainder would be compiled, too.
             chosen = np.minimum(np.arange(start, start + size), count - 1)
             batch = jax.tree.map(lambda leaf, rows=chosen: leaf[rows], flat)
-            pieces.append(jax.device_get(_evaluate(function, *shared, batch)))
+            with held_back():  # an interrupt comes between two batches
+                pieces.append(jax.device_get(_evaluate(function, *shared, batch)))
     return jax.tree.map(
         lambda *parts: np.concatenate(parts)[:count].reshape((*lead, *parts[0].shape[1:])), *pieces
     )

@@ -24,7 +24,7 @@ import weightprior as wp
 from problems import NET, fit
 from weightprior.fits.reading import log_likelihood_of
 from weightprior.fits.validate import validate
-from weightprior.inference import _batch, mcmc
+from weightprior.inference import _batch, _programs, mcmc
 from weightprior.inference._chains import chains as _chains
 from weightprior.inference._chains import checkpoint as _checkpoint
 
@@ -471,9 +471,9 @@ def test_more_samples_of_a_fit_are_those_of_a_longer_run(kernel, prior, saved, p
         earlier.to_netcdf(tmp_path / "fit.nc")
         earlier = xr.open_datatree(tmp_path / "fit.nc").load()
         earlier.close()
-    misses = _batch._compile_once.cache_info().misses
+    misses = _programs._compile_once.cache_info().misses
     found = run(kernel, given, init=earlier)
-    assert _batch._compile_once.cache_info().misses == misses
+    assert _programs._compile_once.cache_info().misses == misses
     assert found["posterior"]["output.bias"].dtype == precision
     assert found.attrs["seconds"] > earlier.attrs["seconds"]
     assert_same(found, expected)

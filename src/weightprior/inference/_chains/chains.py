@@ -15,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from weightprior._running.interrupts import held_back
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
 from weightprior.inference._chains.kernel import Kernel, target_of
 from weightprior.inference._chains.run import Plan, Run, pack, unpack
 from weightprior.inference._coordinates.choose import all_coordinates, coordinates_of
-from weightprior.inference._starts import near_optimum
+from weightprior.inference._optima import near
+from weightprior.inference._programs import tracing
 from weightprior.model.bnn import BNN
 
 __all__ = ["begin", "capacity", "move", "resume", "sample"]
@@ -31,6 +33,8 @@ _CHUNK_SECONDS = 0.5
 _CHUNK_WEIGHTS = 2**18
 _MAX_DRAWS_PER_CALL = 1000
 _ONE = np.int32(1)
+# Of a chain's key: its start, and its moves.
+_BRANCHES = 2
 
 
 class _Chain(NamedTuple):
@@ -47,14 +51,19 @@ def begin(
     It starts at the weights in `starts` or, where these are None, at the end of a short
     optimisation from a draw of the prior.
     """
+    items: list[Any] = list(zip(tasks, keys, strict=True))
     if starts[0] is None:
-        program, items = _begin_at_draw, list(zip(tasks, keys, strict=True))
+        program = _begin_at_position
+        like = near.prepare(shared, items[0], _BRANCHES, len(items))
     else:
-        program, items = _begin_at_weights, list(zip(tasks, keys, starts, strict=True))
+        program, like = _begin_at_weights, starts[0]
     # What comes next compiles meanwhile.
-    chain = _batch.prepare(program, kernel, shared, items[0], len(items))
+    chain = _batch.prepare(program, kernel, shared, (*items[0], like), len(items))
     _batch.prepare(_advance, kernel, (*shared, _ONE), (tasks[0], chain, _ONE), len(items))
-    return _batch.run(program, kernel, shared, items)
+    if starts[0] is None:
+        starts = near.find(shared, items, _BRANCHES)
+    started = [(*item, start) for item, start in zip(items, starts, strict=True)]
+    return _batch.run(program, kernel, shared, started)
 
 
 def resume(
@@ -62,7 +71,7 @@ def resume(
 ) -> list[Any]:
     """Chains that stand where those of a run stood; `key` is any of the run's random keys."""
     zeros = {name: np.zeros(site.shape, np.float32) for name, site in shared[0].sites.items()}
-    with _batch.tracing:
+    with held_back(), tracing:
         like = jax.eval_shape(partial(_begin_at_weights, kernel), shared, (tasks[0], key, zeros))
     return [unpack(like, arrays, jax.random.key_impl(key)) for arrays in run.chains]
 
@@ -179,19 +188,16 @@ def _report(bar: tqdm, run: Run, latest: dict[str, np.ndarray]) -> None:
     bar.update(run.iteration - bar.n)
 
 
-def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
-    task, key = item
-    # Whatever the kernel moves through: the plainest density compiles soonest.
-    key_draw, key_chain = jax.random.split(key)
-    coordinates = all_coordinates(shared, task)
-    return _begin(
-        kernel, shared, task, key_chain, coordinates.weights(near_optimum(coordinates, key_draw))
-    )
+def _begin_at_position(kernel: Kernel, shared: Any, item: Any) -> _Chain:
+    # Of all coordinates, whatever the kernel moves through: the plainest density compiles soonest.
+    task, key, position = item
+    weights = all_coordinates(shared, task).weights(position)
+    return _begin_at_weights(kernel, shared, (task, key, weights))
 
 
 def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
     task, key, weights = item
-    return _begin(kernel, shared, task, jax.random.split(key)[1], weights)
+    return _begin(kernel, shared, task, jax.random.split(key, _BRANCHES)[1], weights)
 
 
 def _begin(kernel: Kernel, shared: Any, task: Task, key, weights) -> _Chain:

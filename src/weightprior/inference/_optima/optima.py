@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -16,7 +15,7 @@ from weightprior import _checks
 from weightprior.fits.problem import Problem
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
-from weightprior.inference._optima.optimise import minimise, minimise_whitened
+from weightprior.inference._optima.search import EXACT, ROUGH
 from weightprior.model.activations import kinks
 from weightprior.model.network import hidden_layers_of
 
@@ -31,16 +30,6 @@ __all__ = [
     "usable",
     "warn_unconverged",
 ]
-
-# Single precision rounds gradients at about 1e-4 of what it sums; double precision takes over
-# well before that, at a hundredth of a nat per unit, or after so many steps.
-_ROUGH_TOLERANCE = 1e-2
-_ROUGH_STEPS = 4000
-# After so many steps, of the search or of the finish, the optimum is known to lie in a narrow
-# valley, and curvature is worth looking at, as long as that of so many weights fits into memory.
-_LONG_SEARCH = 350
-_LONG_FINISH = 1000
-_MANY_WEIGHTS = 4000
 
 # Priors that a warning names.
 _MAX_PRIORS_NAMED = 3
@@ -141,69 +130,22 @@ def run(
     """
     with jax.enable_x64(True):
         shared = (*problem.data, search.tolerance, search.max_iterations)
-        near = _batch.prepare(_approach, coordinates, shared, items[0], len(items))
-        _batch.prepare(_finish, coordinates, shared, (items[0][0], near), len(items))
+        near = _batch.prepare_steps(*ROUGH, coordinates, shared, items[0], len(items))
+        _batch.prepare_steps(*EXACT, coordinates, shared, (items[0][0], near), len(items))
         disable = None if search.progress_bar else True
         with tqdm(
             total=2 * len(items), desc=search.method, unit="run", delay=2, disable=disable
         ) as bar:
-            nears = _batch.run(
-                _approach, coordinates, shared, items, on_done=lambda _: bar.update()
-            )
-            items = [(task, near) for (task, _), near in zip(items, nears, strict=True)]
-            return _batch.run(_finish, coordinates, shared, items, on_done=lambda _: bar.update())
 
+            def search_all(programs: Any, items: Any) -> list[Any]:
+                begin, advance = programs
+                return _batch.run_steps(
+                    begin, advance, coordinates, shared, items, on_done=lambda _: bar.update()
+                )
 
-class _Approach(NamedTuple):
-    position: jax.Array
-    num_iterations: jax.Array
-
-
-def _approach(kind: type[Standardised], shared: Any, item: Any) -> _Approach:
-    """Run from one draw of one prior to the neighbourhood of an optimum, in single precision."""
-    bnn, x, y, _, max_iterations = shared
-    task, key = item
-    coordinates = kind(bnn, x, y, task, jnp.float32)
-    # Drawn in double precision, so that the finish could begin at the same place.
-    start = kind(bnn, x, y, task, jnp.float64).draw(key)
-    # A quarter of the steps is kept for the finish, so that it always has its turn.
-    near = minimise(
-        lambda z: -coordinates.log_density(z),
-        start.astype(jnp.float32),
-        _ROUGH_TOLERANCE,
-        jnp.minimum(_ROUGH_STEPS, max_iterations - (max_iterations + 3) // 4),
-    )
-    # Single precision may have overflowed where double does not: then it begins anew.
-    usable = jnp.isfinite(near.value) & jnp.all(jnp.isfinite(near.position))
-    position = jnp.where(usable, near.position.astype(jnp.float64), start)
-    return _Approach(position, near.num_iterations)
-
-
-def _finish(kind: type[Standardised], shared: Any, item: Any) -> dict[str, Any]:
-    """Run on to the tolerance, in double precision."""
-    bnn, x, y, tolerance, max_iterations = shared
-    task, near = item
-    coordinates = kind(bnn, x, y, task, jnp.float64)
-    end = minimise_whitened(
-        lambda z: -coordinates.log_density(z),
-        coordinates.precision,
-        near.position,
-        tolerance,
-        max_iterations - near.num_iterations,
-        plain_steps=_plain_steps(coordinates.size, near.num_iterations),
-    )
-    return {
-        "weights": coordinates.weights(end.position),
-        "lp": -end.value,
-        "gradient_norm": end.gradient_norm,
-        "num_iterations": near.num_iterations + end.num_iterations,
-    }
-
-
-def _plain_steps(size: int, num_iterations: jax.Array) -> jax.Array:
-    if size > _MANY_WEIGHTS:
-        return jnp.full((), jnp.iinfo(jnp.int32).max, jnp.int32)
-    return jnp.where(num_iterations < _LONG_SEARCH, _LONG_FINISH, 0)
+            nears = search_all(ROUGH, items)
+            pairs = zip(items, nears, strict=True)
+            return search_all(EXACT, [(task, near) for (task, _), near in pairs])
 
 
 def _best_first(ended: list[dict[str, Any]], search: Search) -> dict[str, np.ndarray]:
