@@ -202,8 +202,8 @@ def test_what_takes_many_steps_ends_with_the_call_in_hand(monkeypatch):
             patch.setattr(Watched, "calls", 0)
             with pytest.raises(KeyboardInterrupt):
                 _batch.run_steps(begun, counted, 10**4, (), items, vectorise=together)
-            # In every thread one that was begun, and one more before the signal is seen.
-            assert Watched.calls <= Watched.at + 2 * _batch._num_cores()
+            # Of 3000 calls of microseconds, those begun before the signal is seen.
+            assert Watched.calls < 1000
         assert_usable(before)
     assert expected == _batch.run_steps(begun, counted, 10**4, (), items)
 
