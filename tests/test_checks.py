@@ -138,9 +138,7 @@ class TestArrays:
         ids=lambda values: type(values).__name__,
     )
     def test_other_things_are_no_numbers(self, values):
-        with pytest.raises(
-            TypeError, match=r"^x: expected (numbers|an array .*); got"
-        ):
+        with pytest.raises(TypeError, match=r"^x: expected (numbers|an array .*); got"):
             _arrays.finite("x", values)
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

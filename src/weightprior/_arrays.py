@@ -106,7 +106,7 @@ def check_container(argument: str, values: Any, *, masks: bool = True) -> None:
         raise TypeError(
             f"{argument}: expected numbers; got a structured array of the fields "
             f"{', '.join(map(repr, fields))}. Pass one of them, {argument}[{fields[0]!r}], or all "
-            f"as columns, numpy.lib.recfunctions.structured_to_unstructured({argument})."
+            f"as columns, pandas.DataFrame({argument})."
         )
     if isinstance(values, list | tuple) and any(np.ma.isMaskedArray(v) for v in values):
         raise TypeError(

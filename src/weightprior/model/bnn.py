@@ -273,5 +273,6 @@ class BNN:
         given = (x, y) if row_weights is None else (x, y, row_weights)
         if any(isinstance(part, Tracer) for part in given):
             return x, y, row_weights
+        inputs, targets = _data.checked(self, x, y)
         counts = None if row_weights is None else _data.row_weights(row_weights, x)
-        return (*_data.checked(self, x, y), counts)
+        return inputs, targets, counts
