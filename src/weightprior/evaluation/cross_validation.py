@@ -140,13 +140,15 @@ def cross_validate(
     key = _checks.random_key(rng_key)
     weights = row_weights_of(fit, row_weights, x)
     of_group = None if groups is None else grouped("groups", groups, x)[1]
+    labelled = folds is not None and not hasattr(folds, "split")  # a splitter divides what is left
+    if labelled:
+        folds = grouped("folds", folds, x)[1]
     counted, given = weights > 0, (x, y)
     x, y, inputs, targets, of_group, weights = (
         select_rows(values, counted)
         for values in (x, np.asarray(y), inputs, targets, of_group, weights)
     )
-    if not hasattr(folds, "split"):  # a splitter divides what is left
-        folds = select_rows(folds, counted)
+    folds = select_rows(folds, counted) if labelled else folds
     codes = None if of_group is None else np.unique(of_group, return_inverse=True)[1]
     divided = folds_of(bnn, x, targets, num_folds=num_folds, folds=folds, groups=codes, key=key)
 

@@ -47,7 +47,7 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     size = 1 if count == 1 else at_once or _draws_at_once(bnn, args)
     # On the host, where taking some of the rows compiles nothing.
     flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape((count, *np.shape(leaf)[2:])), draws)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.disable_jit(False):
         shared = jax.device_put((bnn, args))  # once for all batches
         pieces = []
         for start in range(0, count, size):

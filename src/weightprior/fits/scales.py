@@ -104,7 +104,7 @@ def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
     mean, sd = targets.mean(axis=0), targets.std(axis=0)
     reach = _reach(bnn, x, prior)[: targets.shape[1]]  # locations come first
     size = np.maximum(np.abs(mean), sd)
-    far = (size > _FAR * reach) & (size > _USUAL)
+    far = (size > _USUAL) & ((size > _FAR * reach) | _given_up(bnn, mean, sd, reach, len(y)))
     told = f"y: mean {mean[far.argmax()]:.3g} and sd {sd[far.argmax()]:.3g}"
     if far.any():
         return (
@@ -123,6 +123,21 @@ def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
                 "Standardise y: (y - y.mean(axis=0)) / y.std(axis=0)."
             )
     return ""
+
+
+def _given_up(bnn: BNN, mean: Any, sd: Any, reach: Any, num_rows: int) -> Any:
+    """Tell where the prior would rather take targets for noise than go where their mean is.
+
+    In nats, to go there costs half of the square of the distance in prior sds, and to stay what the
+    rows lose by a noise that holds the mean as well. A noise that is known cannot grow.
+    """
+    k = bnn.network.num_outputs
+    if not bnn.likelihood.noise_centers(1.0) and bnn.likelihood.num_targets(k) == k:
+        return False
+    with np.errstate(divide="ignore", invalid="ignore"):
+        there = np.square(mean / reach) / 2
+        here = num_rows * np.log1p(np.square(mean / sd)) / 2
+    return there > here
 
 
 def _is_location(bnn: BNN) -> bool:

@@ -39,7 +39,8 @@ class Program(NamedTuple):
     returns: Any
 
     def __call__(self, *args: Any) -> Any:
-        return self.executable.result()(*args)
+        with jax.disable_jit(False):  # whoever debugs code of his own, our programs are compiled
+            return self.executable.result()(*args)
 
 
 def compiled(task: Task, static: Any, shared: Any, item: Any, together: bool) -> Program:
@@ -66,7 +67,8 @@ def _compile_once(
 ) -> Program:
     shared, item = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
     program = _vmapped(task) if together else task
-    lowered = jax.jit(program, static_argnums=0).lower(static, shared, item)
+    with jax.disable_jit(False):
+        lowered = jax.jit(program, static_argnums=0).lower(static, shared, item)
 
     def compile_lowered():
         with jax.enable_x64(precision):  # the setting is the thread's own

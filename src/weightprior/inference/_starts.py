@@ -5,7 +5,7 @@ from typing import Any
 
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _arrays
 from weightprior.fits.reading import starts_of
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
@@ -24,7 +24,7 @@ def starts_of_chains(bnn: BNN, init: Any, prior: Prior, num_chains: int) -> list
     if init is None:
         return [None] * (num_chains * num_parts)
     if isinstance(init, Mapping) and not isinstance(init, xr.DataTree):
-        _checks.weights("init", init, bnn.sites)
+        _arrays.weights("init", init, bnn.sites)
         return [dict(init)] * (num_chains * num_parts)
     draws = starts_of(bnn, init)
     if len(draws) not in (1, num_parts):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model.network import dense_layers_of
 from weightprior.model.sites import Site
 
@@ -137,14 +137,14 @@ def _of_dict(bnn, arrays: Mapping[Any, Any]) -> dict[str, Any]:
                 f"reference: expected a bias beside {module + '.weight'!r}; got none. Every layer "
                 "of this model has one: give zeros where there is none."
             )
-        weight = _checks.numbers(f"reference[{module + '.weight'!r}]", arrays[f"{module}.weight"])
+        weight = _arrays.numbers(f"reference[{module + '.weight'!r}]", arrays[f"{module}.weight"])
         found |= dict(zip(sites, (weight.T, arrays[f"{module}.bias"]), strict=True))
     return found
 
 
 def _numbers(name: str, values: Any, site: Site) -> np.ndarray:
-    array = _checks.numbers(f"reference[{name!r}]", values)
+    array = _arrays.numbers(f"reference[{name!r}]", values)
     if array.shape != site.shape:
         raise ValueError(f"reference[{name!r}]: expected shape {site.shape}; got {array.shape}.")
-    _checks.finite(f"reference[{name!r}]", array)
+    _arrays.finite(f"reference[{name!r}]", array)
     return array

@@ -14,7 +14,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model.likelihoods.terms import Latent, RandomTerms
 from weightprior.model.sites import Weights
 
@@ -143,7 +143,7 @@ class Likelihood:
 
     def check_target(self, y: Any, num_obs: int, num_outputs: int) -> np.ndarray:
         """Return the targets as a float64 array, shape (rows,) or, for several, (rows, targets)."""
-        array = _checks.finite("y", y)
+        array = _arrays.finite("y", y)
         _checks.target_shape(array.shape, self._shape(num_obs, num_outputs))
         return array
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model._distributions import BinomialLogits, log_binomial
 from weightprior.model.likelihoods._counts import check_counts
 from weightprior.model.likelihoods.base import Likelihood
@@ -55,7 +55,7 @@ class Binomial(Likelihood):
             )
 
     def check_target(self, y, num_obs, num_outputs):
-        array = _checks.finite("y", y)
+        array = _arrays.finite("y", y)
         if array.shape in ((num_obs,), (num_obs, 1)):
             raise ValueError(_about_one_column(array))
         _checks.target_shape(array.shape, (num_obs, 2))

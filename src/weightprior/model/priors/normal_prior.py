@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior._options import names_its_options
 from weightprior.model.adapters import posterior_means
 from weightprior.model.priors.normal import NormalPrior, check_scale
@@ -64,7 +64,7 @@ def normal_prior(
     loc = resolve("loc", loc if means is None else means, bnn.sites, centers)
     scale = resolve("scale", scale, bnn.sites, widths)
     for name, values in loc.items():
-        _checks.finite(f"loc[{name!r}]", values)
+        _arrays.finite(f"loc[{name!r}]", values)
     for name, values in scale.items():
         check_scale(name, values)
     return NormalPrior(loc, scale)
@@ -127,7 +127,7 @@ def resolve(
 
 
 def _site_array(argument: str, value: Any, site: Site, is_site: bool) -> np.ndarray:
-    array = _checks.numbers(argument, value)
+    array = _arrays.numbers(argument, value)
     if array.ndim and not (is_site and array.shape == site.shape):
         expected = f"a number or an array of shape {site.shape}" if is_site else "a number"
         raise ValueError(f"{argument}: expected {expected}; got shape {array.shape}.")
