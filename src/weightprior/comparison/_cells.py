@@ -8,18 +8,19 @@ import pandas as pd
 import xarray as xr
 
 from weightprior.evaluation._metrics import log_mean
-from weightprior.fits.leave_one_out import leave_one_out
+from weightprior.fits.leave_one_out import Loo
 from weightprior.fits.reading import Part, check_cross_validation
 from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
 
 __all__ = [
     "Line",
+    "add_note",
     "errors",
     "held_out",
     "is_point",
     "lines_of_cross_validation",
-    "loo",
+    "of_loo",
     "prior_in_words",
     "train",
 ]
@@ -44,6 +45,8 @@ class Line(NamedTuple):
         How often each of them counts.
     ids : array of shape (rows,)
         Names of these rows.
+    loo : Loo or None
+        Leave-one-out of the rows that were fitted, where there is one.
     """
 
     cells: dict[str, Any]
@@ -51,6 +54,7 @@ class Line(NamedTuple):
     elpd_i: np.ndarray = np.zeros(0)
     rows: Rows = Rows(np.zeros(0))
     ids: np.ndarray = np.zeros(0)
+    loo: Loo | None = None
 
     def has_rows_of(self, other: "Line") -> bool:
         """Tell if both held the same rows out in the same way, and count them alike."""
@@ -61,16 +65,24 @@ class Line(NamedTuple):
         )
 
 
+def add_note(line: Line, note: str) -> None:
+    """Add to the notes of a line."""
+    line.cells["note"] = "; ".join(filter(None, (line.cells["note"], note)))
+
+
 def lines_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, Line]:
     """Lines of a cross-validation, one per prior, by name."""
     check_cross_validation(bnn, found)
     if "prior" not in found.dims:
         return {name: _line_of_cross_validation(bnn, found)}
     labels = found["prior"].to_numpy().tolist()
-    return {
+    lines = {
         f"{name}[{label}]": _line_of_cross_validation(bnn, found.isel(prior=i))
         for i, label in enumerate(labels)
     }
+    if note := found.attrs.get("note"):
+        add_note(lines[f"{name}[{found['best'].item()}]"], note)
+    return lines
 
 
 def _line_of_cross_validation(bnn: BNN, found: xr.Dataset) -> Line:
@@ -152,9 +164,8 @@ def prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
     return {"loc": center, "scale": width + (", part flat" if proper.size < scale.size else "")}
 
 
-def loo(part: Part, notes: list[str]) -> dict[str, Any]:
-    """PSIS-LOO, where there are draws to reweight."""
-    found, reason = leave_one_out(part.fit)
+def of_loo(part: Part, found: Loo | None, reason: str, notes: list[str]) -> dict[str, Any]:
+    """PSIS-LOO, where there are draws to reweight; the reason where there is none."""
     if found is None:
         # That there is no log likelihood, and no R-hat of a MAP, is said once.
         if is_point(part):

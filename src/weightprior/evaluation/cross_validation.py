@@ -23,6 +23,7 @@ from weightprior.evaluation._metrics import (
 )
 from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
 from weightprior.evaluation.score import weight_norms
+from weightprior.fits.grid import gain_of_rows, grid_of, open_ends
 from weightprior.fits.layout import lay_out, prior_arrays, prior_dims, row_coords
 from weightprior.fits.problem import fit_coords, target_coords
 from weightprior.fits.rows import Rows
@@ -104,7 +105,8 @@ def cross_validate(
           `fold_of_row` says which rows a fold holds, and `row_weights` and `group`, where there are
           any, what was passed.
 
-        Standard errors take rows for independent, which predictions of one fit are not quite.
+        Standard errors take rows for independent, which predictions of one fit are not quite. For a
+        stacked prior ``attrs["note"]`` says where the best is at the end of a grid.
 
     Raises
     ------
@@ -112,6 +114,13 @@ def cross_validate(
         For data, a prior, folds or a fit function that cannot be used.
     KeyboardInterrupt
         Where the fits were interrupted: scores of a part of their draws would be no answer.
+
+    Warns
+    -----
+    UserWarning
+        Where the best prior is at the end of the grid that was stacked, of three or more, and
+        better than its neighbour by more than one standard error; where a learned noise collapsed
+        in some folds.
 
     References
     ----------
@@ -174,7 +183,18 @@ def cross_validate(
         "seconds": time.perf_counter() - began,
         "model": json.dumps(bnn.describe()),
     }
+    if prior.labels is not None:
+        found.attrs["note"] = _note(prior, found["elpd_i"].to_numpy(), rows)
     return found
+
+
+def _note(prior: NormalPrior, elpd_i: np.ndarray, rows: Rows) -> str:
+    """Say, and warn, that the best prior is at the end of a grid."""
+    grid = grid_of(prior.labels or (), dict(prior.coords), prior.singles())
+    ends = open_ends(grid, int(rows.total(elpd_i).argmax()), gain_of_rows(elpd_i, rows))
+    if ends:
+        _checks.warn(f"cross_validate: the best prior is at {ends}.")
+    return f"best at {ends}" if ends else ""
 
 
 def _of_rows(divided: Folds, rows: Rows, groups: np.ndarray | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from weightprior._options import names_its_options
 from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
 from weightprior.evidence._block import Block, mcse, weigh
 from weightprior.fits.evaluate import evaluate, numbered
+from weightprior.fits.grid import grid_of, open_ends
 from weightprior.fits.layout import lay_out, prior_coords, row_coords
 from weightprior.inference.mcmc import fit_mcmc
 from weightprior.model import density
@@ -91,12 +92,18 @@ def prequential_code(
           blocks, or more draws, help with the first.
 
         The coordinate `num_rows` counts the rows up to each block and with it, `block_of_row` tells
-        the block of each row.
+        the block of each row. For a stacked prior ``attrs["note"]`` says what is warned of.
 
     Raises
     ------
     ValueError, TypeError
         For data, a prior, blocks or a fit function that cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        Where the shortest code is that of a prior at the end of the grid that was stacked, of three
+        or more, and shorter than its neighbour's by more than one standard error.
 
     Notes
     -----
@@ -171,7 +178,23 @@ def prequential_code(
         "seconds": time.perf_counter() - began,
         "model": json.dumps(bnn.describe()),
     }
+    if prior.labels is not None:
+        found.attrs["note"] = _note(prior, found)
     return found
+
+
+def _note(prior: NormalPrior, found: xr.Dataset) -> str:
+    """Say, and warn, that the shortest code is at the end of a grid of priors."""
+    bits, errors = found["bits"].to_numpy(), found["bits_error"].to_numpy()
+
+    def gain(one: int, other: int) -> tuple[float, float]:
+        return float(bits[other] - bits[one]), float(np.hypot(errors[one], errors[other]))
+
+    grid = grid_of(prior.labels or (), dict(prior.coords), prior.singles())
+    ends = open_ends(grid, int(bits.argmin()), gain)
+    if ends:
+        _checks.warn(f"prequential_code: the shortest code is at {ends}.")
+    return f"shortest at {ends}" if ends else ""
 
 
 def _blocks(x: Any, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.ndarray]:

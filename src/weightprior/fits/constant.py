@@ -91,7 +91,7 @@ def constant_doubt(problem: Problem, fit: xr.DataTree) -> str:
 
 
 def _excess(problem: Problem, fit: xr.DataTree) -> np.ndarray:
-    """Log likelihood per row of each part, mean over draws, less the most that a constant could have.
+    """Log likelihood per row of each part, mean over draws, less the most a constant could have.
 
     A normal constant cannot have more than the normal law of the targets' own mean and sd, nor
     one of classes more than their frequencies; of other likelihoods it is not known. Predictions
@@ -160,9 +160,11 @@ def _predict(problem: Problem, part: Part) -> _Predicted:
     if len(varying) > 1:
         error = rows.mean(varying.var(axis=0, ddof=1).sum(axis=1)) / len(varying)
     y = problem.y[counted]
-    y = np.stack([y == k for k in range(bnn.likelihood.num_classes)], axis=-1) if (
-        bnn.likelihood.has_classes
-    ) else y
+    y = (
+        np.stack([y == k for k in range(bnn.likelihood.num_classes)], axis=-1)
+        if (bnn.likelihood.has_classes)
+        else y
+    )
     y = y.reshape(len(y), -1).astype(float)
     return _Predicted(problem.x[counted], y, varying.mean(axis=0), float(spread), error, rows)
 

@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 from weightprior.fits.constant import warn_constant
+from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
