@@ -191,8 +191,8 @@ def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
     cells |= train(part, notes)
     elpd_i = np.zeros(0)
     if held is not None:
-        scores, doubt = held.score(bnn, part)
-        notes += [doubt] if doubt else []
+        scores, doubts = held.score(bnn, part)
+        notes += [doubt.finding for doubt in doubts]
         cells |= held_out(scores, held.rows, cells["lpd_train"], notes)
         cells |= errors(scores, fit["observed_data"].coords)
         elpd_i = scores["elpd_i"]

@@ -13,6 +13,7 @@ from weightprior import _checks, _data
 from weightprior._data import select_rows
 from weightprior._options import names_its_options
 from weightprior.diagnostics.effective_parameters import gamma
+from weightprior.evaluation._collapse import collapse_of, noise_of_draws
 from weightprior.evaluation._folds import Folds, folds_of
 from weightprior.evaluation._metrics import (
     LEVELS,
@@ -101,12 +102,14 @@ def cross_validate(
           (length of weights and biases), `distance` (from the prior's centre, where it is not
           flat) and `effective_parameters`;
         - `prior_loc.<site>` and `prior_scale.<site>`, as in a fit;
-        - for optima `converged`, for chains `divergences`, with the dim `fold`; the coordinate
+        - for optima `converged`, for chains `divergences`, and of a learned Gaussian noise
+          `noise_collapsed`, with the dim `fold`; the coordinate
           `fold_of_row` says which rows a fold holds, and `row_weights` and `group`, where there are
           any, what was passed.
 
         Standard errors take rows for independent, which predictions of one fit are not quite. For a
-        stacked prior ``attrs["note"]`` says where the best is at the end of a grid.
+        stacked prior ``attrs["note"]`` says where the best is at the end of a grid of three or more
+        and still better than its neighbour there, by more than one standard error; empty elsewhere.
 
     Raises
     ------
@@ -118,9 +121,8 @@ def cross_validate(
     Warns
     -----
     UserWarning
-        Where the best prior is at the end of the grid that was stacked, of three or more, and
-        better than its neighbour by more than one standard error; where a learned noise collapsed
-        in some folds.
+        Where a learned noise collapsed: in some folds it is many times smaller than the residuals
+        of the rows held out.
 
     References
     ----------
@@ -168,7 +170,7 @@ def cross_validate(
         for part, of_part in zip(prior.singles(), fits, strict=True)
     ]
     dims = dims_of_scores(pieces[0])
-    dims |= dict.fromkeys(("converged", "divergences"), ("fold",))
+    dims |= dict.fromkeys(("converged", "divergences", "noise_collapsed"), ("fold",))
     counted[counted] = divided.scored
     coords = target_coords(bnn, *given, prior) | row_coords(given[0], counted)
     coords |= {"fold": divided.labels, "level": LEVELS}
@@ -189,11 +191,9 @@ def cross_validate(
 
 
 def _note(prior: NormalPrior, elpd_i: np.ndarray, rows: Rows) -> str:
-    """Say, and warn, that the best prior is at the end of a grid."""
+    """Say that the best prior is at the end of a grid; nothing where it is not."""
     grid = grid_of(prior.labels or (), dict(prior.coords), prior.singles())
     ends = open_ends(grid, int(rows.total(elpd_i).argmax()), gain_of_rows(elpd_i, rows))
-    if ends:
-        _checks.warn(f"cross_validate: the best prior is at {ends}.")
     return f"best at {ends}" if ends else ""
 
 
@@ -240,10 +240,27 @@ def _score_part(
         for name, value in (found | stats).items():
             of_fold.setdefault(name, []).append(value)
     scored = {name: values[folds.scored] for name, values in rowwise.items()}
-    return summarise(bnn, scored, y[folds.scored], rows) | {
-        name: np.array(values) if name in fits[0].stats else np.mean(values)
-        for name, values in of_fold.items()
-    }
+    return (
+        summarise(bnn, scored, y[folds.scored], rows)
+        | {
+            name: np.array(values) if name in fits[0].stats else np.mean(values)
+            for name, values in of_fold.items()
+        }
+        | _collapsed(bnn, fits, [rowwise["elpd_i"][held] for held in folds.held])
+    )
+
+
+def _collapsed(bnn: BNN, fits: list[Refit], densities: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Tell in which folds a learned noise collapsed, and warn of it; nothing without such a noise."""
+    noises = [noise_of_draws(bnn, fit.weights) for fit in fits]
+    if np.isnan(noises).any():
+        return {}
+    found = collapse_of(bnn, noises, densities)
+    if found is None:
+        return {"noise_collapsed": np.zeros(len(fits), bool)}
+    finding, advice = found.told(bnn)
+    _checks.warn(f"cross_validate: in {found.fits.sum()} of {len(fits)} folds {finding}{advice}")
+    return {"noise_collapsed": found.fits}
 
 
 def _choice(

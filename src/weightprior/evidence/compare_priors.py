@@ -71,6 +71,7 @@ def compare_priors(
 
         - `doubtful` (and by `prior`): what is not to be relied on: the evidence for its `reason`,
           PSIS-LOO where k is above ArviZ's limit, 0.7 or less, and its estimate as a rule too high;
+          cross-validation where a learned noise collapsed;
         - `best`: label of the prior that it prefers among the others, or among all, where all are
           doubtful;
         - `difference` (and by `prior`) from that one; `difference_se`: of the evidence both
@@ -246,4 +247,7 @@ def _of_cross_validation(found: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
         "elpd_cv_se": found["elpd_se"],
         "effective_parameters_cv": found["effective_parameters"],
     }
-    return xr.Dataset(kept), between_rows(terms, np.ones(len(terms), bool), Rows.of(found))
+    whole = np.ones(len(terms), bool)
+    if "noise_collapsed" in found:
+        whole = ~found["noise_collapsed"].any("fold").to_numpy()
+    return xr.Dataset(kept), between_rows(terms, whole, Rows.of(found))

@@ -28,8 +28,8 @@ _CONSTANT = 0.01
 # A constant is right where x says nothing about y, as under noise. That it does is said where
 # chance would show as much in fewer than one of a thousand data sets.
 _CHANCE = 1e-3
-# A constant would do better: it would raise the log likelihood by so many nats, which is the odds
-# of 3,000 to 1. The mean of targets alone is off by chance, so that half a nat is nothing.
+# What a constant, or an end to it, would be worth: to raise the log likelihood by so many nats,
+# which is odds of 3,000 to 1. By chance alone the mean of targets is off by half a nat.
 _NATS = 8.0
 # Networks that are looked at, and rows: distances between them are a matrix.
 _NUM_DRAWS, _NUM_ROWS = 64, 500
@@ -122,18 +122,21 @@ def _of_part(problem: Problem, part: Part) -> str:
     found = _predict(problem, part)
     if not found.sd > 0 or not np.isfinite(found.mean).all():
         return ""
+    noise = _known_noise(problem.bnn)
     if found.spread < _CONSTANT * found.sd:
-        if not _depends(found.x, found.residual):
+        # Beside a known noise even a perfect fit may be worth next to nothing.
+        worth = found.rows.number * found.sd**2 / (2 * noise**2) if noise else np.inf
+        if worth <= _NATS or not _depends(found.x, found.residual):
             return ""
         return (
-            f"its predictions never vary over the rows (sd {found.spread:.2g}), though y, of sd "
-            f"{found.sd:.3g}, depends on x. {_why_constant(problem, part, found)}"
+            f"its predictions never vary over the rows (sd {found.spread:.2g}), though y depends "
+            f"on x. {_why_constant(problem, part, found)}"
         )
     if problem.bnn.likelihood.discrete:
         return ""
     rmse = np.sqrt(found.rows.mean(np.square(found.residual).sum(axis=1)))
     excess = rmse**2 - _DEPENDENCE * found.error - found.sd**2
-    if found.rows.number * excess <= 2 * _NATS * max(found.sd, _known_noise(problem.bnn)) ** 2:
+    if found.rows.number * excess <= 2 * _NATS * max(found.sd, noise) ** 2:
         return ""
     return (
         f"its predictions miss the fitted rows by {rmse:.3g} (RMSE), where y has sd {found.sd:.3g}:"
@@ -230,11 +233,6 @@ def _centred(matrix: np.ndarray) -> np.ndarray:
 
 def _why_constant(problem: Problem, part: Part, found: _Predicted) -> str:
     bnn, noise = problem.bnn, _known_noise(problem.bnn)
-    if noise > _LOUD * found.sd:
-        return (
-            f"Beside the known noise, {noise:.3g}, the rows say little: give noise in the units "
-            "of y, or leave it to be learned."
-        )
     if layer := _flat_layer(bnn, part, found.x):
         return (
             f"Every unit of {layer.name!r} is on the flat part of its activation at every row. "
@@ -250,6 +248,11 @@ def _why_constant(problem: Problem, part: Part, found: _Predicted) -> str:
         return (
             f"The prior holds the weights at its centre: under it outputs vary by {varies:.2g}. "
             f"Give it scales about {times:.2g} times as large."
+        )
+    if noise > _LOUD * found.sd:
+        return (
+            f"Beside the known noise, {noise:.3g}, rows whose y has sd {found.sd:.3g} say little: "
+            "give noise in the units of y, or leave it to be learned."
         )
     return (
         "The prior would allow more, so that a better optimum is to be looked for: "
