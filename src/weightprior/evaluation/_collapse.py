@@ -1,14 +1,16 @@
-"""A learned noise that collapsed: far smaller than the residuals of rows that a fit has not seen."""
+"""A learned noise that collapsed: far smaller than residuals of rows that were held out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from weightprior import _checks
 from weightprior.model.bnn import BNN
 
-__all__ = ["Collapse", "collapse_of", "noise_of_draws"]
+__all__ = ["Collapse", "collapse_of", "noise_of_draws", "warn_collapse"]
 
 # Held-out residuals so many times the noise cost 50 nats a row: no overfit that leaves the noise
 # its meaning comes near that.
@@ -16,14 +18,14 @@ _MANY = 10.0
 
 
 class Collapse(NamedTuple):
-    """Fits whose learned noise collapsed.
+    """Fits of which some learned noise may have collapsed.
 
     Attributes
     ----------
     fits : array of bool of shape (fits,)
-        Which of them.
+        In which of them it has.
     noise : float
-        The smallest of their noises.
+        The smallest noise.
     residual : float
         Median size of the residuals of rows that were held out.
     """
@@ -31,6 +33,11 @@ class Collapse(NamedTuple):
     fits: np.ndarray
     noise: float
     residual: float
+
+    @property
+    def any(self) -> bool:
+        """Tell if any has collapsed."""
+        return bool(self.fits.any())
 
     def told(self, bnn: BNN) -> tuple[str, str]:
         """What happened, in a few words, and what helps."""
@@ -58,7 +65,7 @@ def noise_of_draws(bnn: BNN, weights: Mapping[str, np.ndarray]) -> float:
         return np.nan
     (name,) = learned
     with jax.enable_x64(True):
-        natural = np.asarray(bnn.latents[name].natural(np.asarray(weights[name], float)))
+        natural = np.asarray(bnn.latents[name].natural(jnp.asarray(weights[name], jnp.float64)))
     per_draw = np.log(natural).reshape(*natural.shape[:2], -1).mean(axis=-1)
     return float(np.exp(np.median(per_draw)))
 
@@ -66,7 +73,7 @@ def noise_of_draws(bnn: BNN, weights: Mapping[str, np.ndarray]) -> float:
 def collapse_of(
     bnn: BNN, noises: Sequence[float], densities: Sequence[np.ndarray]
 ) -> Collapse | None:
-    """Tell which fits have a noise that collapsed; None where none has.
+    """Tell which fits have a noise that collapsed; None where none is learned.
 
     A fit has where its noise is ten times smaller than the median residual of its own held-out
     rows and of those of all fits: a single row far off, in a fold of its own, is an outlier.
@@ -85,18 +92,27 @@ def collapse_of(
         _residuals(noise, found, columns) for noise, found in zip(noises, densities, strict=True)
     ]
     whole = np.concatenate([*residuals, np.zeros(0)])
-    if not whole.size or np.isnan(noises).any():
+    if np.isnan(noises).any():
         return None
-    typical = float(np.median(whole))
-    bad = np.array(
-        [
-            _MANY * noise < min(typical, float(np.median(own))) if own.size else False
-            for noise, own in zip(noises, residuals, strict=True)
-        ]
-    )
-    if not bad.any():
-        return None
-    return Collapse(bad, float(np.asarray(noises)[bad].min()), typical)
+    typical = float(np.median(whole)) if whole.size else 0.0
+    own = [float(np.median(sizes)) if sizes.size else 0.0 for sizes in residuals]
+    bad = _MANY * np.asarray(noises) < np.minimum(own, typical)
+    return Collapse(bad, float(np.min(noises)), typical)
+
+
+def warn_collapse(
+    function: str, bnn: BNN, labels: Sequence[Any], found: Sequence[Collapse | None]
+) -> None:
+    """Warn once of fits whose noise collapsed, by the prior where it is worst."""
+    bad = [(label, one) for label, one in zip(labels, found, strict=True) if one and one.any]
+    if not bad:
+        return
+    label, worst = min(bad, key=lambda pair: pair[1].noise)
+    under = "" if label is None else f"under prior {label!r}, "
+    more = f" (and under {len(bad) - 1} more)" if len(bad) > 1 else ""
+    finding, advice = worst.told(bnn)
+    share = f"in {worst.fits.sum()} of {len(worst.fits)} folds"
+    _checks.warn(f"{function}: {under}{share}{more}, {finding}{advice}")
 
 
 def _residuals(noise: float, log_density: Any, columns: int) -> np.ndarray:

@@ -13,7 +13,12 @@ from weightprior import _checks, _data
 from weightprior._data import select_rows
 from weightprior._options import names_its_options
 from weightprior.diagnostics.effective_parameters import gamma
-from weightprior.evaluation._collapse import collapse_of, noise_of_draws
+from weightprior.evaluation._collapse import (
+    Collapse,
+    collapse_of,
+    noise_of_draws,
+    warn_collapse,
+)
 from weightprior.evaluation._folds import Folds, folds_of
 from weightprior.evaluation._metrics import (
     LEVELS,
@@ -165,10 +170,10 @@ def cross_validate(
     counts = {f"fold {f}": seen * weights for f, seen in zip(*divided[:2], strict=True)}
     method, fits = refit(bnn, x, y, prior=prior, fit=fit, counts=counts)
     rows = Rows(weights, codes).take(divided.scored)
-    pieces = [
-        _score_part(bnn, of_part, part, (inputs, targets, divided, rows))
-        for part, of_part in zip(prior.singles(), fits, strict=True)
-    ]
+    data = inputs, targets, divided, rows
+    parts = zip(prior.singles(), fits, strict=True)
+    pieces, collapses = zip(*(_score_part(bnn, f, part, data) for part, f in parts), strict=True)
+    warn_collapse("cross_validate", bnn, prior.labels or (None,), collapses)
     dims = dims_of_scores(pieces[0])
     dims |= dict.fromkeys(("converged", "divergences", "noise_collapsed"), ("fold",))
     counted[counted] = divided.scored
@@ -220,8 +225,8 @@ def _score_part(
     fits: list[Refit],
     prior: NormalPrior,
     data: tuple[np.ndarray, np.ndarray, Folds, Rows],
-) -> dict[str, Any]:
-    """Everything about one prior, from its fits to the folds."""
+) -> tuple[dict[str, Any], Collapse | None]:
+    """Everything about one prior, from its fits to the folds, and how its noise did."""
     x, y, folds, rows = data
     rowwise: dict[str, np.ndarray] = {}
     of_fold: dict[str, list] = {}
@@ -240,27 +245,13 @@ def _score_part(
         for name, value in (found | stats).items():
             of_fold.setdefault(name, []).append(value)
     scored = {name: values[folds.scored] for name, values in rowwise.items()}
-    return (
-        summarise(bnn, scored, y[folds.scored], rows)
-        | {
-            name: np.array(values) if name in fits[0].stats else np.mean(values)
-            for name, values in of_fold.items()
-        }
-        | _collapsed(bnn, fits, [rowwise["elpd_i"][held] for held in folds.held])
-    )
-
-
-def _collapsed(bnn: BNN, fits: list[Refit], densities: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Tell in which folds a learned noise collapsed, and warn of it; nothing without such a noise."""
+    found = summarise(bnn, scored, y[folds.scored], rows) | {
+        name: np.array(values) if name in fits[0].stats else np.mean(values)
+        for name, values in of_fold.items()
+    }
     noises = [noise_of_draws(bnn, fit.weights) for fit in fits]
-    if np.isnan(noises).any():
-        return {}
-    found = collapse_of(bnn, noises, densities)
-    if found is None:
-        return {"noise_collapsed": np.zeros(len(fits), bool)}
-    finding, advice = found.told(bnn)
-    _checks.warn(f"cross_validate: in {found.fits.sum()} of {len(fits)} folds {finding}{advice}")
-    return {"noise_collapsed": found.fits}
+    collapse = collapse_of(bnn, noises, [rowwise["elpd_i"][held] for held in folds.held])
+    return found | ({} if collapse is None else {"noise_collapsed": collapse.fits}), collapse
 
 
 def _choice(

@@ -163,7 +163,8 @@ class Held(NamedTuple):
         rowwise = score_rows(part.model, part.weights, self.x, self.y)
         scores = summarise(bnn, rowwise, self.y, self.rows)
         noise, elpd_i = noise_of_draws(bnn, part.weights), scores["elpd_i"]
-        if collapse := collapse_of(bnn, [noise], [elpd_i]):
+        collapse = collapse_of(bnn, [noise], [elpd_i])
+        if collapse and collapse.any:
             return scores, [Doubt(*collapse.told(bnn))]
         chance = rowwise["num_effective"] < _MIN_EFFECTIVE
         if part.weights.num_chains * part.weights.num_draws < _MIN_DRAWS:
@@ -188,8 +189,8 @@ class Held(NamedTuple):
         lowest = elpd_i[without].min()
         finding = f"without a density (log {lowest:.1g}): {self._named(without)}"
         advice = (
-            ", which decide about elpd. They are out of reach of what the fit predicts: standardise "
-            "them as the rows that were fitted, look at them, or give the noise a larger scale."
+            ", which decide about elpd. They are far from what the fit predicts: look at them, and "
+            "see that x and y are on the scale of the rows that were fitted."
         )
         return [Doubt(finding, advice)]
 

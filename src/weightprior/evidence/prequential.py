@@ -91,8 +91,8 @@ def prequential_code(
         - `pareto_k` of those products, by block; NaN where there are too few draws;
         - `reliable` and the `reason` where it is not: a Pareto k above 0.7, fewer than 100 draws,
           chains that disagree about a block, a search for the MAP that did not converge, or a
-          learned noise that collapsed: many times smaller than the residuals of the next block. More
-          blocks, or more draws, help with the first.
+          learned noise that collapsed, many times smaller than the residuals of the next block.
+          More blocks, or more draws, help with the first.
 
         The coordinate `num_rows` counts the rows up to each block and with it, `block_of_row` tells
         the block of each row. For a stacked prior ``attrs["note"]`` says where the
@@ -154,13 +154,10 @@ def prequential_code(
     counts = {f"before block {f}": (before < i) * weights for i, f in enumerate(labels) if i}
     of_prior = _predict_first(bnn, inputs, targets, prior, key, first)
     method, fits = refit(bnn, x, y, prior=prior, fit=fit, counts=counts)
-    pieces = [
-        _code(
-            labels,
-            [weigh(drawn), *(_of_fit(bnn, *pair) for pair in zip(of_part, later, strict=True))],
-        )
-        for drawn, of_part in zip(of_prior, fits, strict=True)
-    ]
+    pieces = []
+    for drawn, of_part in zip(of_prior, fits, strict=True):
+        blocks_after = [_of_fit(bnn, *pair) for pair in zip(of_part, later, strict=True)]
+        pieces.append(_code(labels, [weigh(drawn), *blocks_after]))
     by_block = ("bits_by_block", "bits_by_block_error", "pareto_k")
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(by_block, ("block",))
     coords: dict[Any, Any] = {"block": labels}
@@ -238,7 +235,8 @@ def _of_fit(bnn: BNN, fit: Refit, counts: np.ndarray) -> Block:
     if not fit.stats.get("converged", True):
         return found._replace(trouble="the search for the MAP did not converge")
     noise, density_i = noise_of_draws(bnn, fit.weights), log_mean(fit.log_likelihood[..., block])
-    if collapse := collapse_of(bnn, [noise], [density_i]):
+    collapse = collapse_of(bnn, [noise], [density_i])
+    if collapse and collapse.any:
         return found._replace(trouble="".join(collapse.told(bnn)).rstrip("."))
     return found
 

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from weightprior import _checks
+from weightprior.fits.dependence import depends_on
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.problem import Problem
-from weightprior.fits.reading import Part, parts_of
+from weightprior.fits.reading import Draws, Part, parts_of
 from weightprior.fits.rows import Rows
 from weightprior.fits.scales import variation_of_outputs
 from weightprior.model import density
@@ -25,14 +25,11 @@ __all__ = ["warn_constant"]
 # Predictions that vary by less than this share of the targets' sd explain less than a
 # ten-thousandth of their variance: of two digits nobody could tell them from a constant.
 _CONSTANT = 0.01
-# A constant is right where x says nothing about y, as under noise. That it does is said where
-# chance would show as much in fewer than one of a thousand data sets.
-_CHANCE = 1e-3
 # What a constant, or an end to it, would be worth: to raise the log likelihood by so many nats,
 # which is odds of 3,000 to 1. By chance alone the mean of targets is off by half a nat.
 _NATS = 8.0
-# Networks that are looked at, and rows: distances between them are a matrix.
-_NUM_DRAWS, _NUM_ROWS = 64, 500
+# Networks that are looked at.
+_NUM_DRAWS = 64
 # Draws of chains are not independent: their mean is taken to rest on a quarter of them.
 _DEPENDENCE = 4.0
 # Slope of an activation, as a share of its largest, below which a unit is flat at a row.
@@ -123,11 +120,10 @@ def _of_part(problem: Problem, part: Part) -> str:
     if not found.sd > 0 or not np.isfinite(found.mean).all():
         return ""
     noise = _known_noise(problem.bnn)
-    if found.spread < _CONSTANT * found.sd:
-        # Beside a known noise even a perfect fit may be worth next to nothing.
-        worth = found.rows.number * found.sd**2 / (2 * noise**2) if noise else np.inf
-        if worth <= _NATS or not _depends(found.x, found.residual):
-            return ""
+    # Beside a known noise even a perfect fit may be worth next to nothing.
+    worth = found.rows.number * found.sd**2 / (2 * noise**2) if noise else np.inf
+    silent = found.spread < _CONSTANT * found.sd
+    if silent and worth > _NATS and depends_on(found.x, found.residual):
         return (
             f"its predictions never vary over the rows (sd {found.spread:.2g}), though y depends "
             f"on x. {_why_constant(problem, part, found)}"
@@ -147,29 +143,28 @@ def _of_part(problem: Problem, part: Part) -> str:
 def _predict(problem: Problem, part: Part) -> _Predicted:
     """Predictions at the rows that count, by draws that are evenly spread."""
     bnn, counted = problem.bnn, part.row_weights > 0
-    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in part.weights.items()}
-    count = len(next(iter(flat.values())))
-    chosen = np.unique(np.linspace(0, count - 1, _NUM_DRAWS).round().astype(int))
-    draws = {name: values[None, chosen] for name, values in flat.items()}
-    rows = Rows(part.row_weights[counted])
-    alike = varying = _means(bnn, part.model, draws, problem.x)[:, counted]
+    rows, x, draws = Rows(part.row_weights[counted]), problem.x, _some(part.weights)
+    alike = varying = _means(bnn, part.model, draws, x)[:, counted]
     if (offset := offset_of(bnn.network)) is not None:
         # What varies by the offset alone says nothing of the inputs.
-        level = problem.x.copy()
-        level[:, offset] = rows.mean(problem.x[counted, offset])
+        level = x.copy()
+        level[:, offset] = rows.mean(x[counted, offset])
         alike = _means(bnn, part.model, draws, level)[:, counted]
     spread = np.sqrt(np.mean([np.square(_sd(one, rows)) for one in alike]))
-    error = 0.0
+    error, y, mean = 0.0, problem.y[counted], varying.mean(axis=0)
     if len(varying) > 1:
         error = rows.mean(varying.var(axis=0, ddof=1).sum(axis=1)) / len(varying)
-    y = problem.y[counted]
-    y = (
-        np.stack([y == k for k in range(bnn.likelihood.num_classes)], axis=-1)
-        if (bnn.likelihood.has_classes)
-        else y
-    )
-    y = y.reshape(len(y), -1).astype(float)
-    return _Predicted(problem.x[counted], y, varying.mean(axis=0), float(spread), error, rows)
+    if bnn.likelihood.has_classes:
+        targets = y.reshape(len(y), -1).astype(int)
+        y = np.eye(mean.shape[1] // targets.shape[1])[targets]
+    return _Predicted(x[counted], y.reshape(mean.shape), mean, float(spread), error, rows)
+
+
+def _some(weights: Draws) -> dict[str, np.ndarray]:
+    """Some of the draws, as of a single chain."""
+    count = weights.num_chains * weights.num_draws
+    chosen = np.unique(np.linspace(0, count - 1, _NUM_DRAWS).round().astype(int))
+    return {n: w.reshape(count, *w.shape[2:])[None, chosen] for n, w in weights.items()}
 
 
 def _means(bnn: BNN, model: BNN, draws: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -197,38 +192,6 @@ def _known_noise(bnn: BNN) -> float:
     known: Any = bnn.likelihood
     noise = known.noise if known.loss == "squared error" else None
     return 0.0 if noise is None else float(np.max(noise))
-
-
-def _depends(x: np.ndarray, residual: np.ndarray) -> bool:
-    """Tell if the mean of residuals depends on x, by distances between rows.
-
-    The martingale difference correlation of Shao and Zhang (2014, doi:10.1080/01621459.2014.887012)
-    finds every dependence of a mean. That n times it, plus 1, is below the quantile of a
-    chi-squared number is the test of Shen, Panda and Vogelstein (2022,
-    doi:10.1080/10618600.2021.1938585), which errs on the side of chance.
-    """
-    rows = np.unique(np.linspace(0, len(x) - 1, _NUM_ROWS).round().astype(int))
-    if len(rows) < 4:
-        return False
-    x, residual = x[rows], residual[rows]
-    size = x.std(axis=0)
-    x = (x - x.mean(axis=0))[:, size > 0] / size[size > 0]
-    squares = np.square(x).sum(axis=1)
-    apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0.0))
-    first, second = _centred(apart), _centred(-residual @ residual.T)
-    both = np.sqrt(np.square(first).sum() * np.square(second).sum())
-    if not both > 0:
-        return False
-    correlation = (first * second).sum() / both
-    return bool(len(rows) * correlation + 1 > stats.chi2.isf(_CHANCE, 1))
-
-
-def _centred(matrix: np.ndarray) -> np.ndarray:
-    """Centre rows and columns, without their diagonal (Székely and Rizzo 2014)."""
-    n, matrix = len(matrix), matrix - np.diag(np.diag(matrix))
-    of_row = matrix.sum(axis=0) / (n - 2)
-    centred = matrix - of_row - of_row[:, None] + matrix.sum() / ((n - 1) * (n - 2))
-    return centred - np.diag(np.diag(centred))
 
 
 def _why_constant(problem: Problem, part: Part, found: _Predicted) -> str:
