@@ -1,6 +1,7 @@
 """Data on a scale at which a prior on weights means nothing, told from the prior and the data."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from weightprior.model.bnn import BNN
 from weightprior.model.network import head_of, hidden_layers_of, input_columns, offset_of
 from weightprior.model.priors.base import Prior
 
-__all__ = ["scale_doubt"]
+__all__ = ["scale_doubt", "variation_of_outputs"]
 
 # A unit that a column moves by so much is saturated at nearly all rows; and targets so many prior
 # sds away are out of reach. Between these and 1 there are priors that somebody may want.
@@ -54,6 +55,19 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
         if not told:
             return ""
     return told
+
+
+def variation_of_outputs(bnn: BNN, x: np.ndarray, prior: Any) -> float | None:
+    """Largest sd over the rows that an output has under the prior; None where layers are not told.
+
+    Biases move all rows alike, and so does what inputs have in common.
+    """
+    layers, head = hidden_layers_of(bnn.network), head_of(bnn.network)
+    if layers is None or head is None:
+        return None
+    biases = dict.fromkeys([*(layer.bias for layer in layers), head.bias], 0.0)
+    without = replace(prior, loc={**prior.loc, **biases}, scale={**prior.scale, **biases})
+    return float(_reach(bnn, x - x.mean(axis=0), without).max())
 
 
 def _of_columns(bnn: BNN, x: np.ndarray, prior: Any, names: list[Any]) -> str:

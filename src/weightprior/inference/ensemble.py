@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._coordinates.collapsed import is_normal
@@ -145,7 +146,7 @@ def fit_ensemble(
         exact=bool(anchored) and is_normal(bnn),
     )
     options = {"num_members": num_members, "anchored": bool(anchored), **search.options}
-    return build(
+    fit = build(
         problem,
         outcome,
         method="ensemble",
@@ -153,6 +154,8 @@ def fit_ensemble(
         options=options,
         log_likelihood=log_likelihood,
     )
+    warn_constant("fit_ensemble", problem, fit)
+    return fit
 
 
 def _members(

@@ -10,6 +10,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
@@ -138,7 +139,7 @@ def fit_laplace(
     outcome = _outcome(problem, search, restarts, (curvature, structure, num_samples))
     options = {"num_samples": num_samples, "curvature": curvature, "structure": structure}
     options |= {"num_restarts": num_restarts, **search.options}
-    return build(
+    fit = build(
         problem,
         outcome,
         method="laplace",
@@ -146,6 +147,8 @@ def fit_laplace(
         options=options,
         log_likelihood=log_likelihood,
     )
+    warn_constant("fit_laplace", problem, fit)
+    return fit
 
 
 def _outcome(

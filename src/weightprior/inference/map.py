@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._docs import shares_docs
@@ -106,7 +107,7 @@ def fit_map(
         groups={"restarts": (("restart",), restarts)},
     )
     options = {"num_restarts": num_restarts, **search.options}
-    return build(
+    fit = build(
         problem,
         outcome,
         method="map",
@@ -114,6 +115,8 @@ def fit_map(
         options=options,
         log_likelihood=log_likelihood,
     )
+    warn_constant("fit_map", problem, fit)
+    return fit
 
 
 def _warn_unconverged(

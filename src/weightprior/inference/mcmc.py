@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior.fits.constant import constant_doubt
 from weightprior.fits.convergence import convergence_warning
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import build
@@ -188,7 +189,7 @@ def fit_mcmc(
         options={**plan._asdict(), "init": call.parts[0]["init"].split()[0]},
         log_likelihood=log_likelihood,
     )
-    _warn(fit, run, plan, bnn, checkpoint)
+    _warn(fit, run, plan, problem, checkpoint)
     return fit
 
 
@@ -281,8 +282,8 @@ def _warn_improper(problem: Problem) -> None:
         )
 
 
-def _warn(fit: xr.DataTree, run: Run, plan: Plan, bnn: BNN, checkpoint: Any) -> None:
-    """Say that a run was interrupted, or that its chains are in doubt."""
+def _warn(fit: xr.DataTree, run: Run, plan: Plan, problem: Problem, checkpoint: Any) -> None:
+    """Say that a run was interrupted, or that its chains or what they predict are in doubt."""
     if run.num_draws < plan.num_samples:
         fit.attrs["interrupted"] = 1
         how = "init=fit and the same arguments" if checkpoint is None else "the same arguments"
@@ -290,5 +291,7 @@ def _warn(fit: xr.DataTree, run: Run, plan: Plan, bnn: BNN, checkpoint: Any) -> 
             f"fit_mcmc: interrupted, so that the fit holds {run.num_draws} of {plan.num_samples} "
             f"draws per chain. To go on, call it again with {how}."
         )
-    elif doubts := convergence_warning(bnn, fit):
-        _checks.warn(f"fit_mcmc: {doubts}")
+        return
+    doubts = [convergence_warning(problem.bnn, fit), constant_doubt(problem, fit)]
+    if told := " And ".join(filter(None, doubts)):
+        _checks.warn(f"fit_mcmc: {told}")

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference._chains.tempering import ACCEPT, Choice, Sampler, TemperedSample
@@ -176,6 +177,7 @@ def fit_tempered(
     if not whole:
         _note_interrupt(fit, num_samples)
     _warn_unreliable(problem, ladders)
+    warn_constant("fit_tempered", problem, fit)
     return fit
 
 

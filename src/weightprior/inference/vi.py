@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior.fits.constant import warn_constant
 from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
@@ -157,7 +158,7 @@ def fit_vi(
         evidence=[Evidence(one["elbo"], one["elbo_se"], _REASON, True) for one in summaries],
     )
     options = {"guide": guide, "num_steps": num_steps, "num_samples": num_samples}
-    return build(
+    fit = build(
         problem,
         outcome,
         method="vi",
@@ -165,6 +166,8 @@ def fit_vi(
         options=options,
         log_likelihood=log_likelihood,
     )
+    warn_constant("fit_vi", problem, fit)
+    return fit
 
 
 def _approximations(

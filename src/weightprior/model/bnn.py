@@ -30,7 +30,7 @@ __all__ = ["BNN"]
 
 
 @jax.tree_util.register_pytree_node_class
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BNN:
     """A Bayesian neural network: what is modelled, without a prior.
 
@@ -59,6 +59,13 @@ class BNN:
     >>> bnn = wp.BNN(wp.mlp(10, hidden=(32,)), wp.Gaussian())
     >>> sum(np.prod(site.shape, dtype=int) for site in bnn.sites.values()).item()
     386
+
+    What the likelihood learns stands behind, with centre and scale of its default prior:
+
+    >>> wp.BNN(wp.mlp(1, hidden=()), wp.Poisson())
+    BNN(network=MLP(...), likelihood=Poisson())
+    >>> wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian())
+    BNN(network=MLP(...), likelihood=Gaussian(noise=None), latents={'log_noise': (-1.0, 1.0)})
     """
 
     network: Network
@@ -74,6 +81,12 @@ class BNN:
                 f"{self.likelihood.no_offset}. Leave offset out."
             )
         self._check_names()
+
+    def __repr__(self) -> str:
+        told = f"network={self.network!r}, likelihood={self.likelihood!r}"
+        if latents := {name: latent.prior for name, latent in self.latents.items()}:
+            told += f", latents={latents}"
+        return f"BNN({told})"
 
     def _check_names(self) -> None:
         """Raise where a name stands for two things."""

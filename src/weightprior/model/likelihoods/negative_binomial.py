@@ -30,8 +30,13 @@ class NegativeBinomial(Likelihood):
     ----------
     concentration : float, optional
         Where it is known. None: it is learned through the latent `log_concentration`, one per
-        output. The centre of its default prior is 1.0 and the scale 1.5: the concentration itself
-        is between 0.14 and 51 with a probability of 95 %.
+        output.
+
+    Notes
+    -----
+    By default `log_concentration` is normal around 1 with a scale of 1.5: the concentration itself
+    is between 0.14 and 51 with a probability of 95 %. For another pass
+    ``latents={"log_concentration": (centre, scale)}`` to `normal_prior`.
 
     Examples
     --------

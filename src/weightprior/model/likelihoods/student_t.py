@@ -41,8 +41,9 @@ class StudentT(Scaled):
     -----
     Few rows say little about degrees of freedom, so that their prior matters. By default `log_df`
     is normal around 2.5 with a scale of 0.8: 90 % of it is between 3.3 and 45 degrees of freedom,
-    as of the Gamma(2, rate 0.1) of Juárez and Steel, where it is between 3.6 and 47. For another
-    pass ``latents={"log_df": (centre, scale)}`` to `normal_prior`.
+    as of the Gamma(2, rate 0.1) of Juárez and Steel, where it is between 3.6 and 47. By default
+    `log_noise` is normal around -1 with a scale of 1, as for `Gaussian`. For others pass
+    ``latents={"log_df": (centre, scale)}`` to `normal_prior`.
 
     References
     ----------

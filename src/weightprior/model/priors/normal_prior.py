@@ -37,8 +37,8 @@ def normal_prior(
         Standard deviation, in the same forms. ``inf`` is a flat prior.
     latents : dict of str to (float, float), optional
         Centre and scale of the likelihood's own latents, such as ``{"log_noise": (-1, 1)}``, the
-        log of the noise in log units of y. By default those that the likelihood states; `loc` and
-        `scale` win where they name a latent.
+        log of the noise in log units of y. By default those that the likelihood states, which
+        ``repr(bnn)`` shows; `loc` and `scale` win where they name a latent.
 
     Returns
     -------
@@ -48,6 +48,12 @@ def normal_prior(
     ------
     ValueError
         For an unknown or uncovered site, a wrong shape, a scale that is not positive, NaN.
+
+    Notes
+    -----
+    By default, of what a likelihood learns, `log_noise` is normal around -1 with a scale of 1,
+    `log_df` is normal around 2.5 with a scale of 0.8, and `log_concentration` is normal around 1
+    with a scale of 1.5. `Gaussian`, `StudentT` and `NegativeBinomial` say what that means.
 
     Examples
     --------
