@@ -27,7 +27,7 @@ from shared_fits import LIKELIHOODS, random_targets, random_weights
 from weightprior.fits.problem import Problem
 from weightprior.fits.task import Task
 from weightprior.inference._coordinates.randomised import Member, Randomised
-from weightprior.inference._optima.optima import Search
+from weightprior.inference._optima.search import Search
 from weightprior.inference.ensemble import _warn_unconverged
 from weightprior.model import density
 from weightprior.model.curvature import gauss_newton

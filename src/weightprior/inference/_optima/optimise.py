@@ -6,7 +6,7 @@ one of optax's solver, whose line search also asks for more than a kink of relu 
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -162,7 +162,7 @@ def _norm(gradient: jax.Array) -> jax.Array:
 class _Round(NamedTuple):
     optimum: Optimum
     number: jax.Array
-    progressed: jax.Array
+    goes_on: jax.Array
 
 
 def minimise_whitened(
@@ -172,6 +172,7 @@ def minimise_whitened(
     tolerance,
     max_iterations,
     plain_steps,
+    hopeless: Callable[[jax.Array], Any] = lambda position: False,
 ) -> Optimum:
     """Minimise like `minimise`, with the help of a matrix where that alone takes long.
 
@@ -184,6 +185,10 @@ def minimise_whitened(
         As for `minimise`.
     precision : callable
         A positive definite matrix that resembles the Hessian at a position.
+    plain_steps
+        Steps of a first round without the matrix; 0 for none.
+    hopeless : callable
+        Whether no optimum can be met from a position; asked after each round.
     """
 
     def advance(state: _Round) -> _Round:
@@ -211,13 +216,14 @@ def minimise_whitened(
         count = before.num_iterations + near.num_iterations
         after = Optimum(position, value, _norm(gradient), count)
         better = (value < before.value) | (after.gradient_norm < before.gradient_norm)
-        return _Round(after, state.number + 1, better | ~whitened)
+        goes_on = (better | ~whitened) & ~jnp.asarray(hopeless(position))
+        return _Round(after, state.number + 1, goes_on)
 
     def unfinished(state: _Round) -> jax.Array:
         return (
             (state.optimum.gradient_norm > tolerance)  # false for NaN
             & (state.optimum.num_iterations < max_iterations)
-            & state.progressed
+            & state.goes_on
         )
 
     infinity, zero = jnp.asarray(jnp.inf, start.dtype), jnp.zeros((), jnp.int32)
