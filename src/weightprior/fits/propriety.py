@@ -13,7 +13,7 @@ from weightprior.fits.recession import Design, blind, level, rising
 from weightprior.fits.task import Task
 from weightprior.model.network import Head, head_of, hidden_layers_of, input_columns
 
-__all__ = ["Open", "check_proper", "open_ends", "warn_open"]
+__all__ = ["Open", "check_proper", "leave_unconverged", "open_ends", "warn_open"]
 
 _REMEDY = "give every weight a finite scale, as normal_prior(bnn) does"
 # Columns that a message names.
@@ -125,6 +125,13 @@ def warn_open(method: str, problem: Problem, found: Sequence[Open]) -> None:
                 f"{method}: The optimum is not unique{where}: {one.level}, where the prior is "
                 f"flat, and which one is found depends on the starts. Drop columns, or {_REMEDY}."
             )
+
+
+def leave_unconverged(found: Sequence[Open], parts: Sequence[dict[str, Any]]) -> None:
+    """Call no search converged that has no finite optimum: gradients vanish on the way as well."""
+    for one, part in zip(found, parts, strict=True):
+        if one.rises:
+            part["converged"] = np.zeros_like(part["converged"])
 
 
 def check_proper(method: str, problem: Problem) -> None:

@@ -9,7 +9,7 @@ import xarray as xr
 from weightprior import _checks
 from weightprior._options import names_its_options
 from weightprior.fits.problem import Problem, under
-from weightprior.fits.propriety import open_ends, warn_open
+from weightprior.fits.propriety import leave_unconverged, open_ends, warn_open
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._coordinates.collapsed import is_normal
 from weightprior.inference._coordinates.randomised import Member, Randomised
@@ -91,7 +91,8 @@ def fit_ensemble(
     Warns
     -----
     UserWarning
-        Where members did not converge.
+        Where members did not converge. Where a flat prior leaves no finite optimum, or more than
+        one, as in `fit_map`.
 
     Notes
     -----
@@ -137,10 +138,12 @@ def fit_ensemble(
     search = Search.checked("fit_ensemble", max_iterations, tolerance, progress_bar)
 
     began = time.perf_counter()
-    warn_open("fit_ensemble", problem, open_ends(problem))
+    opened = open_ends(problem)
+    warn_open("fit_ensemble", problem, opened)
     members, collapses = _members(problem, search, num_members, bool(anchored))
     seconds = time.perf_counter() - began
     _warn_unconverged(problem, search, members, collapses)
+    leave_unconverged(opened, members)
     stats = ("converged", "gradient_norm", "num_iterations")
     outcome = Outcome(
         weights=[{name: m[name][:, None] for name in bnn.sites} for m in members],

@@ -9,7 +9,7 @@ import xarray as xr
 from weightprior import _checks
 from weightprior._options import names_its_options
 from weightprior.fits.problem import Problem, under
-from weightprior.fits.propriety import Open, open_ends, warn_open
+from weightprior.fits.propriety import Open, leave_unconverged, open_ends, warn_open
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
@@ -131,10 +131,8 @@ def _warn(
     opened: list[Open],
 ) -> None:
     """Say which best restarts are no optima, or optima that say nothing of the data."""
+    leave_unconverged(opened, restarts)
     found = list(zip(problem.labels, restarts, collapses, opened, strict=True))
-    for _, r, _, one in found:
-        if one.rises:  # its gradient vanishes all the same, on the way to infinity
-            r["converged"] = np.zeros_like(r["converged"])
     late = [(label, r, c) for label, r, c, one in found if not (r["converged"][0] or one.rises)]
     advice = advise(
         problem,
