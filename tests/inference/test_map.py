@@ -19,7 +19,8 @@ from problems import (
 )
 from references import FOLDERS
 from shared_fits import ROUNDING
-from weightprior.inference._optima.optima import Search, _best_first
+from weightprior.inference._optima.optima import _best_first
+from weightprior.inference._optima.search import Search
 
 # What only tests run, once or twice, takes longer to optimise than to run.
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -11,14 +11,16 @@ import xarray as xr
 from weightprior import _checks
 from weightprior._options import names_its_options
 from weightprior.fits.constant import warn_constant
-from weightprior.fits.problem import Problem
+from weightprior.fits.problem import Problem, under
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.collapsed import is_normal
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
-from weightprior.inference._optima.optima import Search
+from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact
+from weightprior.inference._optima.collapse import Collapse
+from weightprior.inference._optima.search import Search
 from weightprior.model.bnn import BNN
 from weightprior.model.network import head_of
 from weightprior.model.priors.base import Prior
@@ -27,6 +29,7 @@ from weightprior.model.symmetry import log_num_symmetries, symmetries
 
 __all__ = ["fit_laplace"]
 
+_KINKS = "this approximation has no meaning there, and no curvature is to be had"
 _CURVATURES, _STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer")
 
 
@@ -135,8 +138,8 @@ def fit_laplace(
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
     search = Search.checked("fit_laplace", max_iterations, tolerance, progress_bar)
 
-    restarts = optima.find(problem, search, num_restarts)
-    outcome = _outcome(problem, search, restarts, (curvature, structure, num_samples))
+    found = optima.find(problem, search, num_restarts)
+    outcome = _outcome(problem, search, found, (curvature, structure, num_samples))
     options = {"num_samples": num_samples, "curvature": curvature, "structure": structure}
     options |= {"num_restarts": num_restarts, **search.options}
     fit = build(
@@ -152,22 +155,25 @@ def fit_laplace(
 
 
 def _outcome(
-    problem: Problem, search: Search, restarts: list[dict[str, np.ndarray]], static: Any
+    problem: Problem,
+    search: Search,
+    found: tuple[list[dict[str, np.ndarray]], list[Collapse]],
+    static: Any,
 ) -> Outcome:
     """Draws from the approximations around the best restarts, and their evidence."""
     curvature, structure, _ = static
-    modes = _modes(problem, search, restarts)
-    found = _approximations(problem, modes, static)
+    modes = _modes(problem, search, found)
+    normals = _approximations(problem, modes, static)
     exact = is_normal(problem.bnn) and structure == "full"
-    pairs = zip(problem.tasks, found, strict=True)
+    pairs = zip(problem.tasks, normals, strict=True)
     told = [_evidence(problem, task.prior, one, exact) for task, one in pairs]
     return Outcome(
-        weights=[{n: w[None] for n, w in one["weights"].items()} for one in found],
-        stats=[{"log_q": one["log_q"][None]} for one in found],
+        weights=[{n: w[None] for n, w in one["weights"].items()} for one in normals],
+        stats=[{"log_q": one["log_q"][None]} for one in normals],
         draws="independent",
         exact=exact,
         groups={
-            "restarts": (("restart",), restarts),
+            "restarts": (("restart",), found[0]),
             "laplace": ((), [summary for summary, _ in told]),
         },
         evidence=[evidence for _, evidence in told],
@@ -176,12 +182,21 @@ def _outcome(
 
 
 def _modes(
-    problem: Problem, search: Search, restarts: list[dict[str, np.ndarray]]
+    problem: Problem, search: Search, found: tuple[list[dict[str, np.ndarray]], list[Collapse]]
 ) -> list[dict[str, np.ndarray]]:
     """The best restart of every prior, or raise where it is no optimum."""
-    for label, found in zip(problem.labels, restarts, strict=True):
-        _check_optimum(label, float(found["gradient_norm"][0]), search.tolerance)
-    return [{name: found[name][0] for name in problem.bnn.sites} for found in restarts]
+    ended = list(zip(problem.labels, *found, strict=True))
+    for label, one, noise in ended:
+        if not one["converged"][0]:
+            exhausted = bool(one["num_iterations"][0] >= search.max_iterations)
+            advice = advise(problem, search, exhausted, [noise], f"{_KINKS}: {SMOOTH}, or fit_mcmc")
+            raise ValueError(
+                f"fit_laplace: expected an optimum; the best restart{under(label)} ended where the "
+                f"gradient is {one['gradient_norm'][0]:.2g} per prior sd, above "
+                f"tolerance={search.tolerance:g}. {advice}"
+            )
+    warn_exact(problem, search, [(label, True, noise) for label, _, noise in ended])
+    return [{name: one[name][0] for name in problem.bnn.sites} for _, one, _ in ended]
 
 
 def _approximations(
@@ -272,17 +287,6 @@ def _check_structure(bnn: BNN, structure: str) -> None:
         )
 
 
-def _check_optimum(label: Any, gradient_norm: float, tolerance: float) -> None:
-    if not gradient_norm <= tolerance:
-        where = optima.under(label)
-        raise ValueError(
-            f"fit_laplace: expected an optimum; the best restart{where} ended where the gradient "
-            f"is {gradient_norm:.2g} per prior sd, above tolerance={tolerance:g}. Raise "
-            "max_iterations or tolerance; optima of relu units often lie on kinks, where no "
-            "gradient vanishes and this approximation has no meaning."
-        )
-
-
 def _check_curvature(label: Any, eigenvalues: np.ndarray, curvature: str) -> None:
     # NaN where the density overflows.
     if not (eigenvalues > 0).all():
@@ -294,6 +298,6 @@ def _check_curvature(label: Any, eigenvalues: np.ndarray, curvature: str) -> Non
         )
         raise ValueError(
             "fit_laplace: expected a positive definite matrix at the MAP; "
-            f"{curvature!r}{optima.under(label)} has {np.sum(~(eigenvalues > 0))} eigenvalues that "
+            f"{curvature!r}{under(label)} has {np.sum(~(eigenvalues > 0))} eigenvalues that "
             f"are not positive, the least {eigenvalues.min():.2g}: {advice}."
         )

@@ -14,6 +14,7 @@ from weightprior._options import names_its_options
 from weightprior.fits.constant import constant_doubt
 from weightprior.fits.convergence import convergence_warning
 from weightprior.fits.problem import Problem
+from weightprior.fits.propriety import check_proper
 from weightprior.fits.results import build
 from weightprior.fits.task import Task
 from weightprior.inference._chains import chains as _chains
@@ -26,7 +27,6 @@ from weightprior.inference._chains.nuts import NUTS
 from weightprior.inference._chains.run import Plan, Run, pack
 from weightprior.inference._docs import shares_docs
 from weightprior.model.bnn import BNN
-from weightprior.model.network import head_of
 from weightprior.model.priors.base import Prior
 
 __all__ = ["fit_mcmc"]
@@ -127,7 +127,8 @@ def fit_mcmc(
     ------
     ValueError, TypeError
         For data, a prior or options that cannot be used, and where `checkpoint` holds another
-        run (what differs is named), or something else.
+        run (what differs is named), or something else. Where a flat prior is proven to leave no
+        proper posterior: classes that are separated, columns that the rows do not tell apart.
     FloatingPointError
         Where the density is not finite at a start.
     KeyboardInterrupt
@@ -138,7 +139,8 @@ def fit_mcmc(
     UserWarning
         Once: where the chains cannot be relied on yet, with what to do (the verdict of
         `diagnostics.convergence` on up to 20 of the rows), or where the run was interrupted. Before
-        that, where the prior of a hidden layer is flat, so that there is no proper posterior.
+        that, where the prior of a hidden layer is flat, so that there is no proper posterior, or
+        that of the weights above one, so that there may be none.
 
     References
     ----------
@@ -170,7 +172,7 @@ def fit_mcmc(
         _checks.number("target_accept_prob", target_accept_prob, above=0, below=1),
     )
     num_chains = _checks.integer("num_chains", num_chains, 1)
-    _warn_improper(problem)
+    check_proper("fit_mcmc", problem)
 
     chains = _Chains(_KERNELS[kernel](plan), problem, num_chains, plan)
     call = fingerprint.of_call(
@@ -262,23 +264,6 @@ def _check_starts(kernel: Kernel, chains: list[Any]) -> None:
         raise FloatingPointError(
             f"fit_mcmc: the density is not finite at the start of chain {bad[0]}. Standardise x "
             "and y, or give the prior smaller scales."
-        )
-
-
-def _warn_improper(problem: Problem) -> None:
-    """Warn of layers below the last without a prior, which no number of rows makes up for.
-
-    A unit whose bias runs off becomes a constant, and one whose weights do becomes a step: the
-    likelihood tends to a limit above zero, whose integral is infinite.
-    """
-    head = head_of(problem.bnn.network)
-    last = head.sites if head is not None else ()
-    hidden = [n for n in problem.prior.flat() if n in problem.bnn.network.sites and n not in last]
-    if hidden and head is not None:
-        _checks.warn(
-            f"fit_mcmc: The posterior is improper: the prior is flat on {_checks.several(hidden)}, "
-            "and as they run off a unit becomes constant or a step, which data do not rule out. "
-            "Give them a scale, such as 1 for biases."
         )
 
 

@@ -23,13 +23,12 @@ from weightprior import _checks
 from weightprior._options import names_its_options
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
-from weightprior.fits.problem import Problem
+from weightprior.fits.problem import Problem, under
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import near
-from weightprior.inference._optima.optima import under
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior

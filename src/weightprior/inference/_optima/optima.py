@@ -5,83 +5,44 @@ precision, whatever JAX's own is set to.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from weightprior import _checks
 from weightprior.fits.problem import Problem
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
-from weightprior.inference._optima.search import EXACT, ROUGH
-from weightprior.model.activations import kinks
-from weightprior.model.network import hidden_layers_of
+from weightprior.inference._optima.collapse import Collapse
+from weightprior.inference._optima.descent import EXACT, ROUGH
+from weightprior.inference._optima.search import Search
 
 __all__ = [
     "OVERFLOW",
-    "Search",
+    "Found",
     "find",
     "keys",
     "run",
     "stack",
-    "under",
     "usable",
-    "warn_unconverged",
 ]
-
-# Priors that a warning names.
-_MAX_PRIORS_NAMED = 3
 
 OVERFLOW = "Standardise x and y, or give the prior smaller scales."
 
 
-class Search(NamedTuple):
-    """Length of a search, and its tolerance.
-
-    Attributes
-    ----------
-    method : str
-        The function that says what went wrong.
-    max_iterations : int
-        L-BFGS steps per run, both precisions together.
-    tolerance : float
-        Largest partial derivative at an optimum, in nats per unit of the prior.
-    progress_bar : bool
-        Whether to show one, where the output is a terminal.
-    """
-
-    method: str
-    max_iterations: int
-    tolerance: float
-    progress_bar: bool
-
-    @classmethod
-    def checked(
-        cls, method: str, max_iterations: Any, tolerance: Any, progress_bar: bool = True
-    ) -> "Search":
-        """Check what a user passed to a fit function, or raise."""
-        return cls(
-            method,
-            _checks.integer("max_iterations", max_iterations, 1),
-            _checks.number("tolerance", tolerance, above=0),
-            progress_bar,
-        )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the search, for the fit."""
-        return {"max_iterations": self.max_iterations, "tolerance": self.tolerance}
+type Found = tuple[list[dict[str, np.ndarray]], list[Collapse]]
 
 
-def find(problem: Problem, search: Search, num_restarts: int) -> list[dict[str, np.ndarray]]:
+def find(problem: Problem, search: Search, num_restarts: int) -> Found:
     """Run from `num_restarts` draws of each prior to optima, the highest density first.
 
     Returns
     -------
     list of dict of str to array
         Per part of the prior, what `stack` returns.
+    list of Collapse
+        Per part, where the noise of its best restart went.
 
     Raises
     ------
@@ -91,9 +52,10 @@ def find(problem: Problem, search: Search, num_restarts: int) -> list[dict[str, 
     starts = keys(problem.key, num_restarts)
     items = [(task, start) for task in problem.tasks for start in starts]
     ended = run(Standardised, problem, items, search)
-    return [
-        _best_first(ended[i : i + num_restarts], search) for i in range(0, len(ended), num_restarts)
-    ]
+    parts = [ended[i : i + num_restarts] for i in range(0, len(ended), num_restarts)]
+    restarts = [_best_first(part, search) for part in parts]
+    best = [max(filter(usable, part), key=lambda r: r["lp"]) for part in parts]
+    return restarts, [one["collapse"] for one in best]
 
 
 def keys(key: jax.Array, count: int) -> list[jax.Array]:
@@ -125,8 +87,8 @@ def run(
     Returns
     -------
     list of dict
-        In the order of the items: `weights`, a dict of arrays by site, and `lp`, `gradient_norm`
-        and `num_iterations`. What overflowed has NaN or infinity there.
+        In the order of the items: `weights`, a dict of arrays by site, `lp`, `gradient_norm`,
+        `num_iterations`, and `collapse`, a `Collapse`. What overflowed has NaN or infinity there.
     """
     with jax.enable_x64(True):
         shared = (*problem.data, search.tolerance, search.max_iterations)
@@ -177,56 +139,3 @@ def stack(ended: list[dict[str, Any]], tolerance: float) -> dict[str, np.ndarray
         "converged": numbers["gradient_norm"] <= tolerance,
         **numbers,
     }
-
-
-def warn_unconverged(
-    problem: Problem, search: Search, told: str, late: Sequence[str], exhausted: bool, kinks: str
-) -> None:
-    """Warn of runs that did not converge, with what to do; nothing where there are none.
-
-    Parameters
-    ----------
-    problem, search
-        What was searched, and how.
-    told : str
-        What did not reach the tolerance.
-    late : sequence of str
-        Of each prior that is concerned, how far it came.
-    exhausted : bool
-        Whether iterations ran out.
-    kinks : str
-        What to do where kinks are the reason, as of relu units: no gradient vanishes there.
-    """
-    if not late:
-        return
-    named = list(late[:_MAX_PRIORS_NAMED])
-    if len(late) > len(named):
-        named.append(f"and under {len(late) - len(named)} more")
-    if problem.doubt:
-        advice = "Mind the scale of the data first, of which another warning tells."
-    elif exhausted:
-        advice = f"It had max_iterations={search.max_iterations}. Raise max_iterations."
-    elif _has_kinks(problem):
-        advice = f"Optima of relu units often lie on kinks, where no gradient vanishes: {kinks}"
-    else:
-        advice = (
-            "Its precision allows no further progress. Standardise x and y, or raise tolerance."
-        )
-    if problem.prior.flat():
-        advice += (
-            " Under a flat prior there may be no optimum to reach: give every site a finite scale."
-        )
-    _checks.warn(
-        f"{search.method}: {told} did not reach tolerance={search.tolerance:g}: "
-        f"{', '.join(named)}. {advice}"
-    )
-
-
-def under(label: Any) -> str:
-    """Name the prior of a stack that is spoken of; nothing where there is one."""
-    return "" if label is None else f" under prior {label!r}"
-
-
-def _has_kinks(problem: Problem) -> bool:
-    layers = hidden_layers_of(problem.bnn.network) or ()
-    return any(kinks(layer.activation) for layer in layers)

@@ -1,102 +1,45 @@
-"""A search for an optimum, as compiled programs: first rough, then exact.
+"""How long a search goes on, and how far."""
 
-In single precision a step costs half as much, and rounds gradients; the last steps are in double
-precision, whatever JAX's own is set to.
-"""
-
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+from weightprior import _checks
 
-from weightprior.inference import _batch
-from weightprior.inference._coordinates.standardised import Standardised
-from weightprior.inference._optima import optimise, whitened
-
-__all__ = ["EXACT", "ROUGH"]
-
-# Single precision rounds gradients at about 1e-4 of what it sums; double precision takes over
-# well before that, at a hundredth of a nat per unit, or after so many steps.
-_ROUGH_TOLERANCE = 1e-2
-_ROUGH_STEPS = 4000
-# After so many steps, of the search or of the finish, the optimum is known to lie in a narrow
-# valley, and curvature is worth looking at, as long as that of so many weights fits into memory.
-_LONG_SEARCH = 350
-_LONG_FINISH = 1000
-_MANY_WEIGHTS = 4000
+__all__ = ["Search"]
 
 
-class _Near(NamedTuple):
-    """The neighbourhood of an optimum, and the steps that led there."""
+class Search(NamedTuple):
+    """Length of a search, and its tolerance.
 
-    position: jax.Array
-    num_iterations: jax.Array
+    Attributes
+    ----------
+    method : str
+        The function that says what went wrong.
+    max_iterations : int
+        L-BFGS steps per run, both precisions together.
+    tolerance : float
+        Largest partial derivative at an optimum, in nats per unit of the prior.
+    progress_bar : bool
+        Whether to show one, where the output is a terminal.
+    """
 
+    method: str
+    max_iterations: int
+    tolerance: float
+    progress_bar: bool
 
-def _begin_rough(kind: type[Standardised], shared: Any, item: Any) -> Any:
-    """One draw of one prior, in double precision and as a descent in single precision."""
-    bnn, x, y, *_ = shared
-    task, key = item
-    # Drawn in double precision, so that the finish could begin at the same place.
-    start = kind(bnn, x, y, task, jnp.float64).draw(key)
-    coordinates = kind(bnn, x, y, task, jnp.float32)
-    return start, optimise.begin(_loss(coordinates), start.astype(jnp.float32))
+    @classmethod
+    def checked(
+        cls, method: str, max_iterations: Any, tolerance: Any, progress_bar: bool = True
+    ) -> "Search":
+        """Check what a user passed to a fit function, or raise."""
+        return cls(
+            method,
+            _checks.integer("max_iterations", max_iterations, 1),
+            _checks.number("tolerance", tolerance, above=0),
+            progress_bar,
+        )
 
-
-def _move_rough(kind: type[Standardised], shared: Any, item: Any) -> _batch.Steps:
-    """Descend to the neighbourhood of an optimum, in single precision."""
-    bnn, x, y, _, max_iterations = shared
-    (task, _), (start, before), num_steps = item
-    coordinates = kind(bnn, x, y, task, jnp.float32)
-    # A quarter of the steps is kept for the finish, so that it always has its turn.
-    most = jnp.minimum(_ROUGH_STEPS, max_iterations - (max_iterations + 3) // 4)
-    after = optimise.descend(_loss(coordinates), before, _ROUGH_TOLERANCE, most, num_steps)
-    near, count = after.point, after.num_iterations
-    # Single precision may have overflowed where double does not: then it begins anew.
-    usable = jnp.isfinite(near.value) & jnp.all(jnp.isfinite(near.position))
-    return _batch.Steps(
-        (start, after),
-        count - before.num_iterations,
-        ~optimise.unfinished(after, _ROUGH_TOLERANCE, most),
-        _Near(jnp.where(usable, near.position.astype(jnp.float64), start), count),
-    )
-
-
-def _begin_exact(kind: type[Standardised], shared: Any, item: Any) -> whitened.Round:
-    _, near = item
-    size = near.position.size
-    return whitened.begin(near.position, _plain_steps(near), room=size <= _MANY_WEIGHTS)
-
-
-def _move_exact(kind: type[Standardised], shared: Any, item: Any) -> _batch.Steps:
-    """Go on to the tolerance, in double precision."""
-    bnn, x, y, tolerance, max_iterations = shared
-    (task, near), before, num_steps = item
-    coordinates = kind(bnn, x, y, task, jnp.float64)
-    limits = tolerance, max_iterations - near.num_iterations
-    after = whitened.advance(
-        _loss(coordinates), coordinates.precision, before, *limits, _plain_steps(near), num_steps
-    )
-    end, count = after.optimum, after.descent.num_iterations
-    result = {
-        "weights": coordinates.weights(end.position),
-        "lp": -end.value,
-        "gradient_norm": end.gradient_norm,
-        "num_iterations": near.num_iterations + end.num_iterations,
-    }
-    taken = count - jnp.where(before.under_way, before.descent.num_iterations, 0)
-    return _batch.Steps(after, taken, ~whitened.unfinished(after, *limits), result)
-
-
-# How each half of a search begins, and moves.
-ROUGH, EXACT = (_begin_rough, _move_rough), (_begin_exact, _move_exact)
-
-
-def _loss(coordinates: Standardised) -> Callable[[jax.Array], jax.Array]:
-    return lambda z: -coordinates.log_density(z)
-
-
-def _plain_steps(near: _Near) -> jax.Array:
-    """Steps without curvature, of which there are none where the search has been long."""
-    return jnp.where(near.num_iterations < _LONG_SEARCH, _LONG_FINISH, 0)
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the search, for the fit."""
+        return {"max_iterations": self.max_iterations, "tolerance": self.tolerance}

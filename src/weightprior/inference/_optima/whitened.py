@@ -100,6 +100,7 @@ def advance(
     max_iterations,
     plain_steps,
     num_steps,
+    hopeless: Callable[[jax.Array], jax.Array],
 ) -> Round:
     """Take a round so many steps further, or to its end.
 
@@ -117,6 +118,8 @@ def advance(
         Of the first round, without the matrix.
     num_steps : array of shape ()
         Steps to take now, at most.
+    hopeless : callable
+        Whether no optimum can be met from a position; asked after each round.
     """
     before, whitened, room = state.optimum, state.number > 0, state.transform.size > 0
     transform, stretch = state.transform, state.stretch
@@ -155,11 +158,12 @@ def advance(
     count = before.num_iterations + descent.num_iterations
     after = Optimum(position, value, largest(gradient), count)
     better = (value < before.value) | (after.gradient_norm < before.gradient_norm)
+    goes_on = (better | ~whitened) & ~hopeless(position)
     ended = ~optimise.unfinished(descent, *limits)
     return Round(
         jax.tree.map(lambda new, old: jnp.where(ended, new, old), after, before),
         state.number + ended,
-        jnp.where(ended, better | ~whitened, state.progressed) if room else ~ended,
+        jnp.where(ended, goes_on, state.progressed) if room else ~ended,
         ~ended,
         descent,
         transform,

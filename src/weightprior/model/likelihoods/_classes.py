@@ -11,7 +11,10 @@ from weightprior import _arrays, _checks
 from weightprior.model.likelihoods import _class_advice as advice
 from weightprior.model.likelihoods.base import Likelihood
 
-__all__ = ["Classes", "count_or_labels", "labels_of"]
+__all__ = ["APART", "EMPTY", "Classes", "count_or_labels", "labels_of"]
+
+# What leaves logits without a finite optimum.
+APART, EMPTY = "the classes are separated", "a class has no rows"
 
 _KINDS = (str, int, float, bool)
 

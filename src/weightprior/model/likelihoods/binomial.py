@@ -12,7 +12,7 @@ from weightprior import _arrays, _checks
 from weightprior.model._distributions import BinomialLogits, log_binomial
 from weightprior.model.likelihoods._counts import check_counts
 from weightprior.model.likelihoods.base import Likelihood
-from weightprior.model.likelihoods.terms import RandomTerms
+from weightprior.model.likelihoods.terms import RandomTerms, Recession
 
 __all__ = ["Binomial"]
 
@@ -77,6 +77,12 @@ class Binomial(Likelihood):
     def curvature(self, output, weights, y):
         # The expected information as well, of as many trials as the row has.
         return y.sum() * (jax.nn.sigmoid(output) * jax.nn.sigmoid(-output))[:, None]
+
+    def recession(self, y, num_outputs):
+        none = y == 0
+        apart = "rows without a success or without a failure are separated from the others"
+        empty = "all trials ended alike"
+        return Recession.of_each(none[:, 1:], none[:, :1], apart, empty)
 
     def random_terms(self, output, weights, y):
         root = 2 * jnp.arctan(jnp.tanh(output / 4))  # as for one trial, Bernoulli's

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from weightprior.model._distributions import NegativeBinomialLogMean
-from weightprior.model.likelihoods._counts import check_counts
+from weightprior.model.likelihoods._counts import check_counts, recession_of_counts
 from weightprior.model.likelihoods._fields import set_positive
 from weightprior.model.likelihoods.base import Likelihood, per_target
 from weightprior.model.likelihoods.terms import Latent
@@ -74,6 +74,9 @@ class NegativeBinomial(Likelihood):
             return None
         log_c = self._log_concentration(output, weights)
         return jnp.diag(jnp.exp((output - jax.nn.softplus(output - log_c)) / 2))
+
+    def recession(self, y, num_outputs):
+        return recession_of_counts(y.reshape(len(y), num_outputs))
 
     def _log_concentration(self, log_mean: jax.Array, weights: Weights) -> jax.Array:
         """Log of every target's concentration, of the shape of the log means."""

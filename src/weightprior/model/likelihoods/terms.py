@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["Latent", "RandomTerms"]
+__all__ = ["Latent", "RandomTerms", "Recession"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,32 @@ class RandomTerms(NamedTuple):
 
     signed: jax.Array
     counted: jax.Array
+
+
+class Recession(NamedTuple):
+    """Directions of a row's outputs along which its log density never falls, from wherever.
+
+    Attributes
+    ----------
+    constraints : array of shape (rows, any, outputs)
+        Directions are those whose products with all constraints of a row are at least 0. Where one
+        of these is positive the density rises as long as one goes; where all are 0 it stays.
+    apart : str
+        Of data that leave a rising direction, what inputs do to them.
+    empty : str
+        The same where constants alone leave one.
+    """
+
+    constraints: np.ndarray
+    apart: str = ""
+    empty: str = ""
+
+    @classmethod
+    def of_each(cls, up: Any, down: Any, apart: str = "", empty: str = "") -> "Recession":
+        """Make it of the outputs that may go up, and of those that may go down: (rows, outputs)."""
+        identity = np.eye(np.shape(up)[1])
+        held = np.concatenate(
+            [~np.asarray(down)[..., None] * identity, -(~np.asarray(up)[..., None] * identity)],
+            axis=1,
+        )
+        return cls(held, apart, empty)
