@@ -4,6 +4,7 @@ A message names the argument, says what was expected and what came, and what to 
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -14,8 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightprior._running.forks import check_not_forked
-
 __all__ = [
     "arrays",
     "close_name",
@@ -24,6 +23,7 @@ __all__ = [
     "known_names",
     "leaves",
     "model",
+    "not_forked",
     "number",
     "one_of",
     "prior",
@@ -214,7 +214,7 @@ def arrays(
 
 def random_key(rng_key: Any) -> jax.Array:
     """Return a typed JAX key for an int, a typed key or an old-style pair of words."""
-    check_not_forked()  # the first that everybody computes
+    not_forked()  # the first that everybody computes
     if isinstance(rng_key, Integral) and not isinstance(rng_key, bool):
         # JAX cuts off what does not fit, so that two seeds could mean one key.
         if not 0 <= int(rng_key) < 2**32:
@@ -226,3 +226,36 @@ def random_key(rng_key: Any) -> jax.Array:
         if rng_key.dtype == np.uint32 and rng_key.shape == (2,):
             return jax.random.wrap_key_data(jnp.asarray(rng_key))
     raise TypeError(f"rng_key: expected an int or one JAX key, jax.random.key(0); got {rng_key!r}.")
+
+
+# A fork takes along the one thread that forked, and JAX's own are gone: whatever it is asked to
+# compute in the child would wait for them for ever.
+_used = _forked = False
+
+
+def not_forked() -> None:
+    """Raise in a forked process whose parent has used JAX."""
+    if _forked:
+        raise RuntimeError(
+            "weightprior: expected a process of its own; got one forked from a process that has "
+            "used JAX, whose threads a fork leaves behind, so that it would wait for ever. Start "
+            'processes by multiprocessing.get_context("spawn"), or '
+            'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")).'
+        )
+
+
+def _before() -> None:
+    # In the parent, whose locks are free or will be.
+    global _used
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    # Where a JAX to come does not tell, it is taken for used.
+    _used = bridge is not None and getattr(bridge, "backends_are_initialized", lambda: True)()
+
+
+def _in_child() -> None:
+    global _forked
+    _forked = _forked or _used
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before, after_in_child=_in_child)

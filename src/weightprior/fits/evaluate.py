@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightprior._running.forks import check_not_forked
+from weightprior import _checks
 from weightprior._running.interrupts import held_back
 from weightprior.model.bnn import BNN
 
@@ -41,7 +41,7 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     pytree of numpy arrays
         With the axes chain and draw in front.
     """
-    check_not_forked()
+    _checks.not_forked()
     lead = np.shape(jax.tree.leaves(draws)[0])[:2]
     count = int(np.prod(lead))
     size = 1 if count == 1 else at_once or _draws_at_once(bnn, args)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightprior._running.forks import check_not_forked
+from weightprior import _checks
 from weightprior._running.interrupts import held_back
 
 __all__ = ["Program", "Task", "clear_programs", "compiled", "like", "tracing"]
@@ -48,7 +48,7 @@ def compiled(task: Task, static: Any, shared: Any, item: Any, together: bool) ->
 
     An interrupt waits for its tracing, which would not stand being left in the middle.
     """
-    check_not_forked()
+    _checks.not_forked()
     leaves, structure = jax.tree.flatten((shared, item))
     kinds = tuple(_kind(leaf) for leaf in leaves)
     with held_back(), tracing:
