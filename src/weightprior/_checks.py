@@ -14,8 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightprior._running.forks import check_not_forked
-
 __all__ = [
     "arrays",
     "close_name",
@@ -337,7 +335,6 @@ def arrays(
 
 def random_key(rng_key: Any) -> jax.Array:
     """Return a typed JAX key for an int, a typed key or an old-style pair of words."""
-    check_not_forked()  # the first that everybody computes
     if isinstance(rng_key, Integral) and not isinstance(rng_key, bool):
         # JAX cuts off what does not fit, so that two seeds could mean one key.
         if not 0 <= int(rng_key) < 2**32:
@@ -348,4 +345,6 @@ def random_key(rng_key: Any) -> jax.Array:
             return jnp.asarray(rng_key)
         if rng_key.dtype == np.uint32 and rng_key.shape == (2,):
             return jax.random.wrap_key_data(jnp.asarray(rng_key))
-    raise TypeError(f"rng_key: expected an int or one JAX key, jax.random.key(0); got {rng_key!r}.")
+    raise TypeError(
+        f"rng_key: expected an int or one JAX key (jax.random.key(0)); got {rng_key!r}."
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from weightprior import _checks
+from weightprior._running.forks import check_not_forked
 
 __all__ = [
     "aligned",
@@ -38,6 +39,7 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
     A data frame's columns have to be the network's features, in their order, where the network
     has names for them.
     """
+    check_not_forked()  # with data all computing begins
     columns = column_names(x)
     named = any(isinstance(name, str) for name in feature_names)
     if columns is not None and named and columns != feature_names:

@@ -9,6 +9,7 @@ from scipy import linalg
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.forks import check_not_forked
 from weightprior.model.adapters import reference_weights
 from weightprior.model.priors.normal import NormalPrior, stack_priors
 from weightprior.model.priors.normal_prior import normal_prior
@@ -76,6 +77,7 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     ('zero', 'reference', 'random', 'permuted', 'mirrored')
     """
     weights = reference_weights(bnn, reference)
+    check_not_forked()
     with jax.enable_x64(True):
         keys = jax.random.split(_checks.random_key(rng_key))
         chosen = {

@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks, _data
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.evaluation._metrics import LEVELS, NAMES, dims_of_scores, score_rows, summarise
 from weightprior.fits.layout import lay_out, prediction_coords, row_coords
 from weightprior.fits.reading import Part, check_cross_validation, new_inputs, parts_of
@@ -23,6 +24,7 @@ _MIN_EFFECTIVE, _MIN_DRAWS = 3, 100
 
 
 @names_its_options
+@shows_progress
 def score(
     bnn: BNN,
     fit: xr.DataTree | xr.Dataset,

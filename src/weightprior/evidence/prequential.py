@@ -12,6 +12,7 @@ import xarray as xr
 from weightprior import _checks, _data
 from weightprior._data import select_rows
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
 from weightprior.evidence._block import Block, mcse, weigh
 from weightprior.fits.evaluate import evaluate, numbered
@@ -28,6 +29,7 @@ _NUM_DRAWS = 10_000
 
 
 @names_its_options
+@shows_progress
 def prequential_code(
     bnn: BNN,
     x: Any,

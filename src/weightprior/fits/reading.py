@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks, _data
+from weightprior._running.forks import check_not_forked
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.validate import check_groups
 from weightprior.model.bnn import BNN
@@ -97,6 +98,7 @@ class Part(NamedTuple):
 
 def parts_of(bnn: BNN, fit: Any) -> list[Part]:
     """Read a fit of a model, part by part, or raise where it is none."""
+    check_not_forked()
     check_fit(bnn, fit)
     check_groups(fit)
     stacked = "prior" in fit["posterior"].dims

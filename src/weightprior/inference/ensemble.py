@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._coordinates.collapsed import is_normal
@@ -23,6 +24,7 @@ __all__ = ["fit_ensemble"]
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_ensemble(
     bnn: BNN,
@@ -131,7 +133,7 @@ def fit_ensemble(
     num_members = _checks.integer("num_members", num_members, 1)
     if not isinstance(anchored, bool | np.bool_):
         raise TypeError(f"anchored: expected True or False; got {anchored!r}.")
-    search = Search.checked("fit_ensemble", max_iterations, tolerance, progress_bar)
+    search = Search.checked("fit_ensemble", max_iterations, tolerance)
 
     began = time.perf_counter()
     members = _members(problem, search, num_members, bool(anchored))

@@ -10,6 +10,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
@@ -30,6 +31,7 @@ _CURVATURES, _STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer"
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_laplace(
     bnn: BNN,
@@ -132,7 +134,7 @@ def fit_laplace(
     _checks.one_of("structure", structure, _STRUCTURES)
     _check_structure(bnn, structure)
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
-    search = Search.checked("fit_laplace", max_iterations, tolerance, progress_bar)
+    search = Search.checked("fit_laplace", max_iterations, tolerance)
 
     restarts = optima.find(problem, search, num_restarts)
     outcome = _outcome(problem, search, restarts, (curvature, structure, num_samples))

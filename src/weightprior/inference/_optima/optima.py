@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
 from weightprior import _checks
+from weightprior._running.progress import counting
 from weightprior.fits.problem import Problem
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
@@ -48,25 +48,19 @@ class Search(NamedTuple):
         L-BFGS steps per run, both precisions together.
     tolerance : float
         Largest partial derivative at an optimum, in nats per unit of the prior.
-    progress_bar : bool
-        Whether to show one, where the output is a terminal.
     """
 
     method: str
     max_iterations: int
     tolerance: float
-    progress_bar: bool
 
     @classmethod
-    def checked(
-        cls, method: str, max_iterations: Any, tolerance: Any, progress_bar: bool = True
-    ) -> "Search":
+    def checked(cls, method: str, max_iterations: Any, tolerance: Any) -> "Search":
         """Check what a user passed to a fit function, or raise."""
         return cls(
             method,
             _checks.integer("max_iterations", max_iterations, 1),
             _checks.number("tolerance", tolerance, above=0),
-            progress_bar,
         )
 
     @property
@@ -132,15 +126,12 @@ def run(
         shared = (*problem.data, search.tolerance, search.max_iterations)
         near = _batch.prepare_steps(*ROUGH, coordinates, shared, items[0], len(items))
         _batch.prepare_steps(*EXACT, coordinates, shared, (items[0][0], near), len(items))
-        disable = None if search.progress_bar else True
-        with tqdm(
-            total=2 * len(items), desc=search.method, unit="run", delay=2, disable=disable
-        ) as bar:
+        with counting(2 * len(items), " searches") as count:
 
             def search_all(programs: Any, items: Any) -> list[Any]:
                 begin, advance = programs
                 return _batch.run_steps(
-                    begin, advance, coordinates, shared, items, on_done=lambda _: bar.update()
+                    begin, advance, coordinates, shared, items, on_done=lambda _: count.advance()
                 )
 
             nears = search_all(ROUGH, items)
