@@ -9,6 +9,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.comparison._cells import (
     Line,
     add_note,
@@ -47,6 +48,7 @@ _COLUMNS = (
 
 
 @names_its_options
+@shows_progress
 def compare(
     bnn: BNN,
     fits: Mapping[Any, xr.DataTree | xr.Dataset],

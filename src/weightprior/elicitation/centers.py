@@ -76,6 +76,7 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     ('zero', 'reference', 'random', 'permuted', 'mirrored')
     """
     weights = reference_weights(bnn, reference)
+    _checks.not_forked()
     with jax.enable_x64(True):
         keys = jax.random.split(_checks.random_key(rng_key))
         chosen = {

@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks, _data
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import stored_targets
 from weightprior.fits.problem import fit_coords, target_coords
@@ -21,6 +22,7 @@ __all__ = ["prior_predictive", "simulate"]
 
 
 @names_its_options
+@shows_progress
 def prior_predictive(
     bnn: BNN,
     x: Any,

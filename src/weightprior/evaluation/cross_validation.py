@@ -12,6 +12,7 @@ import xarray as xr
 from weightprior import _checks, _data
 from weightprior._data import select_rows
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation._collapse import (
     Collapse,
@@ -43,6 +44,7 @@ NUM_BOOTSTRAP = 1000  # a probability's own error is 0.016 at most
 
 
 @names_its_options
+@shows_progress
 def cross_validate(
     bnn: BNN,
     x: Any,

@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.evaluation._quantiles import check_room, checked_levels, summed_up
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import (
@@ -27,6 +28,7 @@ __all__ = ["predict"]
 
 
 @names_its_options
+@shows_progress
 def predict(
     bnn: BNN,
     fit: xr.DataTree,

@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks, _data
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.evaluation._collapse import collapse_of, noise_of_draws
 from weightprior.evaluation._metrics import (
     LEVELS,
@@ -31,6 +32,7 @@ _MIN_EFFECTIVE, _MIN_DRAWS = 3, 100
 
 
 @names_its_options
+@shows_progress
 def score(
     bnn: BNN,
     fit: xr.DataTree | xr.Dataset,

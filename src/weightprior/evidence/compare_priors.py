@@ -7,6 +7,7 @@ import xarray as xr
 from scipy.special import softmax
 
 from weightprior import _checks
+from weightprior._running.progress import shows_progress
 from weightprior.diagnostics.effective_parameters import effective_parameters
 from weightprior.evidence.log_evidence import log_evidence
 from weightprior.evidence.preference import (
@@ -31,6 +32,7 @@ from weightprior.model.bnn import BNN
 __all__ = ["compare_priors"]
 
 
+@shows_progress
 def compare_priors(
     bnn: BNN, fit: xr.DataTree, cross_validation: xr.Dataset | None = None
 ) -> xr.Dataset:

@@ -12,6 +12,7 @@ import xarray as xr
 from weightprior import _checks, _data
 from weightprior._data import select_rows
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.evaluation._collapse import collapse_of, noise_of_draws
 from weightprior.evaluation._metrics import log_mean
 from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
@@ -31,6 +32,7 @@ _NUM_DRAWS = 10_000
 
 
 @names_its_options
+@shows_progress
 def prequential_code(
     bnn: BNN,
     x: Any,

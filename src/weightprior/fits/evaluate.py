@@ -3,6 +3,7 @@
 The compiled program knows one batch of draws: how many draws there are compiles nothing.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from weightprior import _checks
 from weightprior._running.interrupts import held_back
+from weightprior._running.progress import compiling, counting
 from weightprior.model.bnn import BNN
 
 __all__ = ["evaluate", "numbered"]
@@ -50,12 +52,15 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     with jax.enable_x64(True), jax.disable_jit(False):
         shared = jax.device_put((bnn, args))  # once for all batches
         pieces = []
-        for start in range(0, count, size):
-            # The last batch is filled up with the last draw: a remainder would be compiled, too.
-            chosen = np.minimum(np.arange(start, start + size), count - 1)
-            batch = jax.tree.map(lambda leaf, rows=chosen: leaf[rows], flat)
-            with held_back():  # an interrupt comes between two batches
-                pieces.append(jax.device_get(_evaluate(function, *shared, batch)))
+        with counting(count, " draws", doing="evaluating") as done:
+            for start in range(0, count, size):
+                # The last batch is filled up with the last draw: a remainder would be compiled.
+                chosen = np.minimum(np.arange(start, start + size), count - 1)
+                batch = jax.tree.map(lambda leaf, rows=chosen: leaf[rows], flat)
+                # An interrupt comes between two batches. The first may have to be compiled.
+                with held_back(), nullcontext() if pieces else compiling():
+                    pieces.append(jax.device_get(_evaluate(function, *shared, batch)))
+                done.advance(size)
     return jax.tree.map(
         lambda *parts: np.concatenate(parts)[:count].reshape((*lead, *parts[0].shape[1:])), *pieces
     )

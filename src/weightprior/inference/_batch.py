@@ -83,7 +83,7 @@ def run(
     """
     together = _on_accelerator() if vectorise is None else vectorise
     program = compiled(task, static, shared, like(items[0], _lead(items, together)), together)
-    return _call(lambda item, held: program(shared, item), items, on_done, together)
+    return _call((program,), lambda item, held: program(shared, item), items, on_done, together)
 
 
 def run_steps(
@@ -128,7 +128,7 @@ def run_steps(
             pace.learn(int(np.max(taken)), time.perf_counter() - clock)
         return result
 
-    return _call(call, items, on_done, together)
+    return _call((begun, moved), call, items, on_done, together)
 
 
 def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> Any:
@@ -198,13 +198,17 @@ def _on_accelerator() -> bool:
 
 
 def _call(
+    programs: Sequence[Program],
     call: Callable[[Any, Held], Any],
     items: Sequence[Any],
     on_done: Callable[[int], Any],
     together: bool,
 ) -> list[Any]:
-    """Call a compiled program for every item; with the interrupt that ends it, if one comes."""
+    """Call compiled programs for every item, until an interrupt comes, if one does."""
     with held_back() as held, one_blas_thread():
+        for program in programs:
+            program.wait()
+            held.release()
         if not together:
             return _in_threads(call, items, on_done, held)
         result = _to_host(call(jax.tree.map(lambda *leaves: jnp.stack(leaves), *items), held))

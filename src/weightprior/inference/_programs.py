@@ -12,6 +12,7 @@ import numpy as np
 
 from weightprior import _checks
 from weightprior._running.interrupts import held_back
+from weightprior._running.progress import compiling
 
 __all__ = ["Program", "Task", "clear_programs", "compiled", "like", "tracing"]
 
@@ -38,6 +39,12 @@ class Program(NamedTuple):
     executable: Future
     returns: Any
 
+    def wait(self) -> None:
+        """Wait until it is compiled."""
+        if not self.executable.done():
+            with compiling():
+                self.executable.result()
+
     def __call__(self, *args: Any) -> Any:
         with jax.disable_jit(False):  # whoever debugs code of his own, our programs are compiled
             return self.executable.result()(*args)
@@ -51,7 +58,7 @@ def compiled(task: Task, static: Any, shared: Any, item: Any, together: bool) ->
     _checks.not_forked()
     leaves, structure = jax.tree.flatten((shared, item))
     kinds = tuple(_kind(leaf) for leaf in leaves)
-    with held_back(), tracing:
+    with held_back(), tracing, compiling():
         return _compile_once(task, together, static, structure, kinds, jax.config.jax_enable_x64)
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem, under
 from weightprior.fits.propriety import leave_unconverged, open_ends, warn_open
@@ -27,6 +28,7 @@ __all__ = ["fit_ensemble"]
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_ensemble(
     bnn: BNN,
@@ -136,7 +138,7 @@ def fit_ensemble(
     num_members = _checks.integer("num_members", num_members, 1)
     if not isinstance(anchored, bool | np.bool_):
         raise TypeError(f"anchored: expected True or False; got {anchored!r}.")
-    search = Search.checked("fit_ensemble", max_iterations, tolerance, progress_bar)
+    search = Search.checked("fit_ensemble", max_iterations, tolerance)
 
     began = time.perf_counter()
     opened = open_ends(problem)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem, under
 from weightprior.fits.results import Evidence, Outcome, build
@@ -34,6 +35,7 @@ _CURVATURES, _STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer"
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_laplace(
     bnn: BNN,
@@ -136,7 +138,7 @@ def fit_laplace(
     _checks.one_of("structure", structure, _STRUCTURES)
     _check_structure(bnn, structure)
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
-    search = Search.checked("fit_laplace", max_iterations, tolerance, progress_bar)
+    search = Search.checked("fit_laplace", max_iterations, tolerance)
 
     found = optima.find(problem, search, num_restarts)
     outcome = _outcome(problem, search, found, (curvature, structure, num_samples))

@@ -8,6 +8,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem, under
 from weightprior.fits.propriety import Open, leave_unconverged, open_ends, warn_open
@@ -24,6 +25,7 @@ __all__ = ["fit_map"]
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_map(
     bnn: BNN,
@@ -97,7 +99,7 @@ def fit_map(
     """
     problem = Problem.checked(bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights)
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
-    search = Search.checked("fit_map", max_iterations, tolerance, progress_bar)
+    search = Search.checked("fit_map", max_iterations, tolerance)
 
     began = time.perf_counter()
     opened = open_ends(problem)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import counting, shows_progress
 from weightprior.fits.constant import constant_doubt
 from weightprior.fits.convergence import convergence_warning
 from weightprior.fits.problem import Problem
@@ -39,6 +39,7 @@ _KERNELS: dict[str, Callable[[Plan], Kernel]] = {
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_mcmc(
     bnn: BNN,
@@ -182,7 +183,7 @@ def fit_mcmc(
     with open_checkpoint(checkpoint, call) as folder:
         run = folder.read() or run
         if run is None or run.num_draws < plan.num_samples:
-            run = _sample(chains, run, starts, folder, progress_bar)
+            run = _sample(chains, run, starts, folder)
     fit = build(
         problem,
         extension.outcome(run, call, num_chains, chains.kernel.exact),
@@ -230,7 +231,6 @@ def _sample(
     run: Run | None,
     starts: list[Any],
     folder: Checkpoint | NoCheckpoint,
-    progress_bar: bool,
 ) -> Run:
     """Begin a run, or go on with it, and keep it in a folder on the way."""
     kernel, plan, keys = made_of.kernel, made_of.plan, made_of.keys
@@ -241,9 +241,7 @@ def _sample(
         return run._replace(seconds=before + time.perf_counter() - began)
 
     total = plan.num_warmup + plan.num_samples * plan.thinning
-    done, disable = run.iteration if run else 0, None if progress_bar else True
-    with tqdm(total=total, initial=done, unit="it", delay=1, disable=disable) as bar:
-        bar.set_description("fit_mcmc starts")
+    with counting(total, doing="starts", done=run.iteration if run else 0) as count:
         if run is None:
             chains = _chains.begin(kernel, shared, tasks, keys, starts)
             _check_starts(kernel, chains)
@@ -252,7 +250,7 @@ def _sample(
             chains = _chains.resume(kernel, shared, tasks, keys[0], run)
         folder.save(timed(run), now=True)
         sampled = _chains.sample(
-            kernel, shared, tasks, chains, run, plan, bar, lambda run: folder.save(timed(run))
+            kernel, shared, tasks, chains, run, plan, count, lambda run: folder.save(timed(run))
         )
         folder.save(run := timed(sampled), now=True)
     return run

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 from arviz_stats.base.array import array_stats
 from scipy.integrate import cumulative_trapezoid
-from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import counting, shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
@@ -37,6 +37,7 @@ _MAX_ROUNDS = 2
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_tempered(
     bnn: BNN,
@@ -150,9 +151,7 @@ def fit_tempered(
     num_temperatures = _checks.integer("num_temperatures", num_temperatures, 2)
     num_samples = _checks.integer("num_samples", num_samples, 10)
     num_chains = _checks.integer("num_chains", num_chains, 4)
-    disable = None if progress_bar else True
-    with tqdm(desc="fit_tempered", unit=" temperatures", delay=1, disable=disable) as bar:
-        ladders, draws, whole = _sample(problem, num_temperatures, num_samples, num_chains, bar)
+    ladders, draws, whole = _sample(problem, num_temperatures, num_samples, num_chains)
     outcome = Outcome(
         *map(list, zip(*draws, strict=True)),
         draws="chains",
@@ -182,26 +181,29 @@ def fit_tempered(
 
 
 def _sample(
-    problem: Problem, num_temperatures: int, num_samples: int, num_chains: int, bar: tqdm
+    problem: Problem, num_temperatures: int, num_samples: int, num_chains: int
 ) -> tuple[list[dict[str, np.ndarray]], list[Any], bool]:
     """Every prior's ladder, draws from its posterior, and whether that is all of them.
 
     After an interrupt it is what there is, as soon as every ladder reaches the posterior.
     """
     sampler = Sampler(problem, [jax.random.fold_in(problem.key, i) for i in range(num_chains)])
-    pilots = sampler.run_ladder(_adaptive, _PILOT_SETTLE, _PILOT_DRAWS, 1, bar)
+    with counting(None, doing="placing temperatures"):
+        pilots = sampler.run_ladder(_adaptive, _PILOT_SETTLE, _PILOT_DRAWS, 1)
     betas = [_ladder(pilot, num_temperatures) for pilot in pilots]
     num_each = max(int(_SHARE * num_samples), _MIN_DRAWS)
-    samples = sampler.run_ladder(_fixed(betas), _SETTLE, num_each, 2, bar)
+    with counting(num_temperatures - 1, " temperatures") as count:
+        samples = sampler.run_ladder(_fixed(betas), _SETTLE, num_each, 2, on_rung=count.advance)
     found = [_summary(one, num_temperatures) for one in samples]
     try:
         for number in range(_MAX_ROUNDS):
             for i in [i for i, summary in enumerate(found) if reliability_issues(summary)]:
-                refined = sampler.refine(i, samples[i], _SETTLE, num_each, 3 + number)
+                with counting(None, doing="adding temperatures"):
+                    refined = sampler.refine(i, samples[i], _SETTLE, num_each, 3 + number)
                 # Both at once, so that an interrupt finds neither without the other.
                 samples[i], found[i] = refined, _summary(refined, num_temperatures)
-                bar.update(len(samples[i]) // 2)
-        return found, sampler.extend([one[-1] for one in samples], num_samples, _SETTLE), True
+        with counting(None, doing="sampling"):
+            return found, sampler.extend([one[-1] for one in samples], num_samples, _SETTLE), True
     except KeyboardInterrupt:
         tops = [one[-1].draws for one in samples]
         return found, jax.tree.map(lambda a: a[:, :num_samples], tops), False

@@ -17,10 +17,10 @@ from numpyro.infer.autoguide import (
     AutoMultivariateNormal,
 )
 from numpyro.optim import optax_to_numpyro
-from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import counting, shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 from weightprior.fits.problem import Problem, under
@@ -52,6 +52,7 @@ _REASON = "the ELBO, a lower bound: fit_tempered estimates the evidence"
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_vi(
     bnn: BNN,
@@ -145,7 +146,7 @@ def fit_vi(
     _checks.one_of("guide", guide, _GUIDES)
     num_steps = _checks.integer("num_steps", num_steps, 1)
     num_samples = _checks.integer("num_samples", num_samples, _MIN_DRAWS)
-    found = _approximations(problem, guide, num_samples, num_steps, progress_bar)
+    found = _approximations(problem, guide, num_samples, num_steps)
     summaries = [_summary(one["lp"] - one["log_q"]) for one in found]
     _warn_far(problem, summaries)
     outcome = Outcome(
@@ -170,15 +171,11 @@ def fit_vi(
 
 
 def _approximations(
-    problem: Problem, guide: str, num_samples: int, num_steps: int, progress_bar: bool
+    problem: Problem, guide: str, num_samples: int, num_steps: int
 ) -> list[dict[str, Any]]:
     """The nearest distribution to every posterior, and draws from it."""
     pairs = [(task, problem.key) for task in problem.tasks]
-    disable = None if progress_bar else True
-    with (
-        jax.enable_x64(True),
-        tqdm(total=len(pairs), desc="fit_vi", unit="prior", delay=2, disable=disable) as bar,
-    ):
+    with jax.enable_x64(True), counting(len(pairs), " priors") as count:
         shared = (*problem.data, np.int32(num_steps))
         like = near.prepare(shared, pairs[0], _BRANCHES, len(pairs))
         program = _begin, _move, guide
@@ -187,7 +184,7 @@ def _approximations(
         _batch.prepare(_draw, static, shared, (*pairs[0], like, fitted), len(pairs))
         starts = near.find(shared, pairs, _BRANCHES)
         items = [(*pair, start) for pair, start in zip(pairs, starts, strict=True)]
-        found = _batch.run_steps(*program, shared, items, on_done=lambda _: bar.update())
+        found = _batch.run_steps(*program, shared, items, on_done=lambda _: count.advance())
         items = [(*item, params) for item, params in zip(items, found, strict=True)]
         return _batch.run(_draw, static, shared, items)
 

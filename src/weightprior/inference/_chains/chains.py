@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from weightprior._running.interrupts import held_back
+from weightprior._running.progress import Count
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
 from weightprior.inference._chains.kernel import Kernel, target_of
@@ -83,7 +83,7 @@ def sample(
     chains: list[Any],
     run: Run,
     plan: Plan,
-    bar: tqdm,
+    count: Count,
     keep: Callable[[Run], Any],
 ) -> Run:
     """Take all chains through what is left of warm-up and sampling.
@@ -96,8 +96,8 @@ def sample(
         How far they have come.
     plan : Plan
         How far they are to go.
-    bar : tqdm
-        Counts iterations.
+    count : Count
+        Of iterations.
     keep : callable
         Called with the run after every chunk.
 
@@ -112,13 +112,10 @@ def sample(
         Where it came before the first draw.
     """
     try:
-        bar.set_description("fit_mcmc compiling")
-        move(kernel, shared, tasks, chains, 0)  # waits for it
-        bar.reset()  # so that its rate is that of the chains
-        bar.initial = bar.n = bar.last_print_n = run.iteration
+        move(kernel, shared, tasks, chains, 0)  # waits for the compiler
         rate = 1.0 / _CHUNK_SECONDS
         while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, capacity(shared[0]))) is not None:
-            bar.set_description(f"fit_mcmc {'sampling' if chunk.kept else 'warm-up'}")
+            count.doing = "sampling" if chunk.kept else "warm-up"
             clock = time.perf_counter()
             chains, piece = move(kernel, shared, tasks, chains, chunk.size, chunk.thinning)
             rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
@@ -126,7 +123,7 @@ def sample(
             # At once, so that an interrupt finds the one or the other.
             run = moved.with_draws(piece) if chunk.kept else moved
             keep(run)
-            _report(bar, run, piece[1])
+            _report(count, run, piece[1])
     except KeyboardInterrupt:
         if not run.pieces:
             raise
@@ -180,12 +177,11 @@ def capacity(bnn: BNN) -> int:
     return int(np.clip(_CHUNK_WEIGHTS // num_weights, 1, _MAX_DRAWS_PER_CALL))
 
 
-def _report(bar: tqdm, run: Run, latest: dict[str, np.ndarray]) -> None:
+def _report(count: Count, run: Run, latest: dict[str, np.ndarray]) -> None:
     told = [f"divergences {run.num_divergences}"]
     if "acceptance_rate" in latest:
         told.insert(0, f"acceptance {latest['acceptance_rate'].mean():.2f}")
-    bar.set_postfix_str(", ".join(told), refresh=False)
-    bar.update(run.iteration - bar.n)
+    count.beside, count.done = ", ".join(told), run.iteration
 
 
 def _begin_at_position(kernel: Kernel, shared: Any, item: Any) -> _Chain:

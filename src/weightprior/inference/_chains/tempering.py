@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import Problem
@@ -67,7 +66,13 @@ class Sampler:
         self._pace = _batch.Pace()
 
     def run_ladder(
-        self, choose: Choice, num_warmup: int, num_samples: int, run: int, bar: tqdm
+        self,
+        choose: Choice,
+        num_warmup: int,
+        num_samples: int,
+        run: int,
+        *,
+        on_rung: Callable[[], Any] = lambda: None,
     ) -> list[list[TemperedSample]]:
         """Ladders from the prior upwards, one per prior, each of whose rungs begins at the last."""
         ladders = [[self._prior(task, num_samples, run)] for task in self.problem.tasks]
@@ -75,7 +80,7 @@ class Sampler:
             steps = [(i, ladders[i][-1], beta) for i, beta in going.items()]
             for i, rung in zip(going, self._move(steps, run, num_warmup, num_samples), strict=True):
                 ladders[i].append(rung)
-            bar.update()
+            on_rung()
         return ladders
 
     def refine(

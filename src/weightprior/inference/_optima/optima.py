@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
+from weightprior._running.progress import counting
 from weightprior.fits.problem import Problem
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
@@ -94,15 +94,12 @@ def run(
         shared = (*problem.data, search.tolerance, search.max_iterations)
         near = _batch.prepare_steps(*ROUGH, coordinates, shared, items[0], len(items))
         _batch.prepare_steps(*EXACT, coordinates, shared, (items[0][0], near), len(items))
-        disable = None if search.progress_bar else True
-        with tqdm(
-            total=2 * len(items), desc=search.method, unit="run", delay=2, disable=disable
-        ) as bar:
+        with counting(2 * len(items), " searches") as count:
 
             def search_all(programs: Any, items: Any) -> list[Any]:
                 begin, advance = programs
                 return _batch.run_steps(
-                    begin, advance, coordinates, shared, items, on_done=lambda _: bar.update()
+                    begin, advance, coordinates, shared, items, on_done=lambda _: count.advance()
                 )
 
             nears = search_all(ROUGH, items)

@@ -18,25 +18,19 @@ class Search(NamedTuple):
         L-BFGS steps per run, both precisions together.
     tolerance : float
         Largest partial derivative at an optimum, in nats per unit of the prior.
-    progress_bar : bool
-        Whether to show one, where the output is a terminal.
     """
 
     method: str
     max_iterations: int
     tolerance: float
-    progress_bar: bool
 
     @classmethod
-    def checked(
-        cls, method: str, max_iterations: Any, tolerance: Any, progress_bar: bool = True
-    ) -> "Search":
+    def checked(cls, method: str, max_iterations: Any, tolerance: Any) -> "Search":
         """Check what a user passed to a fit function, or raise."""
         return cls(
             method,
             _checks.integer("max_iterations", max_iterations, 1),
             _checks.number("tolerance", tolerance, above=0),
-            progress_bar,
         )
 
     @property
