@@ -84,7 +84,9 @@ def of_the_field(name):
             return dummies(rows[["Eth", "Sex", "Age", "Lrn"]]), rows["Days"]
         case "badhealth":
             return standardised(rows[["badh", "age"]]), rows["numvisit"]
-    target = {"mcycle": "accel", "sleepstudy": "Reaction", "hprice1": "price"}.get(name, "log.light")
+    target = {"mcycle": "accel", "sleepstudy": "Reaction", "hprice1": "price"}.get(
+        name, "log.light"
+    )
     inputs = {"mcycle": ["times"], "sleepstudy": ["Days"], "starsCYG": ["log.Te"]}
     x = rows[inputs.get(name, ["sqrft", "lotsize", "bdrms"])]
     return standardised(x), standardised(rows[target])
