@@ -55,7 +55,7 @@ PROGRAM = """
         "vi": wp.fit_vi(bnn, x, y, prior=prior, num_steps=20),
         "ensemble": wp.fit_ensemble(bnn, x, y, prior=prior, num_members=2),
     }
-    ladder = {"num_temperatures": 4, "num_samples": 10, "num_chains": 4}
+    ladder = {"num_temperatures": 4, "num_samples": 30, "num_chains": 4}
     stack = wp.stack_priors({"a": prior, "b": wp.normal_prior(bnn, scale=0.5)})
     fits["tempered"] = wp.fit_tempered(bnn, x, y, prior=stack, **ladder)
     for kernel in ("hmc", "nuts", "mclmc"):
