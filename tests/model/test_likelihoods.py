@@ -623,7 +623,9 @@ def test_default_priors_are_stated_as_they_are(likelihood):
         assert f"'{name}': ({center}, {scale})" in repr(bnn)
         for documented in (type(likelihood), wp.normal_prior):
             text = " ".join(documented.__doc__.split())
-            told = re.findall(rf"`{name}` is normal around (\S+) with a scale of (\d+(?:\.\d+)?)", text)
+            told = re.findall(
+                rf"`{name}` is normal around (\S+) with a scale of (\d+(?:\.\d+)?)", text
+            )
             assert [tuple(map(float, pair)) for pair in told] == [(center, scale)]
 
 
@@ -635,5 +637,7 @@ def test_the_interval_that_a_default_prior_is_said_to_have_is_its_own(likelihood
     text = " ".join(type(likelihood).__doc__.split())
     low, high = re.search(r"is between (\S+) and (\S+) with a probability of 95 %", text).groups()
     law = stats.lognorm(s=(p := likelihood.latents(1)[name].prior)[1], scale=np.exp(p[0]))
-    np.testing.assert_allclose([float(low), float(high)], law.interval(share), rtol=0.05)  # two digits
+    np.testing.assert_allclose(
+        [float(low), float(high)], law.interval(share), rtol=0.05
+    )  # two digits
     assert "mean + mean**2 / concentration" in wp.NegativeBinomial.__doc__

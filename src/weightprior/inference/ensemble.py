@@ -89,7 +89,7 @@ def fit_ensemble(
     Warns
     -----
     UserWarning
-        Where members did not converge.
+        Where members did not converge, or where the fit says no more than a constant.
 
     Notes
     -----

@@ -78,7 +78,7 @@ def fit_map(
     Warns
     -----
     UserWarning
-        Where the best restart did not converge.
+        Where the best restart did not converge, or where the fit says no more than a constant.
 
     Examples
     --------

@@ -137,8 +137,9 @@ def fit_mcmc(
     -----
     UserWarning
         Once: where the chains cannot be relied on yet, with what to do (the verdict of
-        `diagnostics.convergence` on up to 20 of the rows), or where the run was interrupted. Before
-        that, where the prior of a hidden layer is flat, so that there is no proper posterior.
+        `diagnostics.convergence` on up to 20 of the rows), where the fit says no more than a
+        constant, or where the run was interrupted. Before that, where the prior of a hidden layer
+        is flat, so that there is no proper posterior.
 
     References
     ----------
