@@ -120,8 +120,8 @@ def score(
     new_inputs(bnn, fit, x)
     held = Held.checked(bnn, x, y, row_weights)
     pieces, doubts = zip(*(held.score(bnn, part) for part in parts), strict=True)
-    for doubt in dict.fromkeys(found[0] for found in doubts if found):
-        _checks.warn(f"score: {doubt.finding}{doubt.advice}")
+    if gravest := next(filter(None, doubts), None):
+        _checks.warn(f"score: {gravest[0].finding}{gravest[0].advice}")
     coords = prediction_coords(bnn, fit, x) | held.coords
     return lay_out(pieces, (), dims_of_scores(pieces[0]), coords)
 
@@ -161,7 +161,7 @@ class Held(NamedTuple):
         return cls(inputs[counted], targets[counted], rows.take(counted), coords)
 
     def score(self, bnn: BNN, part: Part) -> tuple[dict[str, Any], list[Doubt]]:
-        """Scores of a part of a fit, and why their `elpd` is not to be relied on."""
+        """Scores of a part of a fit, and why their `elpd` is in doubt, the gravest reason first."""
         rowwise = score_rows(part.model, part.weights, self.x, self.y)
         scores = summarise(bnn, rowwise, self.y, self.rows)
         noise, elpd_i = noise_of_draws(bnn, part.weights), scores["elpd_i"]
@@ -171,7 +171,7 @@ class Held(NamedTuple):
         chance = rowwise["num_effective"] < _MIN_EFFECTIVE
         if part.weights.num_chains * part.weights.num_draws < _MIN_DRAWS:
             chance[:] = False
-        return scores, [*self._chance(chance), *self._no_density(elpd_i)]
+        return scores, [*self._no_density(elpd_i), *self._chance(chance)]
 
     def _chance(self, chance: np.ndarray) -> list[Doubt]:
         if not chance.any():

@@ -76,7 +76,7 @@ def constant_doubt(problem: Problem, fit: xr.DataTree) -> str:
     Nothing is compiled for a fit whose rows are more probable than any constant makes them.
     """
     bnn = problem.bnn
-    if problem.doubt or bnn.likelihood.columns or np.any(_excess(problem, fit) > 2 * _CONSTANT):
+    if problem.doubt or bnn.likelihood.columns or _says_something(problem, fit):
         return ""
     if "converged" in fit["sample_stats"] and not fit["sample_stats"]["converged"].any():
         return ""
@@ -87,32 +87,45 @@ def constant_doubt(problem: Problem, fit: xr.DataTree) -> str:
     return told
 
 
-def _excess(problem: Problem, fit: xr.DataTree) -> np.ndarray:
-    """Log likelihood per row of each part, mean over draws, less the most a constant could have.
+def _says_something(problem: Problem, fit: xr.DataTree) -> bool:
+    """Tell by its log likelihood, mean over draws, that a part of a fit is no constant.
 
     A normal constant cannot have more than the normal law of the targets' own mean and sd, nor
     one of classes more than their frequencies; of other likelihoods it is not known. Predictions
-    that vary by a share of the sd add no more than that share.
+    that vary by a share of the sd add no more than that share to each row. Beside a known noise
+    even a perfect fit may be worth next to nothing.
     """
     log_prior = sum(fit["log_prior"].dataset.data_vars.values())
-    total = (fit["sample_stats"]["lp"] - log_prior).mean(SAMPLE_DIMS)
-    best = [_best_constant(problem, task.row_weights) for task in problem.tasks]
-    number = [task.row_weights.sum() for task in problem.tasks]
-    return (np.atleast_1d(total.to_numpy()) - best) / number
+    total = (fit["sample_stats"]["lp"] - log_prior).mean(SAMPLE_DIMS).to_numpy()
+    pairs = zip(np.atleast_1d(total), problem.tasks, strict=True)
+    return any(_beats_constants(problem, nats, Rows(task.row_weights)) for nats, task in pairs)
 
 
-def _best_constant(problem: Problem, row_weights: np.ndarray) -> float:
+def _beats_constants(problem: Problem, nats: float, rows: Rows) -> bool:
     likelihood, offset = problem.bnn.likelihood, offset_of(problem.bnn.network)
-    y = problem.y.reshape(len(problem.y), -1)
+    y, margin = problem.y.reshape(len(problem.y), -1), 2 * _CONSTANT * rows.number
     if likelihood.has_classes and offset is None:
-        counts = [np.bincount(column.astype(int), weights=row_weights) for column in y.T]
-        return float(sum((n * np.log(n / n.sum())).sum() for n in (c[c > 0] for c in counts)))
+        counts = [np.bincount(column.astype(int), weights=rows.weights) for column in y.T]
+        best = sum((n * np.log(n / n.sum())).sum() for n in (c[c > 0] for c in counts))
+        return bool(nats > best + margin)
     if not likelihood.normal_outputs:
-        return np.inf
+        return False
     y = y if offset is None else y - problem.x[:, [offset]]
-    with np.errstate(divide="ignore"):
-        log_sd = np.log(np.sqrt(_variances(y, Rows(row_weights))))
-    return float(-row_weights.sum() * (log_sd + 0.5 * np.log(2 * np.pi * np.e)).sum())
+    variances, noise = _variances(y, rows), _known_noise(problem.bnn)
+
+    def of_mean(noises: np.ndarray) -> float:
+        with np.errstate(divide="ignore", invalid="ignore"):  # targets of one value
+            terms = np.log(2 * np.pi * noises) + variances / noises
+        return -0.5 * rows.number * terms.sum()
+
+    if noise and _worth(rows, variances, noise) <= _NATS:
+        return bool(nats >= of_mean(np.full_like(variances, noise**2)) - _NATS)
+    return bool(nats > of_mean(variances) + margin)
+
+
+def _worth(rows: Rows, variances: np.ndarray, noise: float) -> float:
+    """Nats that a perfect fit has more than a constant, beside a known noise."""
+    return float(rows.number * variances.sum() / (2 * noise**2))
 
 
 def _of_part(problem: Problem, part: Part) -> str:
@@ -120,8 +133,7 @@ def _of_part(problem: Problem, part: Part) -> str:
     if not found.sd > 0 or not np.isfinite(found.mean).all():
         return ""
     noise = _known_noise(problem.bnn)
-    # Beside a known noise even a perfect fit may be worth next to nothing.
-    worth = found.rows.number * found.sd**2 / (2 * noise**2) if noise else np.inf
+    worth = _worth(found.rows, np.square(found.sd), noise) if noise else np.inf
     silent = found.spread < _CONSTANT * found.sd
     if silent and worth > _NATS and depends_on(found.x, found.residual):
         return (

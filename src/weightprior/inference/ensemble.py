@@ -94,8 +94,8 @@ def fit_ensemble(
     Warns
     -----
     UserWarning
-        Where members did not converge. Where a flat prior leaves no finite optimum, or more than
-        one, as in `fit_map`.
+        Where members did not converge, or where the fit says no more than a constant. Where a flat
+        prior leaves no finite optimum, or more than one, as in `fit_map`.
 
     Notes
     -----

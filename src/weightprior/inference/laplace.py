@@ -100,7 +100,8 @@ def fit_laplace(
     ------
     ValueError
         Where the search ended at a point that is no optimum, or where the Hessian there is not
-        positive definite: what was found, and what to do; and for wrong arguments.
+        positive definite: what was found, and what to do; and for wrong arguments. A fit that says
+        no more than a constant is warned of.
 
     References
     ----------

@@ -86,6 +86,7 @@ def fit_map(
         Where the best restart did not converge: why, and what to do. Where a flat prior leaves no
         finite optimum, as of classes that are separated, or more than one; no restart counts as
         converged then. Where the targets are met exactly, so that a learned noise goes to zero.
+        Where the fit says no more than a constant.
 
     Examples
     --------

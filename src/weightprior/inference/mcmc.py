@@ -139,9 +139,10 @@ def fit_mcmc(
     -----
     UserWarning
         Once: where the chains cannot be relied on yet, with what to do (the verdict of
-        `diagnostics.convergence` on up to 20 of the rows), or where the run was interrupted. Before
-        that, where the prior of a hidden layer is flat, so that there is no proper posterior, or
-        that of the weights above one, so that there may be none.
+        `diagnostics.convergence` on up to 20 of the rows), where the fit says no more than a
+        constant, or where the run was interrupted. Before that, where the prior of a hidden layer
+        is flat, so that there is no proper posterior, or that of the weights above one, so that
+        there may be none.
 
     References
     ----------

@@ -114,7 +114,8 @@ def fit_tempered(
     Warns
     -----
     UserWarning
-        Where the evidence is not to be relied on, as `log_evidence` says, or after an interrupt.
+        Where the evidence is not to be relied on, as `log_evidence` says, after an interrupt, or
+        where the fit says no more than a constant.
 
     References
     ----------

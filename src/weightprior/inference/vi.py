@@ -112,7 +112,7 @@ def fit_vi(
     Warns
     -----
     UserWarning
-        Where a Pareto k exceeds 0.7.
+        Where a Pareto k exceeds 0.7, or where the fit says no more than a constant.
 
     References
     ----------
