@@ -21,6 +21,7 @@ from weightprior.inference._optima.search import Search
 
 __all__ = [
     "OVERFLOW",
+    "Found",
     "find",
     "keys",
     "run",
@@ -42,9 +43,10 @@ _MANY_WEIGHTS = 4000
 OVERFLOW = "Standardise x and y, or give the prior smaller scales."
 
 
-def find(
-    problem: Problem, search: Search, num_restarts: int
-) -> tuple[list[dict[str, np.ndarray]], list[Collapse]]:
+type Found = tuple[list[dict[str, np.ndarray]], list[Collapse]]
+
+
+def find(problem: Problem, search: Search, num_restarts: int) -> Found:
     """Run from `num_restarts` draws of each prior to optima, the highest density first.
 
     Returns
