@@ -9,7 +9,7 @@ import pytest
 
 import weightprior as wp
 from weightprior.fits.problem import Problem
-from weightprior.fits.propriety import Open, check_proper, open_ends, warn_open
+from weightprior.fits.propriety import Open, check_proper, open_ends, open_ends_at, warn_open
 from weightprior.fits.recession import Design, level, rising
 from weightprior.model.likelihoods.terms import Recession
 
@@ -158,6 +158,23 @@ def test_with_hidden_units_the_biases_alone_are_known():
     assert found("bernoulli", X[:, 1] > 0, **hidden) == Open()
     assert found("bernoulli", np.zeros(40), **hidden) == Open(rises="a class has no rows")
     assert found("bernoulli", np.zeros(40), **hidden, bias=1.0) == Open()
+
+
+def test_hidden_units_that_separate_are_known_once_their_weights_are():
+    flat = problem("bernoulli", X[:, 1] > 0, hidden=(2,), hidden_0=1.0)
+    rng = np.random.default_rng(0)
+    weights = {n: rng.normal(size=site.shape) for n, site in flat.bnn.sites.items()}
+    weights["hidden_0.bias"] = np.zeros(2)
+    weights["hidden_0.weight"] = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    assert open_ends_at(flat, [weights]) == [Open()]
+    weights["hidden_0.weight"] = np.array([[0.0, 1.0], [5.0, 0.0], [0.0, 1.0]])
+    assert open_ends_at(flat, [weights]) == [Open(rises=f"{CLASSES} 'output.weight[0]'")]
+    held = problem("bernoulli", X[:, 1] > 0, hidden=(2,), hidden_0=1.0, weight=1.0)
+    assert open_ends_at(held, [weights]) == [Open()]
+
+
+def test_rows_of_which_none_counts_ask_for_nothing():
+    assert found("bernoulli", np.zeros(40), row_weights=np.zeros(40)) == Open()
 
 
 # The linear programme, against what arithmetic says of one column.

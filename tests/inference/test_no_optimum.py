@@ -50,6 +50,19 @@ def test_separated_classes_have_no_optimum_until_the_prior_holds_them():
     assert not fit["sample_stats"]["converged"].any()
 
 
+@pytest.mark.slow
+def test_hidden_units_that_separate_classes_have_no_optimum_either():
+    bnn = wp.BNN(wp.mlp(1, (3,)), wp.Bernoulli())
+    y = np.abs(X[:, 0]) > 0.5
+    flat = wp.normal_prior(bnn, scale={"hidden_0": 1.0, "output": np.inf})
+    fit, (message,) = told(wp.fit_map, bnn, y, flat)
+    assert "no finite optimum: the classes are separated by 'output.weight[" in message
+    assert not fit["restarts"]["converged"].any()
+    fit, messages = told(wp.fit_map, bnn, y, wp.normal_prior(bnn))
+    assert not messages
+    assert fit["restarts"]["converged"][0]
+
+
 def test_chains_are_not_run_where_there_is_no_posterior():
     cases = {
         "separated by 0": (wp.Bernoulli(), 1, X[:, 0] > 0),

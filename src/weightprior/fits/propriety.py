@@ -12,8 +12,9 @@ from weightprior.fits.problem import Problem, under
 from weightprior.fits.recession import Design, blind, level, rising
 from weightprior.fits.task import Task
 from weightprior.model.network import Head, head_of, hidden_layers_of, input_columns
+from weightprior.model.sites import Weights
 
-__all__ = ["Open", "check_proper", "leave_unconverged", "open_ends", "warn_open"]
+__all__ = ["Open", "check_proper", "leave_unconverged", "open_ends", "open_ends_at", "warn_open"]
 
 _REMEDY = "give every weight a finite scale, as normal_prior(bnn) does"
 # Columns that a message names.
@@ -44,33 +45,42 @@ def open_ends(problem: Problem) -> list[Open]:
     It is proven for the weights of a last layer without hidden units below it, and for the biases
     of any last layer, since what these multiply depends on no other weights.
     """
-    head, flat = head_of(problem.bnn.network), {*problem.prior.flat()}
-    if head is None or not flat & {*head.sites}:
-        return [Open() for _ in problem.labels]
-    return [_open_end(problem, head, flat, task) for task in problem.tasks]
+    return [_open_end(problem, task, None) for task in problem.tasks]
 
 
-def _open_end(problem: Problem, head: Head, flat: set[str], task: Task) -> Open:
+def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
+    """Tell of every prior if the density rises for ever from where a search ended under it.
+
+    With hidden units at these weights the last layer is a linear model of what they make of x.
+    """
+    with jax.enable_x64(True):
+        return [_open_end(problem, *both) for both in zip(problem.tasks, weights, strict=True)]
+
+
+def _open_end(problem: Problem, task: Task, weights: Weights | None) -> Open:
+    head, flat = head_of(problem.bnn.network), problem.prior.flat()
     rows = np.asarray(task.row_weights) > 0
-    free = [
-        np.isinf(np.asarray(task.prior.scale[name], float)) & (name in flat) for name in head.sites
-    ]
-    inputs, names = _inputs(problem, head)
+    if head is None or not rows.any():
+        return Open()
+    free = [np.isinf(np.asarray(task.prior.scale[n], float)) & (n in flat) for n in head.sites]
+    inputs, names = _inputs(problem, head, weights)
     if inputs is None:  # those of hidden units: the bias alone is known
         inputs, free[0] = np.empty((len(rows), 0)), free[0][:0]
+    if not any(one.any() for one in free):
+        return Open()
     num_outputs = problem.bnn.network.num_outputs
-    told = problem.bnn.likelihood.recession(problem.y[rows], num_outputs)
     any_change = np.broadcast_to(np.eye(num_outputs), (int(rows.sum()), num_outputs, num_outputs))
-    design = Design(
-        np.column_stack([inputs[rows], np.ones(rows.sum())]), any_change, np.vstack(free)
-    )
+    inputs = np.column_stack([inputs[rows], np.ones(rows.sum())])
+    design = Design(inputs, any_change, np.vstack(free))
+    told = problem.bnn.likelihood.recession(problem.y[rows], num_outputs)
     asked = design._replace(constraints=any_change if told is None else told.constraints)
     if told is not None:
         if rising(asked._replace(flat=np.vstack([np.zeros_like(free[0]), free[1]]))) is not None:
             return Open(rises=told.empty)
-        if (weights := rising(asked)) is not None:
-            columns = _columns(weights[: len(names)], names)
-            return Open(rises=f"{told.apart} by {columns}")
+        if (moved := rising(asked)) is not None:
+            return Open(rises=f"{told.apart} by {_columns(moved[:-1], names)}")
+    if weights is not None:  # which are not all that there can be
+        return Open()
     if found := _unseen(design, names):
         return Open(level=found, unique=False)
     if blind(asked.constraints) and level(asked) is not None:
@@ -78,18 +88,23 @@ def _open_end(problem: Problem, head: Head, flat: set[str], task: Task) -> Open:
     return Open()
 
 
-def _inputs(problem: Problem, head: Head) -> tuple[np.ndarray | None, list[Any]]:
+def _inputs(
+    problem: Problem, head: Head, weights: Weights | None
+) -> tuple[np.ndarray | None, list[Any]]:
     """What the last layer multiplies, with names of its columns; None where weights decide it."""
     network = problem.bnn.network
-    if {*network.sites} != {*head.sites}:
+    alone = {*network.sites} == {*head.sites}
+    if weights is None and not alone:
         return None, []
     with jax.enable_x64(True):
         zeros = {name: jnp.zeros(site.shape) for name, site in network.sites.items()}
-        inputs = np.asarray(head.inputs(zeros, jnp.asarray(problem.x)))
+        given = zeros if weights is None else {name: jnp.asarray(weights[name]) for name in zeros}
+        inputs = np.asarray(head.inputs(given, jnp.asarray(problem.x)))
     columns = problem.coords["column"]
     names = [columns[i] for i in input_columns(network)]
-    own = hidden_layers_of(network) is not None and len(names) == inputs.shape[1]
-    return inputs, names if own else [f"{head.weight}[{i}]" for i in range(inputs.shape[1])]
+    if not (alone and hidden_layers_of(network) is not None and len(names) == inputs.shape[1]):
+        names = [f"{head.weight}[{i}]" for i in range(inputs.shape[1])]
+    return inputs, names
 
 
 def _unseen(design: Design, names: Sequence[Any]) -> str:
@@ -106,7 +121,7 @@ def _columns(weights: np.ndarray, names: Sequence[Any]) -> str:
     used = np.flatnonzero(weights.any(axis=1)).tolist()
     columns = [names[i] for i in used if i < len(names)]
     if len(columns) > _MAX_NAMED:
-        return f"{len(columns)} columns of x together"
+        return f"{len(columns)} columns together"
     told = _checks.several(columns)
     return " and ".join(filter(None, [told, "the bias" if len(names) in used else ""]))
 

@@ -46,6 +46,8 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
     """
     if hidden_layers_of(bnn.network) is None or head_of(bnn.network) is None:
         return ""  # a network that does not tell how its layers follow each other
+    if not len(x):
+        return ""
     columns = list(names)
     told = ""
     for part in prior.singles():

@@ -20,7 +20,7 @@ from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
 from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact
-from weightprior.inference._optima.collapse import Collapse
+from weightprior.inference._optima.optima import Found
 from weightprior.inference._optima.search import Search
 from weightprior.model.bnn import BNN
 from weightprior.model.network import head_of
@@ -103,6 +103,11 @@ def fit_laplace(
         positive definite: what was found, and what to do; and for wrong arguments. A fit that says
         no more than a constant is warned of.
 
+    Warns
+    -----
+    UserWarning
+        Where the targets are met exactly, so that a learned noise goes to zero.
+
     References
     ----------
     D. J. C. MacKay, A practical Bayesian framework for backpropagation networks, Neural
@@ -157,12 +162,7 @@ def fit_laplace(
     return fit
 
 
-def _outcome(
-    problem: Problem,
-    search: Search,
-    found: tuple[list[dict[str, np.ndarray]], list[Collapse]],
-    static: Any,
-) -> Outcome:
+def _outcome(problem: Problem, search: Search, found: Found, static: Any) -> Outcome:
     """Draws from the approximations around the best restarts, and their evidence."""
     curvature, structure, _ = static
     modes = _modes(problem, search, found)
@@ -184,9 +184,7 @@ def _outcome(
     )
 
 
-def _modes(
-    problem: Problem, search: Search, found: tuple[list[dict[str, np.ndarray]], list[Collapse]]
-) -> list[dict[str, np.ndarray]]:
+def _modes(problem: Problem, search: Search, found: Found) -> list[dict[str, np.ndarray]]:
     """The best restart of every prior, or raise where it is no optimum."""
     ended = list(zip(problem.labels, *found, strict=True))
     for label, one, noise in ended:

@@ -11,7 +11,13 @@ from weightprior._options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem, under
-from weightprior.fits.propriety import Open, leave_unconverged, open_ends, warn_open
+from weightprior.fits.propriety import (
+    Open,
+    leave_unconverged,
+    open_ends,
+    open_ends_at,
+    warn_open,
+)
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
@@ -106,6 +112,7 @@ def fit_map(
     opened = open_ends(problem)
     warn_open("fit_map", problem, opened)
     restarts, collapses = optima.find(problem, search, num_restarts)
+    opened = _where_they_ended(problem, restarts, opened)
     seconds = time.perf_counter() - began
     _warn(problem, search, restarts, collapses, opened)
     stats = ("converged", "gradient_norm", "num_iterations")
@@ -127,6 +134,16 @@ def fit_map(
     )
     warn_constant("fit_map", problem, fit)
     return fit
+
+
+def _where_they_ended(
+    problem: Problem, restarts: list[dict[str, np.ndarray]], opened: list[Open]
+) -> list[Open]:
+    """What is open once hidden units are known as well, and warn of that which is new."""
+    at_end = open_ends_at(problem, [{n: r[n][0] for n in problem.bnn.sites} for r in restarts])
+    found = list(zip(opened, at_end, strict=True))
+    warn_open("fit_map", problem, [Open() if before.rises else after for before, after in found])
+    return [before if before.rises else after for before, after in found]
 
 
 def _warn(
