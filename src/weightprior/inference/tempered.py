@@ -114,8 +114,7 @@ def fit_tempered(
     Warns
     -----
     UserWarning
-        Where the evidence is not to be relied on, as `log_evidence` says, after an interrupt, or
-        where the fit says no more than a constant.
+        Where the evidence is unreliable, the run interrupted, or the fit no more than a constant.
 
     References
     ----------
