@@ -87,7 +87,8 @@ class _Progress:
 
     def _draw(self, bar: tqdm) -> None:
         count = self.count
-        if self.compiles or count.total is None:
+        # Nothing done says nothing but that time goes by.
+        if self.compiles or count.total is None or (count.done == 0 and count is not self._drawn):
             doing = "compiling" if self.compiles else count.doing
             clock = bar.format_interval(time.monotonic() - self._began)
             bar.set_description_str(f"{self.name} {doing}".rstrip() + f" [{clock}]", refresh=False)
