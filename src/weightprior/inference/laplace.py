@@ -97,6 +97,8 @@ def fit_laplace(
     ValueError
         Where the search ended at a point that is no optimum, or where the Hessian there is not
         positive definite: what was found, and what to do; and for wrong arguments.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
 
     References
     ----------
