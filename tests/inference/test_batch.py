@@ -130,7 +130,9 @@ def slow_tasks(monkeypatch):
             raise ZeroDivisionError
         return np.asarray(item)
 
-    monkeypatch.setattr(_batch, "_compile", lambda *args: compiled)
+    program = Future()
+    program.set_result(compiled)
+    monkeypatch.setattr(_batch, "compiled", lambda *args: _programs.Program(program, None))
     return begun
 
 

@@ -83,11 +83,19 @@ class _Progress:
                 self._draw(bar)
                 if self._ended.wait(_TICK):
                     break
-            self._draw(bar)
+            self._sum_up(bar)
+
+    def _sum_up(self, bar: tqdm) -> None:
+        count, clock = self.count, bar.format_interval(time.monotonic() - self._began)
+        done = "" if count.total is None else f": {count.done}/{count.total} {count.unit.strip()}"
+        beside = f", {count.beside}" if count.beside else ""
+        bar.set_description_str(f"{self.name}{done} [{clock}]{beside}", refresh=False)
+        bar.bar_format = "{desc}"
 
     def _draw(self, bar: tqdm) -> None:
         count = self.count
-        if self.compiles or count.total is None:
+        # Nothing done says nothing but that time goes by.
+        if self.compiles or count.total is None or (count.done == 0 and count is not self._drawn):
             doing = "compiling" if self.compiles else count.doing
             clock = bar.format_interval(time.monotonic() - self._began)
             bar.set_description_str(f"{self.name} {doing}".rstrip() + f" [{clock}]", refresh=False)
@@ -97,7 +105,7 @@ class _Progress:
             bar.bar_format = None
             if count is not self._drawn:  # from here on, so that the rate is its own
                 self._drawn = count
-                bar.unit = count.unit
+                bar.unit, bar.initial, bar.postfix = count.unit, 0, None
                 bar.reset(count.total)
                 bar.initial = bar.n = bar.last_print_n = count.done
             bar.set_postfix_str(count.beside, refresh=False)

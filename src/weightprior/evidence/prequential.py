@@ -105,6 +105,8 @@ def prequential_code(
     ------
     ValueError, TypeError
         For data, a prior, blocks or a fit function that cannot be used.
+    KeyboardInterrupt
+        Where the fits were interrupted: a part of their draws would be no code.
 
     Notes
     -----

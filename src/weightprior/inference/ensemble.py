@@ -90,6 +90,8 @@ def fit_ensemble(
         For data, a prior or options that cannot be used.
     FloatingPointError
         Where a member ended in NaN or infinity.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----

@@ -100,13 +100,15 @@ def fit_laplace(
     ------
     ValueError
         Where the search ended at a point that is no optimum, or where the Hessian there is not
-        positive definite: what was found, and what to do; and for wrong arguments. A fit that says
-        no more than a constant is warned of.
+        positive definite: what was found, and what to do; and for wrong arguments.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
     UserWarning
-        Where the targets are met exactly, so that a learned noise goes to zero.
+        Where the targets are met exactly, so that a learned noise goes to zero, or where the fit
+        says no more than a constant.
 
     References
     ----------

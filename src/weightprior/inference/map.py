@@ -85,6 +85,8 @@ def fit_map(
         For data, a prior or options that cannot be used.
     FloatingPointError
         Where every restart ended in NaN or infinity.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----

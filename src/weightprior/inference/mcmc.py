@@ -242,7 +242,7 @@ def _sample(
         return run._replace(seconds=before + time.perf_counter() - began)
 
     total = plan.num_warmup + plan.num_samples * plan.thinning
-    with counting(total, doing="starts", done=run.iteration if run else 0) as count:
+    with counting(total, doing="starting", done=run.iteration if run else 0) as count:
         if run is None:
             chains = _chains.begin(kernel, shared, tasks, keys, starts)
             _check_starts(kernel, chains)

@@ -108,6 +108,8 @@ def fit_vi(
         For wrong arguments, and for a prior that is flat somewhere.
     FloatingPointError
         Where the ELBO is not finite at the end.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
