@@ -300,9 +300,12 @@ class Module:
 class Wrapped:
     """What the message asks for."""
 
-    sites = {"output.weight": wp.Site((1, 1), ("feature", "output"), 1, "weight", "output")}
-    num_outputs = 1
-    feature_names = (0,)
+    num_outputs: int = 1
+    feature_names: tuple[int, ...] = (0,)
+
+    @property
+    def sites(self):
+        return {"output.weight": wp.Site((1, 1), ("feature", "output"), 1, "weight", "output")}
 
     def apply(self, weights, x):
         return jnp.asarray(x, weights["output.weight"].dtype) @ weights["output.weight"]
