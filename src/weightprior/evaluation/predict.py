@@ -13,11 +13,9 @@ from weightprior.evaluation._quantiles import check_room, checked_levels, summed
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
-    labelled,
     lay_out,
+    lay_out_targets,
     prediction_coords,
-    stored_targets,
-    target_dims,
 )
 from weightprior.fits.reading import Draws, new_inputs, parts_of
 from weightprior.model import density
@@ -107,9 +105,8 @@ def predict(
         evaluate(_predict_draw, model, (part.weights, _numbers(part.weights)), inputs, key)
         for model, part in zip(models, parts, strict=True)
     ]
-    pieces = [piece | {"y": stored_targets(bnn, piece["y"])} for piece in pieces]
     coords = prediction_coords(bnn, fit, x)
-    return labelled(bnn, lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), coords))
+    return lay_out_targets(bnn, pieces, SAMPLE_DIMS, coords)
 
 
 def _dims_of_sums(mean: np.ndarray) -> dict[str, tuple[str, ...]]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from weightprior import _checks
 from weightprior.model.likelihoods.base import Likelihood, per_target
-from weightprior.model.likelihoods.terms import Latent, Recession
+from weightprior.model.likelihoods.terms import Latent, Recession, latent_of_outputs
 from weightprior.model.sites import Weights
 
-__all__ = ["Scaled", "latent_of_outputs", "of_outputs", "set_noise"]
+__all__ = ["Scaled", "of_outputs", "set_noise"]
 
 # Centre and scale of the default prior of the noise's logarithm, in log units of y.
 _LOG_NOISE_PRIOR = (-1.0, 1.0)
@@ -92,14 +92,6 @@ def set_noise(likelihood: Scaled) -> None:
     else:
         values = _checks.number("noise", noise, above=0)
     object.__setattr__(likelihood, "noise", values)
-
-
-def latent_of_outputs(
-    num_outputs: int, prior: tuple[float, float], derived: str, information: Any
-) -> Latent:
-    """Describe the logarithm of a positive number that each output has."""
-    shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
-    return Latent(shape, dims, prior, derived, jnp.exp, information)
 
 
 def of_outputs(number: Any, location: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from weightprior.model._distributions import NegativeBinomialLogMean
 from weightprior.model.likelihoods._counts import check_counts, recession_of_counts
 from weightprior.model.likelihoods._fields import set_positive
 from weightprior.model.likelihoods.base import Likelihood, per_target
-from weightprior.model.likelihoods.terms import Latent
+from weightprior.model.likelihoods.terms import latent_of_outputs
 from weightprior.model.sites import Weights
 
 __all__ = ["NegativeBinomial"]
@@ -54,8 +54,8 @@ class NegativeBinomial(Likelihood):
     def latents(self, num_outputs):
         if self.concentration is not None:
             return {}
-        shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
-        return {"log_concentration": Latent(shape, dims, _LOG_CONCENTRATION_PRIOR, "concentration")}
+        latent = latent_of_outputs(num_outputs, _LOG_CONCENTRATION_PRIOR, "concentration")
+        return {"log_concentration": latent}
 
     def check_target(self, y, num_obs, num_outputs):
         return check_counts(super().check_target(y, num_obs, num_outputs))

@@ -10,8 +10,9 @@ from jax.scipy.special import zeta
 
 from weightprior.model._distributions import LearnedStudentT
 from weightprior.model.likelihoods._fields import set_positive
-from weightprior.model.likelihoods._scaled import Scaled, latent_of_outputs, of_outputs, set_noise
+from weightprior.model.likelihoods._scaled import Scaled, of_outputs, set_noise
 from weightprior.model.likelihoods.base import per_target
+from weightprior.model.likelihoods.terms import latent_of_outputs
 
 __all__ = ["StudentT"]
 
@@ -75,7 +76,7 @@ class StudentT(Scaled):
         """Logarithms of the noise and of the degrees of freedom, one per output, where learned."""
         found = super().latents(num_outputs)
         if self.df is None:
-            found["log_df"] = latent_of_outputs(num_outputs, _LOG_DF_PRIOR, "df", None)
+            found["log_df"] = latent_of_outputs(num_outputs, _LOG_DF_PRIOR, "df")
         return found
 
     def distribution(self, output, weights):

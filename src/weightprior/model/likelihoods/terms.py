@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Latent", "RandomTerms", "Recession"]
+__all__ = ["Latent", "RandomTerms", "Recession", "latent_of_outputs"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,14 @@ class Latent:
     derived: str = ""
     natural: Callable[[jax.Array], jax.Array] = jnp.exp
     information: Any = None
+
+
+def latent_of_outputs(
+    num_outputs: int, prior: tuple[float, float], derived: str, information: Any = None
+) -> Latent:
+    """Describe the logarithm of a positive number that each output has."""
+    shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
+    return Latent(shape, dims, prior, derived, jnp.exp, information)
 
 
 class RandomTerms(NamedTuple):
