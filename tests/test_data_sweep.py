@@ -82,8 +82,8 @@ QUESTIONS = {
     "weights of a density": Question("row_weights", Y, lambda w: log_joint(row_weights=w)),
     "outputs": Question("x", X, lambda x: BNN.outputs(WEIGHTS, x)),
     "new x": Question("x", X, lambda x: wp.predict(BNN, FIT, x)["mean"]),
-    "x of a score": Question("x", X, lambda x: wp.score(BNN, FIT, x, Y)["rmse"]),
-    "y of a score": Question("y", Y, lambda y: wp.score(BNN, FIT, X, y)["rmse"]),
+    "x of a score": Question("x", X, lambda x: wp.score(BNN, FIT, x, Y)["rmse"], False),
+    "y of a score": Question("y", Y, lambda y: wp.score(BNN, FIT, X, y)["rmse"], False),
     "weights of a score": Question(
         "row_weights", Y + 1, lambda w: wp.score(BNN, FIT, X, Y, row_weights=w)["elpd"]
     ),
