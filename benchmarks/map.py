@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 import weightprior as wp
-from weightprior.inference import _batch
+from weightprior.inference import _programs
 
 NOISE, HIDDEN, ROWS = 0.7, 32, 353
 # Of the log density, in nats per prior sd of a weight.
@@ -96,7 +96,7 @@ def warm_up() -> None:
 def timed(call, *, fresh: bool = True):
     if fresh:
         jax.clear_caches()
-        _batch.clear_programs()
+        _programs.clear_programs()
     began = time.perf_counter()
     result = call()
     return result, time.perf_counter() - began

@@ -5,20 +5,32 @@ from pathlib import Path
 import jax
 import pytest
 
-from weightprior.inference import _batch
+from weightprior.inference import _programs
 
-# Every compiled program takes some of the memory maps that a process may have, 65,530 on Linux.
-_MANY_MAPS = 50_000
+# Every compiled program takes some of the memory maps that a process may have, 65,530 on Linux. A
+# slow test may need as many as all of a module's fast ones.
+_MANY_MAPS, _MANY_BEFORE_A_SLOW_TEST = 50_000, 20_000
+
+
+def _make_room(many):
+    """Forget compiled programs before a process runs out of memory maps."""
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > many:
+        jax.clear_caches()
+        _programs.clear_programs()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _room_for_programs():
-    """Forget compiled programs, between modules, before a process runs out of memory maps."""
+def _room_after_a_module():
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and len(maps.read_bytes().splitlines()) > _MANY_MAPS:
-        jax.clear_caches()
-        _batch.clear_programs()
+    _make_room(_MANY_MAPS)
+
+
+@pytest.fixture(autouse=True)
+def _room_for_a_slow_test(request):
+    # Maps take time to count.
+    if request.node.get_closest_marker("slow"):
+        _make_room(_MANY_BEFORE_A_SLOW_TEST)
 
 
 @pytest.fixture(params=["float32", "float64"])

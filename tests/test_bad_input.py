@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 import weightprior as wp
-from weightprior import _checks, _data
+from weightprior import _arrays, _checks, _data
 from weightprior.model import density
 from weightprior.model.activations import ACTIVATIONS
 
@@ -432,7 +432,7 @@ def test_weights_of_a_network(function):
 )
 def test_weights_with_their_numbers(weights, error, message):
     with raises(message, error):
-        _checks.weights("init", weights, BNN.sites)
+        _arrays.weights("init", weights, BNN.sites)
 
 
 FRAME = pd.DataFrame(X, columns=["age", "dose"])
@@ -466,7 +466,7 @@ def test_inputs(x, error, message):
 
 def test_inputs_of_one_feature():
     one = wp.BNN(wp.mlp(1), wp.Gaussian())
-    with raises("x: expected shape (rows, 1)...got (4,). Pass x[:, None]."):
+    with raises("x: expected shape (rows, 1)...got (4,). Pass numpy.reshape(x, (-1, 1))."):
         _data.checked(one, Y, Y)
     assert _data.checked(one, [[0.0]], [0.0])[0].shape == (1, 1)
 
@@ -474,7 +474,7 @@ def test_inputs_of_one_feature():
 TWO = wp.BNN(wp.mlp(2, hidden=(), num_outputs=2), wp.Gaussian(1.0))
 WRONG_TARGETS = [
     (BNN, np.zeros(3), "y: expected shape (4,), a target for every row of x; got (3,)"),
-    (BNN, np.zeros((4, 1)), "y: expected shape (4,)...got (4, 1). Pass y[:, 0] (y.iloc[:, 0])."),
+    (BNN, np.zeros((4, 1)), "y: expected shape (4,)...got (4, 1). Pass numpy.ravel(y), or y.iloc"),
     (BNN, np.zeros((1, 4)), "y: expected shape (4,)...got (1, 4)"),
     (BNN, 0.0, "y: expected shape (4,)...got ()"),
     (BNN, np.zeros(0), "y: expected shape (4,)...got (0,)"),
@@ -498,7 +498,7 @@ def test_shapes_of_targets(bnn, y, message):
 
 def test_shapes_of_targets_in_numpyro():
     # A column of targets would be broadcast to four rows of four.
-    with raises("y: expected shape (4,)...got (4, 1). Pass y[:, 0]"):
+    with raises("y: expected shape (4,)...got (4, 1). Pass numpy.ravel(y)"):
         numpyro.handlers.seed(BNN.model, 0)(X, Y[:, None], prior=PRIOR)
 
 

@@ -1,10 +1,13 @@
-"""Coefficients of counts, with nothing else than a likelihood: those of an independent maximiser.
+"""Data of the field: what went wrong for others is right here, or told with advice that works.
+
+Coefficients of counts, with nothing else than a likelihood, are those of an independent maximiser.
 
 Data sets of the field are looked for in a folder `shared/cases` beside the checkout, and tests that
 need an absent one are skipped.
 """
 
-from functools import cache
+import re
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +15,10 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 import weightprior as wp
+from weightprior.fits.problem import Problem
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "cases"
 # Coefficients of statsmodels 0.15.0, the intercept first, and alpha, one over the concentration,
@@ -74,10 +78,7 @@ def generated(name):
 
 
 def of_the_field(name):
-    path = FOLDER / f"{name}.csv"
-    if not path.is_file():
-        pytest.skip(f"{name}.csv is not distributed with the package")
-    frame = pd.read_csv(path)
+    frame = raw(name)
     if name == "esoph":
         frame = frame[frame["ncases"] + frame["ncontrols"] > 0]
     dummies = [pd.get_dummies(frame[c], drop_first=True).to_numpy(float) for c in CATEGORIES[name]]
@@ -185,3 +186,152 @@ def test_data_of_the_field_have_the_coefficients_of_statsmodels(name):
 def test_the_maximiser_itself_is_statsmodels(name):
     statsmodels = np.array(STATSMODELS[name].split(), float)
     np.testing.assert_allclose(theirs(of_the_field, name), statsmodels, rtol=0, atol=1e-4)
+
+
+def raw(name):
+    path = FOLDER / f"{name}.csv"
+    if not path.is_file():
+        pytest.skip(f"{name}.csv is not distributed with the package")
+    return pd.read_csv(path)
+
+
+def standardised(values):
+    return (values - values.mean(axis=0)) / values.std(axis=0)
+
+
+HOUSES = ["sqrft", "lotsize", "bdrms"]
+
+
+def followed(told, x, y):
+    """Data as a warning advises."""
+    names = {"x": x, "y": y}
+    for argument, code in re.findall(r"Standardise (\w): (.*?)\.(?= |$)", told):
+        names |= {argument: eval(code, {"x": x, "y": y})}
+    return names["x"], names["y"]
+
+
+def test_raw_prices_are_told_of_once_and_standardised_ones_are_not():
+    rows = raw("hprice1")
+    x, y = rows[HOUSES], 1000 * rows["price"]
+    bnn = wp.BNN(wp.mlp(HOUSES, (8,)), wp.Gaussian())
+    with pytest.warns(UserWarning, match="^x: the column .*: mean") as caught:
+        Problem.checked(bnn, x, y, prior=wp.normal_prior(bnn))
+    (told,) = [str(one.message) for one in caught]
+    assert told.startswith("x: the column 'lotsize' has mean ")
+    assert " y: mean 2.94e+05 and sd " in told
+    Problem.checked(bnn, *followed(told, x, y), prior=wp.normal_prior(bnn))
+
+
+@pytest.mark.parametrize("hidden", [(), (8,), (32,)])
+def test_raw_reaction_times_are_told_of(hidden):
+    """The fit would stay at 0, five sds of y away, and call the distance noise."""
+    rows = raw("sleepstudy")
+    x, y = rows[["Days"]], rows["Reaction"]
+    bnn = wp.BNN(wp.mlp(["Days"], hidden), wp.Gaussian())
+    with pytest.warns(UserWarning, match=r"^y: mean 299 and sd 56") as caught:
+        Problem.checked(bnn, x, y, prior=wp.normal_prior(bnn))
+    Problem.checked(bnn, *followed(str(caught[0].message), x, y), prior=wp.normal_prior(bnn))
+
+
+@pytest.mark.slow
+def test_prices_that_are_standardised_as_advised_are_fitted():
+    rows = raw("hprice1")
+    x, y = rows[HOUSES], 1000 * rows["price"]
+    bnn = wp.BNN(wp.mlp(HOUSES, (8,)), wp.Gaussian())
+    prior = wp.normal_prior(bnn)
+    with pytest.warns(UserWarning, match="^x: the column .*: mean") as caught:
+        fit = wp.fit_map(bnn, x, y, prior=prior)
+    assert wp.score(bnn, fit, x, y)["rmse"] > y.std()
+    x, y = followed(str(caught[0].message), x, y)
+    fit = wp.fit_map(bnn, x, y, prior=prior)
+    design = np.column_stack([np.ones(len(x)), x])
+    line = design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    assert wp.score(bnn, fit, x, y)["rmse"] < np.sqrt(np.mean((y - line) ** 2))
+
+
+def left_out(x, y, of_row):
+    """Log density of every row by least squares to the others, and the noise of their residuals."""
+    found = np.empty(len(y))
+    for label in np.unique(of_row):
+        held = of_row == label
+        line = np.linalg.lstsq(x[~held], y[~held], rcond=None)[0]
+        noise = np.std(y[~held] - x[~held] @ line)
+        found[held] = stats.norm.logpdf(y[held], x[held] @ line, noise)
+    return found
+
+
+@pytest.mark.slow
+def test_rows_of_a_subject_are_not_independent():
+    """The figures of the field: errors of 12.5 by row are 27.2 by subject."""
+    rows = raw("sleepstudy")
+    x, y, subject = rows[["Days"]] / 10, rows["Reaction"] / 100, rows["Subject"]
+    bnn = wp.BNN(wp.mlp(["Days"], ()), wp.Gaussian())
+    flat = wp.normal_prior(bnn, scale=np.inf, latents={"log_noise": (0.0, np.inf)})
+    fit = partial(wp.fit_map, tolerance=1e-4)
+    by_row, by_subject, both = (
+        wp.cross_validate(bnn, x, y, prior=flat, fit=fit, **options)
+        for options in (
+            {"folds": subject},
+            {"groups": subject, "num_folds": 18},
+            {"groups": subject, "folds": subject},
+        )
+    )
+    design = np.column_stack([np.ones(len(x)), x])
+    expected = left_out(design, y.to_numpy(), subject.to_numpy())
+    for found in (by_row, by_subject, both):
+        np.testing.assert_allclose(found["elpd_i"], expected, rtol=0, atol=1e-3)
+    sums = pd.Series(expected).groupby(subject).sum()
+    np.testing.assert_allclose(by_row["elpd_se"], 180**0.5 * expected.std(ddof=1), rtol=1e-3)
+    for found in (by_subject, both):
+        np.testing.assert_allclose(found["elpd_se"], 18**0.5 * sums.std(), rtol=1e-3)
+    # Which were of a proper prior.
+    np.testing.assert_allclose([by_row["elpd_se"], both["elpd_se"]], [12.5, 27.2], rtol=0.02)
+
+
+@pytest.mark.slow
+def test_degrees_of_freedom_are_learned_from_stars_as_an_optimiser_does():
+    rows = standardised(raw("starsCYG"))
+    x, y = rows[["log.Te"]], rows["log.light"]
+    bnn = wp.BNN(wp.mlp(["log.Te"], ()), wp.StudentT())
+    with jax.enable_x64(True):
+        fit = wp.fit_map(bnn, x, y, prior=wp.normal_prior(bnn, scale=2.0), tolerance=1e-8)
+
+    def loss(at):
+        slope, bias, log_noise, log_df = at
+        terms = stats.norm.logpdf(at, [0, 0, -1, 2.5], [2, 2, 1, 0.8]).sum()
+        location = bias + slope * x.to_numpy()[:, 0]
+        return -terms - stats.t.logpdf(y, np.exp(log_df), location, np.exp(log_noise)).sum()
+
+    starts = ([0, 0, -1, 2.5], [2, 0, -1, 0], [-1, 0, -1, 1])
+    best = min((optimize.minimize(loss, start) for start in starts), key=lambda r: r.fun)
+    names = ("output.weight", "output.bias", "log_noise", "log_df")
+    found = [fit["posterior"][name].to_numpy().item() for name in names]
+    np.testing.assert_allclose(found, best.x, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(fit["sample_stats"]["lp"].item(), -best.fun, rtol=0, atol=1e-6)
+
+
+def motorcycle():
+    """The classic: accelerations of a helmet, whose noise depends on the time."""
+    rows = standardised(raw("mcycle"))
+    bnn = wp.BNN(wp.mlp(["times"], (20,), num_outputs=2), wp.HeteroscedasticGaussian())
+    prior = wp.normal_prior(bnn, scale={"hidden_0": 3.0, "output": 1.0})
+    x, y = rows[["times"]], rows["accel"]
+    return bnn, x, y, wp.fit_laplace(bnn, x, y, prior=prior, num_restarts=8)
+
+
+@pytest.mark.slow
+def test_noise_that_depends_on_time_is_found():
+    bnn, x, y, fit = motorcycle()
+    time = raw("mcycle")["times"].to_numpy()
+    found = wp.predict(bnn, fit, x, quantiles=(0.05, 0.95))
+    sd = found["sd"].to_numpy()
+    # Before the impact the helmet is at rest, and every textbook's figure has a band that opens.
+    assert sd[(time > 15) & (time < 40)].mean() > 5 * sd[time < 13].mean()
+    inside = (found["quantiles"][:, 0] <= y.to_numpy()) & (y.to_numpy() <= found["quantiles"][:, 1])
+    assert stats.binomtest(int(inside.sum()), len(y), 0.9).pvalue > 0.001
+    # The one that learns a single noise loses, by far more than the error of the difference.
+    plain = wp.BNN(wp.mlp(["times"], (20,)), wp.Gaussian())
+    prior = wp.normal_prior(plain, scale={"hidden_0": 3.0, "output": 1.0})
+    other = wp.fit_laplace(plain, x, y, prior=prior, num_restarts=8)
+    apart = wp.score(bnn, fit, x, y)["elpd_i"] - wp.score(plain, other, x, y)["elpd_i"]
+    assert apart.sum() > 3 * np.sqrt(len(y)) * apart.std()

@@ -1,5 +1,6 @@
 """A likelihood and a network of one's own, each written here alone, go everywhere that ours go."""
 
+import re
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import ClassVar
@@ -283,3 +284,50 @@ def test_a_posterior_of_it_is_a_prior():
     bnn, fit = MODELS["own network"], fitted("own network", "laplace")
     prior = wp.posterior_as_prior(bnn, wp.unstack_fit(fit)["zero"], widen=2.0)
     assert all(np.all(scale > 0) for scale in prior.scale.values())
+
+
+class Module:
+    """As libraries of networks have it."""
+
+    def __call__(self, x):
+        return x @ jnp.ones((1, 1))
+
+    def state_dict(self):
+        return {"0.weight": np.ones((1, 1)), "0.bias": np.zeros(1)}
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """What the message asks for."""
+
+    num_outputs: int = 1
+    feature_names: tuple[int, ...] = (0,)
+
+    @property
+    def sites(self):
+        return {"output.weight": wp.Site((1, 1), ("feature", "output"), 1, "weight", "output")}
+
+    def apply(self, weights, x):
+        return jnp.asarray(x, weights["output.weight"].dtype) @ weights["output.weight"]
+
+
+def test_a_module_is_advised_to_be_wrapped():
+    with pytest.raises(TypeError, match=r"^network: expected .*Around a module write a class with"):
+        wp.BNN(Module(), wp.Gaussian())
+    bnn = wp.BNN(Wrapped(), wp.Gaussian())
+    assert bnn.outputs({"output.weight": np.ones((1, 1))}, [[2.0]]).tolist() == [[2.0]]
+
+
+def test_a_network_for_a_centre_is_answered_by_what_its_weights_are():
+    bnn = wp.BNN(wp.mlp(1, ()), wp.Gaussian(1.0))
+    neural_network = pytest.importorskip("sklearn.neural_network")
+    regressor = neural_network.MLPRegressor(hidden_layer_sizes=(), max_iter=2)
+    regressor.coefs_, regressor.intercepts_ = [np.ones((1, 1))], [np.zeros(1)]
+    for loc in (regressor, Module()):
+        with pytest.raises(TypeError, match=r"^loc: expected a number, .*; got ") as told:
+            wp.normal_prior(bnn, loc=loc)
+        code = re.search(r"weights by weightprior\.(.*)\.$", str(told.value))[1]
+        prior = eval(f"wp.{code}", {"wp": wp, "bnn": bnn, "loc": loc})
+        assert prior.loc["output.weight"] == 1.0
+    with pytest.raises(TypeError, match=r"^loc: .*; got MLP\. It holds no weights"):
+        wp.normal_prior(bnn, loc=bnn.network)

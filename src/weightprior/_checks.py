@@ -4,6 +4,7 @@ A message names the argument, says what was expected and what came, and what to 
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -17,14 +18,13 @@ import numpy as np
 __all__ = [
     "arrays",
     "close_name",
-    "finite",
     "input_shape",
     "integer",
     "known_names",
     "leaves",
     "model",
+    "not_forked",
     "number",
-    "numbers",
     "one_of",
     "prior",
     "random_key",
@@ -33,7 +33,6 @@ __all__ = [
     "shape",
     "target_shape",
     "warn",
-    "weights",
 ]
 
 
@@ -148,134 +147,10 @@ def prior(
         )
 
 
-def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
-    """Raise where weights are not an array of numbers for every site."""
-    if not isinstance(values, Mapping):
-        raise TypeError(f"{argument}: expected a dict of arrays by site; got {values!r}.")
-    expected = {name: site.shape for name, site in sites.items()}
-    shapes = {name: np.shape(array) for name, array in values.items()}
-    if shapes != expected:
-        raise ValueError(f"{argument}: expected the sites and shapes {expected}; got {shapes}.")
-    for name, array in values.items():
-        finite(f"{argument}[{name!r}]", array)
-
-
-def numbers(argument: str, values: Any) -> np.ndarray:
-    """Return `values` as a float64 array; text is no number, even where it spells one.
-
-    What stands for a missing value is NaN.
-    """
-    _check_plain(argument, values)
-    try:
-        array = _with_nan(np.asarray(values))
-        texts = (v for v in array.flat if isinstance(v, str | bytes))
-        text = next(texts, None) if array.dtype.kind in "OSUT" else None
-        # Text, times and complex numbers: numpy would convert them without a word.
-        if text is not None:
-            raise TypeError(f"text such as {str(text)!r}: encode categories as numbers first")
-        if values is None or array.dtype.kind in "cmM":
-            raise TypeError(f"dtype {array.dtype}")
-        return np.asarray(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        reason = str(error).rstrip(".")
-        raise TypeError(
-            f"{argument}: expected numbers; got {type(values).__name__} ({reason})."
-        ) from None
-
-
-def _check_plain(argument: str, values: Any) -> None:
-    """Raise where an array would lose its meaning as plain numbers: masks, sparsity, categories."""
-    masked = int(np.ma.count_masked(values)) if isinstance(values, np.ma.MaskedArray) else 0
-    if masked:
-        raise ValueError(
-            f"{argument}: expected an array without a mask; got {masked} masked of "
-            f"{np.size(values)} numbers. Drop their rows, or fill them in: "
-            f"{argument}.filled({argument}.mean())."
-        )
-    if hasattr(values, "toarray") and hasattr(values, "nnz"):
-        raise TypeError(
-            f"{argument}: expected a dense array; got a sparse {type(values).__name__}. "
-            f"Pass {argument}.toarray()."
-        )
-    categorical = [name for name, kind in _kinds(values) if _is_categorical(kind)]
-    if categorical:
-        found = _categories(argument, values, categorical)
-        raise TypeError(f"{argument}: expected numbers; got {found}")
-
-
-def _kinds(values: Any) -> list[tuple[Any, Any]]:
-    """Name and dtype of every column, as far as a container tells."""
-    if hasattr(values, "schema") and hasattr(values, "column_names"):  # an Arrow table
-        return list(zip(values.column_names, values.schema.types, strict=True))
-    kinds = getattr(values, "dtypes", None)
-    if hasattr(values, "columns") and hasattr(kinds, "items"):
-        return list(kinds.items())  # pyright: ignore
-    return [(None, getattr(values, "dtype", getattr(values, "type", None)))]
-
-
-def _is_categorical(kind: Any) -> bool:
-    return _is_dictionary(kind) or (hasattr(kind, "categories") and hasattr(kind, "ordered"))
-
-
-def _is_dictionary(kind: Any) -> bool:
-    return hasattr(kind, "index_type") and hasattr(kind, "value_type")  # as Arrow calls it
-
-
-def _categories(argument: str, values: Any, columns: list[Any]) -> str:
-    """Say what categories are, and how they become numbers."""
-    if hasattr(values, "to_pandas"):
-        return f"an Arrow dictionary. Convert it first: {argument}.to_pandas()."
-    if columns == [None]:
-        return (
-            f"categories. If they are numbers: {argument}.astype(float). If they are classes, "
-            f"pass them to a likelihood with their names: Categorical(list({argument}.unique()))."
-        )
-    return (
-        f"the categorical column {columns[0]!r}. For a column per category: x = "
-        f"pandas.get_dummies({argument}, columns={columns!r}, dtype=float), in a network "
-        "mlp(list(x.columns)). If its categories are numbers that may be compared: "
-        f"{argument}.astype({{{columns[0]!r}: float}})."
-    )
-
-
-def _with_nan(array: np.ndarray) -> np.ndarray:
-    """The array, with NaN for what stands for a missing value among objects."""
-    if array.dtype.kind != "O":
-        return array
-    from pandas import isna  # which importing a model is not to wait for
-
-    missing = isna(array)
-    return np.where(missing, np.nan, array) if missing.any() else array
-
-
-def finite(argument: str, values: Any) -> np.ndarray:
-    """Return `values` as a float64 array without NaN or infinity."""
-    array = numbers(argument, values)
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        raise ValueError(
-            f"{argument}: expected finite numbers; got {len(bad)} NaN or infinite of {array.size}, "
-            f"the first at index {tuple(int(i) for i in bad[0])}. {_way_out(array)}"
-        )
-    return array
-
-
-def _way_out(array: np.ndarray) -> str:
-    """Advise on numbers that are not finite: the usual reason for a column is its scale."""
-    empty = np.flatnonzero(~np.isfinite(array).any(0)) if array.ndim == 2 and len(array) > 1 else ()
-    if len(empty):
-        which = f"Column {empty[0]} has" if len(empty) == 1 else f"{len(empty)} columns have"
-        return (
-            f"{which} no finite number: a constant one cannot be divided by its standard "
-            "deviation. Drop such columns."
-        )
-    return "Drop or impute them first."
-
-
 def input_shape(shape: tuple[int, ...], num_features: int) -> None:
     """Raise where inputs have another shape than (rows, features)."""
     if len(shape) != 2 or shape[1] != num_features:
-        advice = " Pass x[:, None]." if len(shape) == 1 and num_features == 1 else ""
+        advice = " Pass numpy.reshape(x, (-1, 1))." if len(shape) == 1 and num_features == 1 else ""
         raise ValueError(
             f"x: expected shape (rows, {num_features}), a column per feature of the network; "
             f"got {shape}.{advice}"
@@ -293,7 +168,8 @@ def shape(values: Any) -> tuple[int, ...] | None:
 def target_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raise where targets have not the shape that the inputs and the outputs call for."""
     if shape != expected:
-        advice = " Pass y[:, 0] (y.iloc[:, 0])." if shape == (*expected, 1) else ""
+        flat = shape in ((*expected, 1), (1, *expected)) and len(expected) == 1
+        advice = " Pass numpy.ravel(y), or y.iloc[:, 0] of a data frame." if flat else ""
         raise ValueError(
             f"y: expected shape {expected}, a target for every row of x; got {shape}.{advice}"
         )
@@ -303,8 +179,11 @@ def row_weights_shape(shape: tuple[int, ...], *expected: tuple[int, ...] | None)
     """Raise where row weights have none of the expected shapes."""
     if shape not in expected:
         shapes = " or ".join(str(e) for e in expected if e is not None)
+        flat = any(shape in ((*e, 1), (1, *e)) for e in expected if e is not None and len(e) == 1)
+        advice = " Pass numpy.ravel(row_weights)." if flat else ""
         raise ValueError(
             f"row_weights: expected shape {shapes}, a number for every row of x; got {shape}."
+            f"{advice}"
         )
 
 
@@ -335,6 +214,7 @@ def arrays(
 
 def random_key(rng_key: Any) -> jax.Array:
     """Return a typed JAX key for an int, a typed key or an old-style pair of words."""
+    not_forked()  # the first that everybody computes
     if isinstance(rng_key, Integral) and not isinstance(rng_key, bool):
         # JAX cuts off what does not fit, so that two seeds could mean one key.
         if not 0 <= int(rng_key) < 2**32:
@@ -345,6 +225,37 @@ def random_key(rng_key: Any) -> jax.Array:
             return jnp.asarray(rng_key)
         if rng_key.dtype == np.uint32 and rng_key.shape == (2,):
             return jax.random.wrap_key_data(jnp.asarray(rng_key))
-    raise TypeError(
-        f"rng_key: expected an int or one JAX key (jax.random.key(0)); got {rng_key!r}."
-    )
+    raise TypeError(f"rng_key: expected an int or one JAX key, jax.random.key(0); got {rng_key!r}.")
+
+
+# A fork takes along the one thread that forked, and JAX's own are gone: whatever it is asked to
+# compute in the child would wait for them for ever.
+_used = _forked = False
+
+
+def not_forked() -> None:
+    """Raise in a forked process whose parent has used JAX."""
+    if _forked:
+        raise RuntimeError(
+            "weightprior: expected a process of its own; got one forked from a process that has "
+            "used JAX, whose threads a fork leaves behind, so that it would wait for ever. Start "
+            'processes by multiprocessing.get_context("spawn"), or '
+            'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")).'
+        )
+
+
+def _before() -> None:
+    # In the parent, whose locks are free or will be.
+    global _used
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    # Where a JAX to come does not tell, it is taken for used.
+    _used = bridge is not None and getattr(bridge, "backends_are_initialized", lambda: True)()
+
+
+def _in_child() -> None:
+    global _forked
+    _forked = _forked or _used
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before, after_in_child=_in_child)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 
 __all__ = [
     "aligned",
@@ -38,6 +38,7 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
     A data frame's columns have to be the network's features, in their order, where the network
     has names for them.
     """
+    _arrays.check_container("x", x)
     columns = column_names(x)
     named = any(isinstance(name, str) for name in feature_names)
     if columns is not None and named and columns != feature_names:
@@ -48,7 +49,7 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
             + ("Reorder them" if reordered else "Select the network's features")
             + f": x[{list(feature_names)!r}]."
         )
-    array = _checks.finite("x", x)
+    array = _arrays.finite("x", x)
     if array.ndim == 1 and len(feature_names) == 1 and hasattr(x, "to_frame"):
         raise ValueError("x: expected a data frame of one column; got a series. Pass x.to_frame().")
     _checks.input_shape(array.shape, len(feature_names))
@@ -59,7 +60,7 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
 
 def row_weights(values: Any, x: Any, num_parts: int | None = None) -> np.ndarray:
     """Return how often each row counts, or raise; for a stacked prior one set per part will do."""
-    array, num_obs = _checks.finite("row_weights", values), len(x)
+    array, num_obs = _arrays.finite("row_weights", values), len(x)
     _checks.row_weights_shape(
         array.shape, (num_obs,), None if num_parts is None else (num_parts, num_obs)
     )
@@ -96,6 +97,9 @@ def _misalignment(argument: str, values: Any, x: Any) -> str:
     own, of_x = index_of(values), index_of(x)
     if own is None or of_x is None or len(own) != len(of_x) or own.equals(of_x):
         return ""
+    differ = next((pair for pair in zip(own, of_x, strict=True) if pair[0] != pair[1]), None)
+    if differ is None:  # but for the dtype
+        return ""
     if Counter(own) == Counter(of_x):
         ordered = "loc[x.index]" if hasattr(values, "iloc") else "reindex_like(x)"
         by_label = f"Pass {argument}.{ordered} where rows with the same label belong together, "
@@ -104,9 +108,6 @@ def _misalignment(argument: str, values: Any, x: Any) -> str:
             + (by_label if own.is_unique else "Sort both where equal labels belong together, ")
             + f"or {argument}.to_numpy() where rows at the same position do."
         )
-    differ = next((pair for pair in zip(own, of_x, strict=True) if pair[0] != pair[1]), None)
-    if differ is None:  # but for the dtype
-        return ""
     return (
         f"{argument}: expected the index of x; got other labels ({differ[0]!r} where x has "
         f"{differ[1]!r}). Rows at the same position are taken to belong together. If they do, pass "

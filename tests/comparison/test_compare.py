@@ -249,6 +249,24 @@ def test_a_stack_labelled_by_numbers():
     assert found["scale"].tolist() == ["0.25", "0.5", "1"]
 
 
+def test_the_best_of_a_grid_at_its_end_is_noted_by_what_was_held_out():
+    fit = drawn("hmc", "numbers")
+    found = wp.compare(REGRESSION, {"sd": fit}, *HELD_OUT)
+    assert found["lpd_test"].idxmax() == "sd[1.0]"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the density of one row
+        terms = wp.score(REGRESSION, fit, *HELD_OUT)["elpd_i"].to_numpy()
+    paired = terms[2] - terms[1]
+    rises = paired.sum() > np.sqrt(len(TARGET)) * paired.std(ddof=1)
+    told = "best lpd_test at the upper end of the priors, 0.25 to 1: extend the grid above 1"
+    assert (told in found.loc["sd[1.0]", "note"]) == rises
+    assert not found["note"][:2].str.contains("extend the grid").any()
+    # Without rows held out it is leave-one-out that tells, and here it does.
+    found = wp.compare(REGRESSION, {"sd": fit})
+    [note] = [note for note in found["note"] if "extend the grid" in note]
+    assert "best elpd_loo at the" in note
+
+
 class TestNotes:
     def test_one_chain_leaves_rhat_blank_with_the_reason(self):
         one = drawn("hmc").map_over_datasets(
@@ -360,3 +378,32 @@ def test_each_of_several_outputs_has_a_column():
 
 def test_rows_without_a_density_are_told_of():
     assert "rows without a density (log -7e+07)" in table().loc["nuts", "note"]
+
+
+def test_rows_that_a_point_gives_no_density_are_told_of():
+    """Of a MAP too, and of rows held out, which no Pareto k speaks of."""
+    weights = {n: w[:1, :1] for n, w in fits.sites(exact_fit()).items()}
+    far = [*TARGET[:-1], 200.0]
+    fit = fits.light_fit(LINEAR, FRAME, far, weights, draws="point", exact=False)
+    found = wp.compare(LINEAR, {"map": fit}).loc["map"]
+    assert "rows without a density (log -8e+04): standardise x and y" in found["note"]
+    near = fits.light_fit(LINEAR, FRAME, TARGET, weights, draws="point", exact=False)
+    assert "without a density" not in wp.compare(LINEAR, {"map": near}).loc["map", "note"]
+    held = wp.compare(LINEAR, {"map": near}, FRAME, far).loc["map", "note"]
+    assert "without a density (log -8e+04): 1 of 20 held-out rows (obs_id 19)" in held
+
+
+@pytest.mark.parametrize("size", [1e5, 1e18])
+def test_densities_that_overflow_leave_no_cell_that_looks_good(size):
+    fit = fits.light_fit(
+        LINEAR,
+        FRAME,
+        size * TARGET,
+        fits.sites(exact_fit()),
+        prior=wp.normal_prior(LINEAR, scale=size),
+    )
+    cells = wp.compare(LINEAR, {"far": fit}).loc["far"]
+    assert "rows without a density" in cells["note"]
+    assert "LOO unreliable" in cells["note"]
+    assert not cells["loo_reliable"]
+    assert not cells["max_pareto_k"] <= 0.7

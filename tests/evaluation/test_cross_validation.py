@@ -134,6 +134,12 @@ def test_the_choice_is_made_from_paired_differences():
     within = [s for s, d, e in zip(scales, diff.sum(1), error, strict=True) if d >= -e]
     assert found["one_se"].item() == min(within)
     assert found["prob_best"].sum().item() == pytest.approx(1)
+    assert best == 0
+    rises = -diff.sum(1)[1] > error[1]
+    told = "best at the lower end of the priors, 0.02 to 1: extend the grid below 0.02"
+    assert found.attrs["note"] == (told if rises else "")
+    note = wp.compare(NET.bnn, {"cv": found}).loc["cv[0.02]", "note"]
+    assert ("extend the grid" in note) == rises
     again = validated(NET, path, num_folds=4)
     xr.testing.assert_identical(found["prob_best"], again["prob_best"])
 

@@ -298,3 +298,12 @@ def test_a_row_that_few_draws_decide_about_is_told_of():
     with pytest.warns(UserWarning, match=r"density of 1 of 3 held-out rows \(obs_id 1\) rests on"):
         wp.score(LINEAR, fit, x, y + np.array([0.0, 30.0, 0.0]))
     wp.score(LINEAR, fit, x, y)  # in silence
+
+
+def test_rows_without_a_density_are_named():
+    fit, y = exact_fit(), np.asarray(TARGET).copy()
+    y[[3, 5]] = 1e4
+    with pytest.warns(UserWarning, match=r"score: without a density \(log") as caught:
+        wp.score(LINEAR, fit, FRAME, y)
+    [message] = [str(one.message) for one in caught if "without a density" in str(one.message)]
+    assert "2 of 20 held-out rows (obs_id 3, 5), which decide about elpd" in message

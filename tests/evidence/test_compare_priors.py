@@ -89,6 +89,28 @@ def test_evidence_and_best_meet_the_closed_form(found):
     assert best == list(PRIORS)[expected.argmax()]
 
 
+def test_the_verdict_tells_where_the_best_is_at_the_end_of_a_grid():
+    scales = (0.01, 0.05, 0.2)
+    stack = wp.stack_priors([LINEAR.prior(scale=s) for s in scales], coords={"scale": scales})
+    found = wp.compare_priors(LINEAR.bnn, as_if_tempered(stack))
+    end = "the best is at the upper end of scale, 0.01 to 0.2: extend the grid above 0.2."
+    assert f"By the evidence and PSIS-LOO {end}" in found["verdict"].item()
+    wide = (0.2, 1.0, 30.0)
+    stack = wp.stack_priors([LINEAR.prior(scale=s) for s in wide], coords={"scale": wide})
+    verdict = wp.compare_priors(LINEAR.bnn, as_if_tempered(stack))["verdict"].item()
+    assert "By the evidence" not in verdict
+
+
+def test_a_cross_validation_whose_noise_collapsed_is_doubtful():
+    given = folds()
+    collapsed = np.zeros((3, given.sizes["fold"]), bool)
+    collapsed[2, 1] = True
+    given = given.assign(noise_collapsed=(("prior", "fold"), collapsed))
+    found = wp.compare_priors(LINEAR.bnn, fitted(), given)
+    assert found["doubtful"].sel(criterion="cv").to_numpy().tolist() == [False, False, True]
+    assert "Not to be relied on: cross-validation of 'informed'" in found["verdict"].item()
+
+
 def test_loo_meets_the_closed_form(found):
     expected = [exact(prior).loo.sum() for prior in PRIORS.values()]
     for label, one in wp.unstack_fit(fitted()).items():

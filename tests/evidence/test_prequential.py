@@ -131,6 +131,16 @@ def test_a_stacked_prior_equals_the_loop_over_its_priors():
     assert_identical(found.sel(prior="moved").drop_vars("prior").drop_attrs(), alone.drop_attrs())
 
 
+def test_the_shortest_code_at_the_end_of_a_grid_is_noted():
+    """Points that the prior scales: the wider it is, the farther from these targets."""
+    stack = wp.stack_priors({s: NET.prior(scale=s) for s in (1.0, 3.0, 9.0)})
+    found = coded(NET, stack, fit=point_fit, num_blocks=4)
+    assert found["bits"].to_numpy().argmin() == 0
+    told = "shortest at the lower end of the priors, 1 to 9: extend the grid below 1"
+    assert found.attrs["note"] == told
+    assert "note" not in coded(NET, MOVED, fit=point_fit, num_blocks=4).attrs
+
+
 def test_a_key_decides_the_draws_of_the_prior():
     first, again, other = (
         coded(NET, NARROW, fit=point_fit, num_blocks=2, rng_key=key) for key in (3, 3, 4)

@@ -14,7 +14,7 @@ from numpyro.primitives import Messenger
 from threadpoolctl import threadpool_info
 
 import weightprior as wp
-from weightprior.inference import _batch
+from weightprior.inference import _batch, _programs
 
 
 def scaled(power, shared, item):
@@ -34,14 +34,14 @@ def forget_programs(patch):
     """Begin with no compiled programs, and trace all anew; those of other tests are kept."""
     # A function that JAX has not seen.
     anew = cache(lambda task: lambda *args: task(*args))
-    compile_once = _batch._compile_once.__wrapped__
+    compile_once = _programs._compile_once.__wrapped__
 
-    @lru_cache(maxsize=_batch._compile_once.cache_info().maxsize)
+    @lru_cache(maxsize=_programs._compile_once.cache_info().maxsize)
     def compiled(task, *key):
         return compile_once(anew(task), *key)
 
     compiled.__wrapped__ = compile_once
-    patch.setattr(_batch, "_compile_once", compiled)
+    patch.setattr(_programs, "_compile_once", compiled)
 
 
 @pytest.fixture
@@ -96,9 +96,9 @@ def test_what_is_prepared_is_not_compiled_again(accelerator, monkeypatch):
     assert again.shape == (2,)
     assert returns["noise"].shape == (3,)
     assert returns["value"].dtype == "float32"
-    before = _batch._compile_once.cache_info().misses
+    before = _programs._compile_once.cache_info().misses
     results = _batch.run(scaled, 2, SHARED, ITEMS[:3])
-    assert _batch._compile_once.cache_info().misses == before
+    assert _programs._compile_once.cache_info().misses == before
     assert [float(r["value"]) for r in results] == [0.0, 10.0, 40.0]
 
 
@@ -106,16 +106,16 @@ def test_what_is_prepared_is_not_compiled_again(accelerator, monkeypatch):
 @pytest.mark.parametrize("vectorise", [False, True], ids=["threads", "vmap"])
 def test_programs_are_kept_until_they_are_forgotten(vectorise):
     def num_compiled():
-        return _batch._compile_once.cache_info().misses
+        return _programs._compile_once.cache_info().misses
 
     _batch.run(split, None, (), KEYS, vectorise=vectorise)
     _batch.run(split, None, (), KEYS, vectorise=vectorise)
     assert num_compiled() == 1
-    _batch.clear_programs()
-    assert _batch._compile_once.cache_info().currsize == 0
+    _programs.clear_programs()
+    assert _programs._compile_once.cache_info().currsize == 0
     _batch.run(split, None, (), KEYS, vectorise=vectorise)
     assert num_compiled() == 1  # of a counter that was cleared as well
-    assert _batch._compile_once.cache_info().maxsize == _batch._MAX_PROGRAMS
+    assert _programs._compile_once.cache_info().maxsize == _programs._MAX_PROGRAMS
 
 
 @pytest.fixture
@@ -130,7 +130,9 @@ def slow_tasks(monkeypatch):
             raise ZeroDivisionError
         return np.asarray(item)
 
-    monkeypatch.setattr(_batch, "_compile", lambda *args: compiled)
+    program = Future()
+    program.set_result(compiled)
+    monkeypatch.setattr(_batch, "compiled", lambda *args: _programs.Program(program, None))
     return begun
 
 
@@ -204,7 +206,7 @@ def test_one_program_is_traced_at_a_time():
 @pytest.mark.usefixtures("no_programs")
 def test_threads_that_ask_for_the_same_program_share_it():
     assert traced(4, 4, 4) == [("begins", 4), ("ends", 4)]
-    assert _batch._compile_once.cache_info().misses == 1
+    assert _programs._compile_once.cache_info().misses == 1
 
 
 FITS = {
@@ -258,7 +260,7 @@ def test_threads_that_fit_at_once_get_what_each_gets_alone(monkeypatch):
     held, enter = [], Messenger.__enter__
 
     def watched(self):
-        held.append(_batch.tracing._is_owned())
+        held.append(_programs.tracing._is_owned())
         return enter(self)
 
     found = []

@@ -27,7 +27,8 @@ from shared_fits import LIKELIHOODS, random_targets, random_weights
 from weightprior.fits.problem import Problem
 from weightprior.fits.task import Task
 from weightprior.inference._coordinates.randomised import Member, Randomised
-from weightprior.inference._optima.optima import Search
+from weightprior.inference._optima.collapse import Collapse
+from weightprior.inference._optima.search import Search
 from weightprior.inference.ensemble import _warn_unconverged
 from weightprior.model import density
 from weightprior.model.curvature import gauss_newton
@@ -310,8 +311,9 @@ def test_kinks_are_given_as_a_reason():
     problem = Problem.checked(relu, NET.x, NET.y, prior=wp.normal_prior(relu))
     members = {"converged": [True, False], "gradient_norm": [0, 1], "num_iterations": [5, 9]}
     arrays = {name: np.array(values) for name, values in members.items()}
+    none = [[Collapse(np.inf, 1.0)] * 2]
     with pytest.warns(UserWarning, match=r"1 of 2 \(gradient norm up to 1.0e\+00\).*lie on kinks"):
-        _warn_unconverged(problem, Search("fit_ensemble", 5000, 1e-6, False), [arrays])
+        _warn_unconverged(problem, Search("fit_ensemble", 5000, 1e-6), [arrays], none)
 
 
 @pytest.mark.filterwarnings("ignore:y. mean")  # which tells of it first

@@ -171,7 +171,7 @@ def test_tasks_side_by_side_give_what_tasks_in_threads_give(method, problem, mon
         pytest.skip("rounding would grow with the curvature of hidden units")
     with jax.enable_x64(True):
         threaded = fit(method, LINEAR, LINEAR.prior(), **BRIEF[method])
-        monkeypatch.setattr(_batch, "_threaded", _batch._vectorised)
+        monkeypatch.setattr(_batch, "_on_accelerator", lambda: True)
         vmapped = fit(method, LINEAR, LINEAR.prior(), **BRIEF[method])
     ours, theirs = (oracle.from_sites(f["posterior"]) for f in (vmapped, threaded))
     np.testing.assert_allclose(ours, theirs, **HALF_THE_DIGITS)

@@ -19,7 +19,8 @@ from problems import (
 )
 from references import FOLDERS
 from shared_fits import ROUNDING
-from weightprior.inference._optima.optima import Search, _best_first
+from weightprior.inference._optima.optima import _best_first
+from weightprior.inference._optima.search import Search
 
 # What only tests run, once or twice, takes longer to optimise than to run.
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -231,7 +232,7 @@ def restart(lp, gradient_norm=0.0):
 
 def test_broken_restarts_come_last():
     ended = [restart(np.nan), restart(1.0), restart(5.0, np.inf), restart(3.0), restart(2.0, 9.0)]
-    ordered = _best_first(ended, Search("fit_map", 10, 1.0, False))
+    ordered = _best_first(ended, Search("fit_map", 10, 1.0))
     np.testing.assert_array_equal(ordered["lp"], [3.0, 2.0, 1.0, np.nan, 5.0])
     np.testing.assert_array_equal(ordered["w"][:, 0], ordered["lp"])
     np.testing.assert_array_equal(ordered["converged"], [True, False, True, True, False])

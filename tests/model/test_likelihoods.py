@@ -1,5 +1,6 @@
 """Likelihoods: scipy's densities, finite at any output, and numbers that compile nothing."""
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -611,3 +612,32 @@ def test_an_ensemble_counts_the_rows_of_ones_own(name):
         terms, rows = both(weights)
     assert terms.signed.shape == (ROWS, 0)
     np.testing.assert_allclose(terms.counted[:, 0], rows, rtol=1e-12)
+
+
+@pytest.mark.parametrize("likelihood", [wp.Gaussian(), wp.StudentT(), wp.NegativeBinomial()])
+def test_default_priors_are_stated_as_they_are(likelihood):
+    """In the docstrings of the likelihood and of `normal_prior`, and in what a model prints."""
+    bnn = wp.BNN(wp.mlp(1, hidden=()), likelihood)
+    for name, latent in bnn.latents.items():
+        center, scale = latent.prior
+        assert f"'{name}': ({center}, {scale})" in repr(bnn)
+        for documented in (type(likelihood), wp.normal_prior):
+            text = " ".join(documented.__doc__.split())
+            told = re.findall(
+                rf"`{name}` is normal around (\S+) with a scale of (\d+(?:\.\d+)?)", text
+            )
+            assert [tuple(map(float, pair)) for pair in told] == [(center, scale)]
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "name", "share"),
+    [(wp.Gaussian(), "log_noise", 0.95), (wp.NegativeBinomial(), "log_concentration", 0.95)],
+)
+def test_the_interval_that_a_default_prior_is_said_to_have_is_its_own(likelihood, name, share):
+    text = " ".join(type(likelihood).__doc__.split())
+    low, high = re.search(r"is between (\S+) and (\S+) with a probability of 95 %", text).groups()
+    law = stats.lognorm(s=(p := likelihood.latents(1)[name].prior)[1], scale=np.exp(p[0]))
+    np.testing.assert_allclose(
+        [float(low), float(high)], law.interval(share), rtol=0.05
+    )  # two digits
+    assert "mean + mean**2 / concentration" in wp.NegativeBinomial.__doc__

@@ -7,26 +7,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weightprior.evaluation._metrics import log_mean
-from weightprior.fits.leave_one_out import leave_one_out
+from weightprior.evaluation._metrics import NO_DENSITY, log_mean
+from weightprior.fits.leave_one_out import Loo
 from weightprior.fits.reading import Part, check_cross_validation
 from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
 
 __all__ = [
     "Line",
+    "add_note",
     "errors",
     "held_out",
     "is_point",
     "lines_of_cross_validation",
-    "loo",
+    "of_loo",
     "prior_in_words",
     "train",
 ]
-
-# A row whose log density is below this has none, for all that a model can tell: 140 sds away from
-# a normal mean.
-_NO_DENSITY = -1e4
 
 
 class Line(NamedTuple):
@@ -44,6 +41,8 @@ class Line(NamedTuple):
         How often each of them counts.
     ids : array of shape (rows,)
         Names of these rows.
+    loo : Loo or None
+        Leave-one-out of the rows that were fitted, where there is one.
     """
 
     cells: dict[str, Any]
@@ -51,6 +50,7 @@ class Line(NamedTuple):
     elpd_i: np.ndarray = np.zeros(0)
     rows: Rows = Rows(np.zeros(0))
     ids: np.ndarray = np.zeros(0)
+    loo: Loo | None = None
 
     def has_rows_of(self, other: "Line") -> bool:
         """Tell if both held the same rows out in the same way, and count them alike."""
@@ -61,16 +61,24 @@ class Line(NamedTuple):
         )
 
 
+def add_note(line: Line, note: str) -> None:
+    """Add to the notes of a line."""
+    line.cells["note"] = "; ".join(filter(None, (line.cells["note"], note)))
+
+
 def lines_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, Line]:
     """Lines of a cross-validation, one per prior, by name."""
     check_cross_validation(bnn, found)
     if "prior" not in found.dims:
         return {name: _line_of_cross_validation(bnn, found)}
     labels = found["prior"].to_numpy().tolist()
-    return {
+    lines = {
         f"{name}[{label}]": _line_of_cross_validation(bnn, found.isel(prior=i))
         for i, label in enumerate(labels)
     }
+    if note := found.attrs.get("note"):
+        add_note(lines[f"{name}[{found['best'].item()}]"], note)
+    return lines
 
 
 def _line_of_cross_validation(bnn: BNN, found: xr.Dataset) -> Line:
@@ -81,6 +89,11 @@ def _line_of_cross_validation(bnn: BNN, found: xr.Dataset) -> Line:
     if not whole:
         late, folds = int((~found["converged"]).sum()), found.sizes["fold"]
         notes.append(f"{late} of {folds} fits not converged")
+    if "noise_collapsed" in found and found["noise_collapsed"].any():
+        late, folds = int(found["noise_collapsed"].sum()), found.sizes["fold"]
+        notes.append(f"a learned noise collapsed in {late} of {folds} fits")
+    else:
+        _note_no_density(found["elpd_i"].to_numpy(), notes)
     cells = {
         "method": found.attrs["fit"],
         **prior_in_words(bnn, found),
@@ -108,9 +121,20 @@ def train(part: Part, notes: list[str]) -> dict[str, float]:
     if "log_likelihood" not in part.fit.children:
         notes.append("no train, gap or LOO: fitted with log_likelihood=False")
         return {"lpd_train": np.nan}
+    terms, rows = _rows_that_counted(part)
+    return {"lpd_train": float(rows.mean(terms))}
+
+
+def _rows_that_counted(part: Part) -> tuple[np.ndarray, Rows]:
+    """Log predictive density of each row that was fitted."""
     counted = part.row_weights > 0
     log_likelihood = part.fit["log_likelihood"]["y"].to_numpy()[..., counted]
-    return {"lpd_train": float(Rows(part.row_weights[counted]).mean(log_mean(log_likelihood)))}
+    return log_mean(log_likelihood), Rows(part.row_weights[counted])
+
+
+def _note_no_density(terms: np.ndarray, notes: list[str]) -> None:
+    if not (lowest := terms.min()) >= NO_DENSITY:  # which NaN is not either
+        notes.append(f"rows without a density (log {lowest:.1g}): standardise x and y")
 
 
 def held_out(
@@ -152,15 +176,16 @@ def prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
     return {"loc": center, "scale": width + (", part flat" if proper.size < scale.size else "")}
 
 
-def loo(part: Part, notes: list[str]) -> dict[str, Any]:
-    """PSIS-LOO, where there are draws to reweight."""
-    found, reason = leave_one_out(part.fit)
+def of_loo(part: Part, found: Loo | None, reason: str, notes: list[str]) -> dict[str, Any]:
+    """PSIS-LOO, where there are draws to reweight; the reason where there is none."""
     if found is None:
         # That there is no log likelihood, and no R-hat of a MAP, is said once.
         if is_point(part):
             notes.append(f"no LOO, R-hat or ESS: {reason}")
         elif "log_likelihood" in part.fit.children:
             notes.append(f"no LOO: {reason}")
+        if "log_likelihood" in part.fit.children:
+            _note_no_density(_rows_that_counted(part)[0], notes)
         blank = dict.fromkeys(("elpd_loo", "elpd_loo_se", "max_pareto_k"), np.nan)
         return blank | {"loo_reliable": pd.NA}
     worst, number = float(np.max(found.pareto_k)), found.rows.number
@@ -169,8 +194,7 @@ def loo(part: Part, notes: list[str]) -> dict[str, Any]:
         notes.append(
             f"LOO unreliable at {bad} of {len(found.elpd_i)} rows (k > {found.good_k:.2g})"
         )
-    if (lowest := found.elpd_i.min()) < _NO_DENSITY:
-        notes.append(f"rows without a density (log {lowest:.1g}): standardise x and y")
+    _note_no_density(found.elpd_i, notes)
     return {
         "elpd_loo": found.elpd / number,
         "elpd_loo_se": found.se / number,

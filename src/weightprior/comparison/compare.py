@@ -9,20 +9,24 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.comparison._cells import (
     Line,
+    add_note,
     errors,
     held_out,
     is_point,
     lines_of_cross_validation,
-    loo,
+    of_loo,
     prior_in_words,
     train,
 )
+from weightprior.comparison._ends import note_open_ends
 from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation.score import Held, weight_norms
 from weightprior.evidence.log_evidence import evidence_of
 from weightprior.fits.convergence import assess, watched_inputs
+from weightprior.fits.leave_one_out import leave_one_out
 from weightprior.fits.reading import Part, new_inputs, parts_of, targets_of
 from weightprior.model.bnn import BNN
 
@@ -44,6 +48,7 @@ _COLUMNS = (
 
 
 @names_its_options
+@shows_progress
 def compare(
     bnn: BNN,
     fits: Mapping[Any, xr.DataTree | xr.Dataset],
@@ -95,7 +100,8 @@ def compare(
         - `norm` of the weights and biases and their `distance` from the prior's centre (Euclidean,
           mean over draws; a flat prior has no centre); `seconds`, of the whole fit;
         - `note`: why a cell is blank, or what to beware of; of chains that have not converged
-          `diagnostics.convergence` says what to do.
+          `diagnostics.convergence` says what to do; of a stacked prior, that the best (by held-out
+          rows, else by the evidence, else by LOO) is at an end of the grid.
 
     Raises
     ------
@@ -138,9 +144,12 @@ def compare(
             continue
         if held is not None:
             new_inputs(bnn, fit, x)
-        for part in parts_of(bnn, fit):
-            own = name if part.label is None else f"{name}[{part.label}]"
-            lines[own] = _line(bnn, part, held)
+        parts = parts_of(bnn, fit)
+        of_fit = [_line(bnn, part, held) for part in parts]
+        if len(parts) > 1:
+            note_open_ends(fit, parts, of_fit)
+        for part, line in zip(parts, of_fit, strict=True):
+            lines[name if part.label is None else f"{name}[{part.label}]"] = line
     if baseline is not None:
         _add_differences(lines, baseline)
     table = pd.DataFrame.from_dict({n: line.cells for n, line in lines.items()}, orient="index")
@@ -172,8 +181,7 @@ def _add_differences(lines: dict[Any, Line], baseline: Any) -> None:
             diff = line.rows.total(terms) / line.rows.number
             error = line.rows.standard_error(terms) / line.rows.number
         else:
-            told = line.cells["note"], "no test_diff: other rows were held out than the baseline's"
-            line.cells["note"] = "; ".join(filter(None, told))
+            add_note(line, "no test_diff: other rows were held out than the baseline's")
         line.cells.update(test_diff=diff, test_diff_se=error)
 
 
@@ -185,17 +193,18 @@ def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
     cells |= train(part, notes)
     elpd_i = np.zeros(0)
     if held is not None:
-        scores, doubt = held.score(bnn, part)
-        notes += [doubt] if doubt else []
+        scores, doubts = held.score(bnn, part)
+        notes += [doubt.finding for doubt in doubts]
         cells |= held_out(scores, held.rows, cells["lpd_train"], notes)
         cells |= errors(scores, fit["observed_data"].coords)
         elpd_i = scores["elpd_i"]
-    cells |= loo(part, notes) | _sampling(part, notes) | _evidence(fit, notes)
+    loo, reason = leave_one_out(part.fit)
+    cells |= of_loo(part, loo, reason, notes) | _sampling(part, notes) | _evidence(fit, notes)
     cells |= _parameters(part, notes) | weight_norms(bnn, part.weights, part.prior)
     cells |= {"seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
     if held is None:
-        return Line(cells)
-    return Line(cells, "x and y", elpd_i, held.rows, np.arange(len(elpd_i)))
+        return Line(cells, loo=loo)
+    return Line(cells, "x and y", elpd_i, held.rows, np.arange(len(elpd_i)), loo)
 
 
 def _parameters(part: Part, notes: list[str]) -> dict[str, float]:

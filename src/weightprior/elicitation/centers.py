@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from scipy import linalg
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior._options import names_its_options
 from weightprior.model.adapters import reference_weights
 from weightprior.model.priors.normal import NormalPrior, stack_priors
@@ -76,6 +76,7 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     ('zero', 'reference', 'random', 'permuted', 'mirrored')
     """
     weights = reference_weights(bnn, reference)
+    _checks.not_forked()
     with jax.enable_x64(True):
         keys = jax.random.split(_checks.random_key(rng_key))
         chosen = {
@@ -124,7 +125,7 @@ def center_path(bnn, reference: Any, fractions: Sequence[float], *, scale: Any) 
     array([0.5])
     """
     weights = reference_weights(bnn, reference)
-    array = _checks.finite("fractions", _checks.numbers("fractions", fractions))
+    array = _arrays.finite("fractions", _arrays.numbers("fractions", fractions))
     labels = array.tolist()
     if array.ndim != 1 or not labels or len(set(labels)) < len(labels):
         raise ValueError(

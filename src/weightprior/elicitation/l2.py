@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model.priors.normal import NormalPrior
 from weightprior.model.priors.normal_prior import normal_prior, resolve
 
@@ -315,7 +315,7 @@ def _penalties(bnn, penalty: Any, convention: str) -> dict[str, np.ndarray]:
 
 def _number(penalty: Any, convention: str) -> float:
     """Return a penalty that is one number, the stronger the larger."""
-    array = _checks.numbers("penalty", penalty)
+    array = _arrays.numbers("penalty", penalty)
     if array.ndim:
         by_site = " or a dict by site" if _CONVENTIONS[convention].by_site else ""
         raise TypeError(f"penalty: expected a number{by_site}; got shape {array.shape}.")

@@ -8,8 +8,8 @@ import xarray as xr
 
 from weightprior import _checks, _data
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.fits.evaluate import evaluate, numbered
-from weightprior.fits.layout import stored_targets
 from weightprior.fits.problem import fit_coords, target_coords
 from weightprior.fits.results import build_prior
 from weightprior.model import density
@@ -21,6 +21,7 @@ __all__ = ["prior_predictive", "simulate"]
 
 
 @names_its_options
+@shows_progress
 def prior_predictive(
     bnn: BNN,
     x: Any,
@@ -76,9 +77,6 @@ def prior_predictive(
     key, numbers = _checks.random_key(rng_key), numbered(1, num_samples)
     model = in_trials(bnn, trials, len(inputs))
     pieces = [evaluate(_draw, model, numbers, inputs, part, key) for part in prior.singles()]
-    for piece in pieces:
-        drawn = piece["prior_predictive"]
-        drawn["y"] = stored_targets(bnn, drawn["y"])
     coords = fit_coords(bnn, x, None, prior), target_coords(bnn, x, None, prior)
     return build_prior(bnn, inputs, prior, pieces, *coords)
 

@@ -14,8 +14,11 @@ from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.trials import counted
 
-__all__ = ["LEVELS", "NAMES", "dims_of_scores", "log_mean", "score_rows", "summarise"]
+__all__ = ["LEVELS", "NAMES", "NO_DENSITY", "dims_of_scores", "log_mean", "score_rows", "summarise"]
 
+# A row whose log density is below this has none, for all that a model can tell: 140 sds away from
+# a normal mean.
+NO_DENSITY = -1e4
 # Central intervals whose coverage is counted.
 LEVELS = np.round(np.arange(1, 20) * 0.05, 2)
 # Draws with noise that the CRPS is estimated from, at the least: its Monte-Carlo error is then

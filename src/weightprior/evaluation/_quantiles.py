@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.reading import Part
 from weightprior.model import density
@@ -29,7 +29,7 @@ def checked_levels(bnn: BNN, quantiles: Any) -> np.ndarray:
             "quantiles: expected None, for the targets are classes; got levels. Leave quantiles "
             "out: `mean` is the probability of every class."
         )
-    levels = np.atleast_1d(_checks.finite("quantiles", quantiles))
+    levels = np.atleast_1d(_arrays.finite("quantiles", quantiles))
     if levels.ndim != 1 or not levels.size or np.any((levels <= 0) | (levels >= 1)):
         raise ValueError(
             f"quantiles: expected numbers between 0 and 1, such as (0.05, 0.95); got {quantiles!r}."

@@ -12,7 +12,14 @@ import xarray as xr
 from weightprior import _checks, _data
 from weightprior._data import select_rows
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.diagnostics.effective_parameters import gamma
+from weightprior.evaluation._collapse import (
+    Collapse,
+    collapse_of,
+    noise_of_draws,
+    warn_collapse,
+)
 from weightprior.evaluation._folds import Folds, folds_of
 from weightprior.evaluation._metrics import (
     LEVELS,
@@ -23,6 +30,7 @@ from weightprior.evaluation._metrics import (
 )
 from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
 from weightprior.evaluation.score import weight_norms
+from weightprior.fits.grid import gain_of_rows, grid_of, open_ends
 from weightprior.fits.layout import lay_out, prior_arrays, prior_dims, row_coords
 from weightprior.fits.problem import fit_coords, target_coords
 from weightprior.fits.rows import Rows
@@ -36,6 +44,7 @@ NUM_BOOTSTRAP = 1000  # a probability's own error is 0.016 at most
 
 
 @names_its_options
+@shows_progress
 def cross_validate(
     bnn: BNN,
     x: Any,
@@ -100,11 +109,14 @@ def cross_validate(
           (length of weights and biases), `distance` (from the prior's centre, where it is not
           flat) and `effective_parameters`;
         - `prior_loc.<site>` and `prior_scale.<site>`, as in a fit;
-        - for optima `converged`, for chains `divergences`, with the dim `fold`; the coordinate
+        - for optima `converged`, for chains `divergences`, and of a learned Gaussian noise
+          `noise_collapsed`, with the dim `fold`; the coordinate
           `fold_of_row` says which rows a fold holds, and `row_weights` and `group`, where there are
           any, what was passed.
 
-        Standard errors take rows for independent, which predictions of one fit are not quite.
+        Standard errors take rows for independent, which predictions of one fit are not quite. For a
+        stacked prior ``attrs["note"]`` says where the best is at the end of a grid of three or more
+        and still better than its neighbour there, by more than one standard error; empty elsewhere.
 
     Raises
     ------
@@ -112,6 +124,12 @@ def cross_validate(
         For data, a prior, folds or a fit function that cannot be used.
     KeyboardInterrupt
         Where the fits were interrupted: scores of a part of their draws would be no answer.
+
+    Warns
+    -----
+    UserWarning
+        Where a learned noise collapsed: in some folds it is many times smaller than the residuals
+        of the rows held out.
 
     References
     ----------
@@ -140,13 +158,15 @@ def cross_validate(
     key = _checks.random_key(rng_key)
     weights = row_weights_of(fit, row_weights, x)
     of_group = None if groups is None else grouped("groups", groups, x)[1]
+    labelled = folds is not None and not hasattr(folds, "split")  # a splitter divides what is left
+    if labelled:
+        folds = grouped("folds", folds, x)[1]
     counted, given = weights > 0, (x, y)
     x, y, inputs, targets, of_group, weights = (
         select_rows(values, counted)
         for values in (x, np.asarray(y), inputs, targets, of_group, weights)
     )
-    if not hasattr(folds, "split"):  # a splitter divides what is left
-        folds = select_rows(folds, counted)
+    folds = select_rows(folds, counted) if labelled else folds
     codes = None if of_group is None else np.unique(of_group, return_inverse=True)[1]
     divided = folds_of(bnn, x, targets, num_folds=num_folds, folds=folds, groups=codes, key=key)
 
@@ -154,12 +174,12 @@ def cross_validate(
     counts = {f"fold {f}": seen * weights for f, seen in zip(*divided[:2], strict=True)}
     method, fits = refit(bnn, x, y, prior=prior, fit=fit, counts=counts)
     rows = Rows(weights, codes).take(divided.scored)
-    pieces = [
-        _score_part(bnn, of_part, part, (inputs, targets, divided, rows))
-        for part, of_part in zip(prior.singles(), fits, strict=True)
-    ]
+    data = inputs, targets, divided, rows
+    parts = zip(prior.singles(), fits, strict=True)
+    pieces, collapses = zip(*(_score_part(bnn, f, part, data) for part, f in parts), strict=True)
+    warn_collapse("cross_validate", bnn, prior.labels or (None,), collapses)
     dims = dims_of_scores(pieces[0])
-    dims |= dict.fromkeys(("converged", "divergences"), ("fold",))
+    dims |= dict.fromkeys(("converged", "divergences", "noise_collapsed"), ("fold",))
     counted[counted] = divided.scored
     coords = target_coords(bnn, *given, prior) | row_coords(given[0], counted)
     coords |= {"fold": divided.labels, "level": LEVELS}
@@ -174,7 +194,16 @@ def cross_validate(
         "seconds": time.perf_counter() - began,
         "model": json.dumps(bnn.describe()),
     }
+    if prior.labels is not None:
+        found.attrs["note"] = _note(prior, found["elpd_i"].to_numpy(), rows)
     return found
+
+
+def _note(prior: NormalPrior, elpd_i: np.ndarray, rows: Rows) -> str:
+    """Say that the best prior is at the end of a grid; nothing where it is not."""
+    grid = grid_of(prior.labels or (), dict(prior.coords), prior.singles())
+    ends = open_ends(grid, int(rows.total(elpd_i).argmax()), gain_of_rows(elpd_i, rows))
+    return f"best at {ends}" if ends else ""
 
 
 def _of_rows(divided: Folds, rows: Rows, groups: np.ndarray | None) -> dict[str, Any]:
@@ -200,8 +229,8 @@ def _score_part(
     fits: list[Refit],
     prior: NormalPrior,
     data: tuple[np.ndarray, np.ndarray, Folds, Rows],
-) -> dict[str, Any]:
-    """Everything about one prior, from its fits to the folds."""
+) -> tuple[dict[str, Any], Collapse | None]:
+    """Everything about one prior, from its fits to the folds, and how its noise did."""
     x, y, folds, rows = data
     rowwise: dict[str, np.ndarray] = {}
     of_fold: dict[str, list] = {}
@@ -220,10 +249,13 @@ def _score_part(
         for name, value in (found | stats).items():
             of_fold.setdefault(name, []).append(value)
     scored = {name: values[folds.scored] for name, values in rowwise.items()}
-    return summarise(bnn, scored, y[folds.scored], rows) | {
+    found = summarise(bnn, scored, y[folds.scored], rows) | {
         name: np.array(values) if name in fits[0].stats else np.mean(values)
         for name, values in of_fold.items()
     }
+    noises = [noise_of_draws(bnn, fit.weights) for fit in fits]
+    collapse = collapse_of(bnn, noises, [rowwise["elpd_i"][held] for held in folds.held])
+    return found | ({} if collapse is None else {"noise_collapsed": collapse.fits}), collapse
 
 
 def _choice(

@@ -8,15 +8,14 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import shows_progress
 from weightprior.evaluation._quantiles import check_room, checked_levels, summed_up
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
-    labelled,
     lay_out,
+    lay_out_targets,
     prediction_coords,
-    stored_targets,
-    target_dims,
 )
 from weightprior.fits.reading import Draws, new_inputs, parts_of
 from weightprior.model import density
@@ -27,6 +26,7 @@ __all__ = ["predict"]
 
 
 @names_its_options
+@shows_progress
 def predict(
     bnn: BNN,
     fit: xr.DataTree,
@@ -107,9 +107,8 @@ def predict(
         evaluate(_predict_draw, model, (part.weights, _numbers(part.weights)), inputs, key)
         for model, part in zip(models, parts, strict=True)
     ]
-    pieces = [piece | {"y": stored_targets(bnn, piece["y"])} for piece in pieces]
     coords = prediction_coords(bnn, fit, x)
-    return labelled(bnn, lay_out(pieces, SAMPLE_DIMS, target_dims(pieces[0]), coords))
+    return lay_out_targets(bnn, pieces, SAMPLE_DIMS, coords)
 
 
 def _outputs_alone(bnn: BNN, fit: xr.DataTree, x: Any, parts: Any, inputs: Any) -> xr.Dataset:

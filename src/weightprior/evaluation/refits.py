@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weightprior import _data
+from weightprior import _arrays, _data
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.reading import Draws, log_likelihood_of, parts_of
 from weightprior.fits.rows import Rows
@@ -76,25 +76,43 @@ def grouped(argument: str, values: Any, x: Any) -> tuple[np.ndarray, np.ndarray]
 
     `argument` is the plural of what a group is called.
     """
-    group, of_row, num_obs = argument.removesuffix("s"), np.asarray(values), len(x)
-    if of_row.shape != (num_obs,):
+    group, entries, num_obs = argument.removesuffix("s"), _arrays.entries(argument, values), len(x)
+    if entries.shape != (num_obs,):
+        flat = entries.shape in ((num_obs, 1), (1, num_obs))
         raise ValueError(
             f"{argument}: expected shape {(num_obs,)}, the {group} of every row; got "
-            f"{of_row.shape}."
+            f"{entries.shape}.{f' Pass numpy.ravel({argument}).' if flat else ''}"
         )
     _data.aligned(argument, values, x)
-    missing = np.flatnonzero(pd.isna(of_row))
+    missing = np.flatnonzero(pd.isna(entries))
     if missing.size:
         raise ValueError(
-            f"{argument}: expected the {group} of every row; got {of_row[missing[0]]} for row "
+            f"{argument}: expected the {group} of every row; got {entries[missing[0]]} for row "
             f"{missing[0]}. Give it one, or drop the row."
         )
-    labels = np.unique(of_row)
+    labels, of_row = _in_order(argument, entries, values)
     if len(labels) < 2:
         raise ValueError(
             f"{argument}: expected at least two different {argument}; got {len(labels)}."
         )
     return labels, of_row
+
+
+def _in_order(argument: str, entries: np.ndarray, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return different labels in ascending order, and each row's; raise where they have none."""
+    texts = [isinstance(entry, str) for entry in entries]
+    try:
+        # Of text and others numpy would make text; and what has no hash is no label.
+        if len({*entries}) and (all(texts) or not any(texts)):
+            of_row = np.asarray(values)
+            return np.unique(of_row), of_row
+    except TypeError:
+        pass
+    kinds = sorted({type(entry).__name__ for entry in entries})
+    raise TypeError(
+        f"{argument}: expected labels of one kind, numbers, text or dates; got "
+        f"{', '.join(kinds)}. As text they are: [str(label) for label in {argument}]."
+    )
 
 
 def refit(

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from weightprior import _checks, _data
 from weightprior._options import names_its_options
+from weightprior._running.progress import Count, counting, shows_progress
 from weightprior.elicitation.prior_predictive import prior_predictive
 from weightprior.evaluation._ranks import effective, judge_ranks, rank
 from weightprior.fits.evaluate import evaluate
@@ -42,6 +42,7 @@ _DIMS: dict[str, tuple[str, ...]] = {
 
 
 @names_its_options
+@shows_progress
 def simulation_based_calibration(
     bnn: BNN,
     x: Any,
@@ -178,9 +179,8 @@ def simulation_based_calibration(
     key = _checks.random_key(rng_key)
 
     began = time.perf_counter()
-    disable = None if progress_bar else True
-    with tqdm(total=num_simulations, desc=_NAME, delay=1, disable=disable) as bar:
-        ranks, ess, method = _simulate(plan, num_simulations, key, bar)
+    with counting(num_simulations, " simulations") as count:
+        ranks, ess, method = _simulate(plan, num_simulations, key, count)
     _warn_correlated(ess, num_draws)
     found = _lay_out(bnn, ranks, ess, num_draws, level, rows)
     found.attrs = {
@@ -217,7 +217,7 @@ class _Plan(NamedTuple):
     trials: Any
 
 
-def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
+def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, count: Count):
     """Ranks and effective sample sizes by quantity, simulations in front, and the method's name."""
     of_prior, of_fits, of_ties = jax.random.split(key, 3)
     options = {"prior": plan.prior, "num_samples": num_simulations, "trials": plan.trials}
@@ -250,7 +250,7 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, bar: tqdm):
             complaints += caught[:1]
             method = tree.attrs.get("method", "")
             done.append((ranks, ess))
-            bar.update()
+            count.advance()
     except KeyboardInterrupt:
         if not done:
             raise

@@ -8,7 +8,16 @@ import xarray as xr
 
 from weightprior import _checks, _data
 from weightprior._options import names_its_options
-from weightprior.evaluation._metrics import LEVELS, NAMES, dims_of_scores, score_rows, summarise
+from weightprior._running.progress import shows_progress
+from weightprior.evaluation._collapse import collapse_of, noise_of_draws
+from weightprior.evaluation._metrics import (
+    LEVELS,
+    NAMES,
+    NO_DENSITY,
+    dims_of_scores,
+    score_rows,
+    summarise,
+)
 from weightprior.fits.layout import lay_out, prediction_coords, row_coords
 from weightprior.fits.reading import Part, check_cross_validation, new_inputs, parts_of
 from weightprior.fits.rows import Rows
@@ -23,6 +32,7 @@ _MIN_EFFECTIVE, _MIN_DRAWS = 3, 100
 
 
 @names_its_options
+@shows_progress
 def score(
     bnn: BNN,
     fit: xr.DataTree | xr.Dataset,
@@ -74,7 +84,8 @@ def score(
     Warns
     -----
     UserWarning
-        Where few draws decide about a row's density, so that `elpd` is a matter of chance.
+        Where few draws decide about a row's density, so that `elpd` is a matter of chance; where
+        rows have none, or a learned noise collapsed.
 
     References
     ----------
@@ -109,14 +120,17 @@ def score(
     new_inputs(bnn, fit, x)
     held = Held.checked(bnn, x, y, row_weights)
     pieces, doubts = zip(*(held.score(bnn, part) for part in parts), strict=True)
-    if doubt := next(filter(None, doubts), ""):
-        _checks.warn(
-            f"score: {doubt}, so that other draws would give another elpd. Such rows are far from "
-            "what the fit predicts: look at them, raise num_samples, or take a likelihood with "
-            "heavier tails, such as StudentT."
-        )
+    if gravest := next(filter(None, doubts), None):
+        _checks.warn(f"score: {gravest[0].finding}{gravest[0].advice}")
     coords = prediction_coords(bnn, fit, x) | held.coords
     return lay_out(pieces, (), dims_of_scores(pieces[0]), coords)
+
+
+class Doubt(NamedTuple):
+    """Something that is the matter with scores, in a few words, and what follows from it."""
+
+    finding: str
+    advice: str
 
 
 class Held(NamedTuple):
@@ -146,23 +160,46 @@ class Held(NamedTuple):
         coords = {"level": LEVELS, **row_coords(x, counted)}
         return cls(inputs[counted], targets[counted], rows.take(counted), coords)
 
-    def score(self, bnn: BNN, part: Part) -> tuple[dict[str, Any], str]:
-        """Scores of a part of a fit, and why their `elpd` is a matter of chance, or nothing."""
+    def score(self, bnn: BNN, part: Part) -> tuple[dict[str, Any], list[Doubt]]:
+        """Scores of a part of a fit, and why their `elpd` is in doubt, the gravest reason first."""
         rowwise = score_rows(part.model, part.weights, self.x, self.y)
+        scores = summarise(bnn, rowwise, self.y, self.rows)
+        noise, elpd_i = noise_of_draws(bnn, part.weights), scores["elpd_i"]
+        collapse = collapse_of(bnn, [noise], [elpd_i])
+        if collapse and collapse.any:
+            return scores, [Doubt(*collapse.told(bnn))]
         chance = rowwise["num_effective"] < _MIN_EFFECTIVE
         if part.weights.num_chains * part.weights.num_draws < _MIN_DRAWS:
             chance[:] = False
-        return summarise(bnn, rowwise, self.y, self.rows), self._doubt(chance)
+        return scores, [*self._no_density(elpd_i), *self._chance(chance)]
 
-    def _doubt(self, chance: np.ndarray) -> str:
+    def _chance(self, chance: np.ndarray) -> list[Doubt]:
         if not chance.any():
-            return ""
-        ids = np.asarray(self.coords.get("obs_id", np.arange(len(chance))))[chance]
-        named = ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
-        return (
-            f"the density of {len(ids)} of {len(chance)} held-out rows (obs_id {named}) rests on "
-            f"fewer than {_MIN_EFFECTIVE} draws"
+            return []
+        finding = f"the density of {self._named(chance)} rests on fewer than {_MIN_EFFECTIVE} draws"
+        advice = (
+            ", so that other draws would give another elpd. Such rows are far from what the fit "
+            "predicts: look at them, raise num_samples, or take a likelihood with heavier tails, "
+            "such as StudentT."
         )
+        return [Doubt(finding, advice)]
+
+    def _no_density(self, elpd_i: np.ndarray) -> list[Doubt]:
+        without = ~(elpd_i >= NO_DENSITY)
+        if not without.any():
+            return []
+        lowest = elpd_i[without].min()
+        finding = f"without a density (log {lowest:.1g}): {self._named(without)}"
+        advice = (
+            ", which decide about elpd. They are far from what the fit predicts: look at them, and "
+            "see that x and y are on the scale of the rows that were fitted."
+        )
+        return [Doubt(finding, advice)]
+
+    def _named(self, chosen: np.ndarray) -> str:
+        ids = np.asarray(self.coords.get("obs_id", np.arange(len(chosen))))[chosen]
+        named = ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
+        return f"{len(ids)} of {len(chosen)} held-out rows (obs_id {named})"
 
 
 def _scores_of(found: xr.Dataset, given: Mapping[str, Any]) -> xr.Dataset:

@@ -7,17 +7,32 @@ import xarray as xr
 from scipy.special import softmax
 
 from weightprior import _checks
+from weightprior._running.progress import shows_progress
 from weightprior.diagnostics.effective_parameters import effective_parameters
 from weightprior.evidence.log_evidence import log_evidence
-from weightprior.evidence.preference import agreement, between_evidences, between_rows, verdict
+from weightprior.evidence.preference import (
+    agreement,
+    between_evidences,
+    between_rows,
+    open_grid,
+    verdict,
+)
+from weightprior.fits.grid import Grid, grid_of
 from weightprior.fits.leave_one_out import leave_one_out
-from weightprior.fits.reading import check_cross_validation, check_fit, targets_of, unstack_fit
+from weightprior.fits.reading import (
+    check_cross_validation,
+    check_fit,
+    parts_of,
+    targets_of,
+    unstack_fit,
+)
 from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
 
 __all__ = ["compare_priors"]
 
 
+@shows_progress
 def compare_priors(
     bnn: BNN, fit: xr.DataTree, cross_validation: xr.Dataset | None = None
 ) -> xr.Dataset:
@@ -58,6 +73,7 @@ def compare_priors(
 
         - `doubtful` (and by `prior`): what is not to be relied on: the evidence for its `reason`,
           PSIS-LOO where k is above ArviZ's limit, 0.7 or less, and its estimate as a rule too high;
+          cross-validation where a learned noise collapsed;
         - `best`: label of the prior that it prefers among the others, or among all, where all are
           doubtful;
         - `difference` (and by `prior`) from that one; `difference_se`: of the evidence both
@@ -70,7 +86,9 @@ def compare_priors(
         - `agree`: whether its best is close by all other criteria.
 
         `verdict` says in words which prior each criterion prefers; where they disagree by how much,
-        and which priors are close by all; and which numbers are not to be relied on.
+        and which priors are close by all; which numbers are not to be relied on; and where the best
+        of three priors or more is at the end of their grid, and better than its neighbour by more
+        than one standard error.
 
     Raises
     ------
@@ -122,11 +140,18 @@ def compare_priors(
     found = found.merge(xr.concat(criteria.values(), names))
     found["best"] = found["prior"].isel(prior=found["best"]).drop_vars("prior")
     found["agree"] = agreement(found)
-    found["verdict"] = ((), verdict(found, fitted))
+    found["verdict"] = ((), verdict(found, fitted) + open_grid(found, _grid_of(bnn, fit)))
     for name in ("log_evidence", "log_evidence_error", "elpd_loo", "difference", "difference_se"):
         found[name].attrs["units"] = "nats"
     found.attrs = {"function": "compare_priors", "model": fit.attrs["model"]}
     return found
+
+
+def _grid_of(bnn: BNN, fit: xr.DataTree) -> Grid:
+    """Where the priors of a fit stand."""
+    parts, told = parts_of(bnn, fit), fit["posterior"].coords.items()
+    along = {str(n): c.to_numpy() for n, c in told if c.dims == ("prior",) and n != "prior"}
+    return grid_of([part.label for part in parts], along, [part.prior for part in parts])
 
 
 def _check_fit(bnn: BNN, fit: Any) -> None:
@@ -224,4 +249,7 @@ def _of_cross_validation(found: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
         "elpd_cv_se": found["elpd_se"],
         "effective_parameters_cv": found["effective_parameters"],
     }
-    return xr.Dataset(kept), between_rows(terms, np.ones(len(terms), bool), Rows.of(found))
+    whole = np.ones(len(terms), bool)
+    if "noise_collapsed" in found:
+        whole = ~found["noise_collapsed"].any("fold").to_numpy()
+    return xr.Dataset(kept), between_rows(terms, whole, Rows.of(found))

@@ -6,9 +6,10 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior.fits.grid import Grid, open_ends
 from weightprior.fits.rows import Rows
 
-__all__ = ["agreement", "between_evidences", "between_rows", "verdict"]
+__all__ = ["agreement", "between_evidences", "between_rows", "open_grid", "verdict"]
 
 # A prior is close to the best where the data make it less than so many times less probable, and
 # where its predictions fall short by less than so many standard errors, or by so few nats that
@@ -104,3 +105,22 @@ def _caveats(found: xr.Dataset) -> str:
         if (doubtful := found["doubtful"].sel(criterion=criterion).to_numpy()).any()
     ]
     return f" Not to be relied on: {'; '.join(told)}." if told else ""
+
+
+def open_grid(found: xr.Dataset, grid: Grid) -> str:
+    """Say by which criteria the best prior is at an end of the grid, so that others may be better.
+
+    A sentence behind the verdict; empty where there is nothing to say.
+    """
+    labels = found["prior"].to_numpy().tolist()
+    told: dict[str, list[str]] = {}
+    for criterion in found["criterion"].to_numpy().tolist():
+        one = found.sel(criterion=criterion)
+        shorts, errors = -one["difference"].to_numpy(), one["difference_se"].to_numpy()
+        best = labels.index(one["best"].item())
+        # All differences are those from the best, which is one of the two.
+        if ends := open_ends(grid, best, lambda _, other, d=shorts, e=errors: (d[other], e[other])):
+            told.setdefault(ends, []).append(_NAMES[criterion])
+    return "".join(
+        f" By {' and '.join(criteria)} the best is at {ends}." for ends, criteria in told.items()
+    )

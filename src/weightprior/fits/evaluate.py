@@ -3,11 +3,15 @@
 The compiled program knows one batch of draws: how many draws there are compiles nothing.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import jax
 import numpy as np
 
+from weightprior import _checks
+from weightprior._running.interrupts import held_back
+from weightprior._running.progress import compiling, counting
 from weightprior.model.bnn import BNN
 
 __all__ = ["evaluate", "numbered"]
@@ -39,19 +43,24 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     pytree of numpy arrays
         With the axes chain and draw in front.
     """
+    _checks.not_forked()
     lead = np.shape(jax.tree.leaves(draws)[0])[:2]
     count = int(np.prod(lead))
     size = 1 if count == 1 else at_once or _draws_at_once(bnn, args)
     # On the host, where taking some of the rows compiles nothing.
     flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape((count, *np.shape(leaf)[2:])), draws)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.disable_jit(False):
         shared = jax.device_put((bnn, args))  # once for all batches
         pieces = []
-        for start in range(0, count, size):
-            # The last batch is filled up with the last draw: a remainder would be compiled, too.
-            chosen = np.minimum(np.arange(start, start + size), count - 1)
-            batch = jax.tree.map(lambda leaf, rows=chosen: leaf[rows], flat)
-            pieces.append(jax.device_get(_evaluate(function, *shared, batch)))
+        with counting(count, " draws", doing="evaluating") as done:
+            for start in range(0, count, size):
+                # The last batch is filled up with the last draw: a remainder would be compiled.
+                chosen = np.minimum(np.arange(start, start + size), count - 1)
+                batch = jax.tree.map(lambda leaf, rows=chosen: leaf[rows], flat)
+                # An interrupt comes between two batches. The first may have to be compiled.
+                with held_back(), nullcontext() if pieces else compiling():
+                    pieces.append(jax.device_get(_evaluate(function, *shared, batch)))
+                done.advance(size)
     return jax.tree.map(
         lambda *parts: np.concatenate(parts)[:count].reshape((*lead, *parts[0].shape[1:])), *pieces
     )

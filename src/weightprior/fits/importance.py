@@ -34,7 +34,7 @@ def pareto_smoothed(
         Smoothed, and not normalised.
     pareto_k : float
         Minus infinity where all ratios are the same; infinity where the largest ones are, so that
-        there is no tail to fit.
+        there is no tail to fit, and where ratios overflow.
 
     References
     ----------
@@ -50,4 +50,5 @@ def pareto_smoothed(
         smoothed, k = _stats.psislw(-floored, r_eff=relative_efficiency)
     except ValueError:  # the largest are all the same, as those of a chain that never moved
         return log_ratio - largest, np.inf
-    return np.asarray(smoothed), float(k)
+    # Of what overflows there is no k, which must not pass for a small one.
+    return np.asarray(smoothed), np.inf if np.isnan(k) else float(k)

@@ -11,18 +11,15 @@ from weightprior.model.priors.base import Prior
 
 __all__ = [
     "SAMPLE_DIMS",
-    "labelled",
     "lay_out",
+    "lay_out_targets",
     "named_outputs",
-    "observed",
     "prediction_coords",
     "prior_arrays",
     "prior_coords",
     "prior_dims",
     "row_coords",
     "site_dims",
-    "stored_targets",
-    "target_dims",
 ]
 
 SAMPLE_DIMS = ("chain", "draw")
@@ -83,29 +80,25 @@ def prediction_coords(bnn: Any, fit: xr.DataTree, x: Any) -> dict[Any, Any]:
     return {**named_outputs(fit["posterior"].coords, names), **row_coords(x)}
 
 
-def labelled(bnn: Any, found: xr.Dataset) -> xr.Dataset:
-    """Write the labels of classes, as text, beside targets that are their numbers."""
-    if bnn.likelihood.labels is not None:
-        found["y"].attrs["classes"] = [str(label) for label in bnn.likelihood.labels]
+def lay_out_targets(
+    bnn: Any,
+    pieces: Sequence[Mapping[str, Any]],
+    lead: tuple[str, ...],
+    coords: Mapping[Any, Any],
+) -> xr.Dataset:
+    """Lay out targets `y`, and what has a value per row and perhaps per output.
+
+    Classes and counts are integers. Labels of classes stand, as text, beside their numbers.
+    """
+    likelihood = bnn.likelihood
+    behind = ("obs_id", "outcome" if likelihood.columns else "output")
+    dims = {name: behind[: np.ndim(array) - len(lead)] for name, array in pieces[0].items()}
+    if likelihood.discrete:
+        pieces = [{**piece, "y": np.asarray(piece["y"]).astype(np.int64)} for piece in pieces]
+    found = lay_out(pieces, lead, dims, coords)
+    if likelihood.labels is not None:
+        found["y"].attrs["classes"] = [str(label) for label in likelihood.labels]
     return found
-
-
-def stored_targets(bnn: Any, y: Any) -> np.ndarray:
-    """Targets as a fit holds them: classes and counts are integers."""
-    array = np.asarray(y)
-    return array.astype(np.int64) if bnn.likelihood.discrete else array
-
-
-def observed(bnn: Any, y: np.ndarray, coords: Mapping[Any, Any]) -> xr.Dataset:
-    """Targets that were fitted, whose columns are outputs, or what a likelihood calls them."""
-    behind = "outcome" if bnn.likelihood.columns else "output"
-    dims = {"y": ("obs_id", behind)[: y.ndim]}
-    return labelled(bnn, lay_out([{"y": stored_targets(bnn, y)}], (), dims, coords))
-
-
-def target_dims(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
-    """Dims, behind chain and draw, of arrays that have a value per row and perhaps per output."""
-    return {name: ("obs_id", "output")[: array.ndim - 2] for name, array in arrays.items()}
 
 
 def site_dims(bnn: Any, prior: Prior) -> dict[str, tuple[str, ...]]:

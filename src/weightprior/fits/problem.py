@@ -16,7 +16,7 @@ from weightprior.model.bnn import BNN
 from weightprior.model.network import check_inputs, input_columns
 from weightprior.model.priors.base import Prior
 
-__all__ = ["Problem", "fit_coords", "target_coords"]
+__all__ = ["Problem", "fit_coords", "target_coords", "under"]
 
 
 @dataclass(frozen=True)
@@ -145,3 +145,8 @@ def target_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
     if likelihood.columns:
         coords["outcome"] = list(columns or likelihood.columns)
     return coords
+
+
+def under(label: Any) -> str:
+    """Name the prior of a stack that is spoken of; nothing where there is one."""
+    return "" if label is None else f" under prior {label!r}"

@@ -99,6 +99,7 @@ class Part(NamedTuple):
 
 def parts_of(bnn: BNN, fit: Any) -> list[Part]:
     """Read a fit of a model, part by part, or raise where it is none."""
+    _checks.not_forked()
     check_fit(bnn, fit)
     check_groups(fit)
     stacked = "prior" in fit["posterior"].dims

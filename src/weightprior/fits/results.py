@@ -18,13 +18,11 @@ import xarray as xr
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
-    labelled,
     lay_out,
-    observed,
+    lay_out_targets,
     prior_arrays,
     prior_dims,
     site_dims,
-    target_dims,
 )
 from weightprior.fits.problem import Problem
 from weightprior.fits.reading import FORMAT
@@ -143,7 +141,7 @@ def build(
     groups = _groups_of_draws(problem, outcome, densities)
     groups |= _further_groups(problem, outcome)
     coords = _without_prior(problem.target_coords)
-    groups["observed_data"] = observed(problem.bnn, problem.y, coords)
+    groups["observed_data"] = lay_out_targets(problem.bnn, [{"y": problem.y}], (), coords)
     groups["constant_data"] = _constants(problem)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = {
@@ -218,10 +216,9 @@ def build_prior(
 ) -> xr.DataTree:
     """Lay out draws from a prior: per part of it, the groups `prior` and `prior_predictive`."""
     weights, drawn = ([piece[name] for piece in pieces] for name in ("prior", "prior_predictive"))
-    predicted = lay_out(drawn, SAMPLE_DIMS, target_dims(drawn[0]), target_coords)
     groups = {
         "prior": lay_out(weights, SAMPLE_DIMS, site_dims(bnn, prior), coords),
-        "prior_predictive": labelled(bnn, predicted),
+        "prior_predictive": lay_out_targets(bnn, drawn, SAMPLE_DIMS, target_coords),
     }
     groups["constant_data"] = _inputs_and_prior(bnn, inputs, prior, coords)
     tree = xr.DataTree.from_dict(groups)

@@ -1,6 +1,7 @@
 """Data on a scale at which a prior on weights means nothing, told from the prior and the data."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from weightprior.model.bnn import BNN
 from weightprior.model.network import chained_layers_of, head_of, input_columns, offset_of
 from weightprior.model.priors.base import Prior
 
-__all__ = ["scale_doubt"]
+__all__ = ["scale_doubt", "variation_of_outputs"]
 
 # A unit that a column moves by so much is saturated at nearly all rows; and targets so many prior
 # sds away are out of reach. Between these and 1 there are priors that somebody may want.
@@ -45,6 +46,8 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
     """
     if chained_layers_of(bnn.network) is None or head_of(bnn.network) is None:
         return ""  # a network that does not tell how its layers follow each other
+    if not len(x):
+        return ""
     columns = list(names)
     told = ""
     for part in prior.singles():
@@ -54,6 +57,19 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
         if not told:
             return ""
     return told
+
+
+def variation_of_outputs(bnn: BNN, x: np.ndarray, prior: Any) -> float | None:
+    """Largest sd over the rows that an output has under the prior; None where layers are not told.
+
+    Biases move all rows alike, and so does what inputs have in common.
+    """
+    layers, head = hidden_layers_of(bnn.network), head_of(bnn.network)
+    if layers is None or head is None:
+        return None
+    biases = dict.fromkeys([*(layer.bias for layer in layers), head.bias], 0.0)
+    without = replace(prior, loc={**prior.loc, **biases}, scale={**prior.scale, **biases})
+    return float(_reach(bnn, x - x.mean(axis=0), without).max())
 
 
 def _of_columns(bnn: BNN, x: np.ndarray, prior: Any, names: list[Any]) -> str:
@@ -104,7 +120,7 @@ def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
     mean, sd = targets.mean(axis=0), targets.std(axis=0)
     reach = _reach(bnn, x, prior)[: targets.shape[1]]  # locations come first
     size = np.maximum(np.abs(mean), sd)
-    far = (size > _FAR * reach) & (size > _USUAL)
+    far = (size > _USUAL) & ((size > _FAR * reach) | _given_up(bnn, mean, sd, reach, len(y)))
     told = f"y: mean {mean[far.argmax()]:.3g} and sd {sd[far.argmax()]:.3g}"
     if far.any():
         return (
@@ -123,6 +139,21 @@ def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
                 "Standardise y: (y - y.mean(axis=0)) / y.std(axis=0)."
             )
     return ""
+
+
+def _given_up(bnn: BNN, mean: Any, sd: Any, reach: Any, num_rows: int) -> Any:
+    """Tell where the prior would rather take targets for noise than go where their mean is.
+
+    In nats, to go there costs half of the square of the distance in prior sds, and to stay what the
+    rows lose by a noise that holds the mean as well. A noise that is known cannot grow.
+    """
+    k = bnn.network.num_outputs
+    if not bnn.likelihood.noise_centers(1.0) and bnn.likelihood.num_targets(k) == k:
+        return False
+    with np.errstate(divide="ignore", invalid="ignore"):
+        there = np.square(mean / reach) / 2
+        here = num_rows * np.log1p(np.square(mean / sd)) / 2
+    return there > here
 
 
 def _is_location(bnn: BNN) -> bool:

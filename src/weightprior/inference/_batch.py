@@ -8,27 +8,46 @@ of tasks compiles nothing.
 """
 
 import os
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, lru_cache
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
-__all__ = ["clear_programs", "prepare", "run", "tracing"]
+from weightprior._running.interrupts import Held, held_back
+from weightprior.inference._blas import one_blas_thread
+from weightprior.inference._programs import Program, Task, compiled, like
 
-Task = Callable[[Any, Any, Any], Any]
-# Held while a program is traced, in whatever thread: NumPyro's handlers are one stack for the whole
-# process. What runs in threads is compiled programs alone. Whoever holds it waits for no other
-# thread, so that none can wait for it in vain.
-tracing = threading.RLock()
-# Compiled programs that are kept: those of a dozen models and shapes of data.
-_MAX_PROGRAMS = 128
+__all__ = ["Pace", "Steps", "prepare", "prepare_steps", "run", "run_steps"]
+
+# How long a call of a program should take that is called until it has ended, and how many steps
+# the first one is of.
+_CALL_SECONDS, _FIRST_STEPS = 0.5, 10
+
+
+class Steps(NamedTuple):
+    """Some steps of a task that takes many, as a program returns them.
+
+    Attributes
+    ----------
+    state : pytree of arrays
+        Where the task stands.
+    num_steps : array of shape ()
+        How many steps were taken.
+    ended : array of shape ()
+        Whether there are no more to take.
+    result : pytree of arrays
+        What comes of the task, once it has ended.
+    """
+
+    state: Any
+    num_steps: Any
+    ended: Any
+    result: Any
 
 
 def run(
@@ -62,9 +81,54 @@ def run(
     list of pytrees of numpy arrays
         In the order of `items`.
     """
-    if _on_accelerator() if vectorise is None else vectorise:
-        return _vectorised(task, static, shared, items, on_done)
-    return _threaded(task, static, shared, items, on_done)
+    together = _on_accelerator() if vectorise is None else vectorise
+    program = compiled(task, static, shared, like(items[0], _lead(items, together)), together)
+    return _call((program,), lambda item, held: program(shared, item), items, on_done, together)
+
+
+def run_steps(
+    begin: Task,
+    advance: Task,
+    static: Any,
+    shared: Any,
+    items: Sequence[Any],
+    *,
+    on_done: Callable[[int], Any] = lambda index: None,
+    vectorise: bool | None = None,
+) -> list[Any]:
+    """Compute what takes many steps, in calls so short that an interrupt is answered between them.
+
+    Parameters
+    ----------
+    begin : callable
+        As the task of `run`; returns the state that an item begins in.
+    advance : callable
+        A task whose items are ``(item, state, num_steps)``, and which returns `Steps`, so many at
+        most. Where they are cut has no part in what comes of them.
+    static, shared, items, on_done, vectorise
+        As for `run`.
+
+    Returns
+    -------
+    list of pytrees of numpy arrays
+        The results, in the order of `items`.
+    """
+    together = _on_accelerator() if vectorise is None else vectorise
+    lead = _lead(items, together)
+    begun, moved = _compile_steps(begin, advance, static, shared, items[0], lead, together)
+    pace, shared = Pace(), jax.device_put(shared)  # once for all calls
+
+    def call(item: Any, held: Held) -> Any:
+        state, ended, result = begun(shared, item), False, None
+        while not ended:
+            _stop_if(held)
+            num_steps, clock = np.full(lead, pace.num_steps, np.int32), time.perf_counter()
+            state, taken, ended, result = moved(shared, (item, state, num_steps))
+            ended = np.all(ended)  # waits for it
+            pace.learn(int(np.max(taken)), time.perf_counter() - clock)
+        return result
+
+    return _call((begun, moved), call, items, on_done, together)
 
 
 def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> Any:
@@ -84,182 +148,113 @@ def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> 
     pytree of jax.ShapeDtypeStruct
         What the task will return for an item, so that what follows can be prepared as well.
     """
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(*_kind(leaf)), item)
-    if not _on_accelerator():
-        return _compile(task, static, shared, shapes).returns
-    stacked = jax.tree.map(lambda s: s.update(shape=(num_items, *s.shape)), shapes)
-    returns = _compile(task, static, shared, stacked, vectorised=True).returns
-    return jax.tree.map(lambda s: s.update(shape=s.shape[1:]), returns)
+    together = _on_accelerator()
+    lead = (num_items,) if together else ()
+    returns = compiled(task, static, shared, like(item, lead), together).returns
+    return _one_of(returns, lead)
 
 
-def clear_programs() -> None:
-    """Forget all compiled programs, which hold memory and memory maps."""
-    _compile_once.cache_clear()
+def prepare_steps(
+    begin: Task, advance: Task, static: Any, shared: Any, item: Any, num_items: int
+) -> Any:
+    """Begin to compile what `run_steps` will need; the arguments and what it returns, as there."""
+    together = _on_accelerator()
+    lead = (num_items,) if together else ()
+    programs = _compile_steps(begin, advance, static, shared, item, lead, together)
+    return _one_of(programs[1].returns.result, lead)
+
+
+class Pace:
+    """Steps that fit into one call, by how long those before it took."""
+
+    def __init__(self) -> None:
+        self.num_steps = _FIRST_STEPS
+
+    @contextmanager
+    def measured(self, num_steps: int) -> Iterator[None]:
+        """Take in how long the block takes, which takes so many steps."""
+        clock = time.perf_counter()
+        yield
+        self.learn(num_steps, time.perf_counter() - clock)
+
+    def learn(self, num_steps: int, seconds: float) -> None:
+        """Take in how long so many steps took."""
+        if num_steps:
+            most = np.iinfo(np.int32).max
+            self.num_steps = int(np.clip(num_steps * _CALL_SECONDS / seconds, 1, most))
+
+
+class _Stopped(Exception):  # noqa: N818 - no error, and nobody sees it
+    """Ends the calls that an interrupt of the main thread has found under way."""
+
+
+def _stop_if(held: Held) -> None:
+    if held:
+        raise _Stopped
 
 
 def _on_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def _threaded(task, static, shared, items, on_done) -> list[Any]:
-    compiled = _compile(task, static, shared, items[0])
+def _call(
+    programs: Sequence[Program],
+    call: Callable[[Any, Held], Any],
+    items: Sequence[Any],
+    on_done: Callable[[int], Any],
+    together: bool,
+) -> list[Any]:
+    """Call compiled programs for every item, until an interrupt comes, if one does."""
+    with held_back() as held, one_blas_thread():
+        for program in programs:
+            program.wait()
+            held.release()
+        if not together:
+            return _in_threads(call, items, on_done, held)
+        result = _to_host(call(jax.tree.map(lambda *leaves: jnp.stack(leaves), *items), held))
+        for index in range(len(items)):
+            on_done(index)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], result) for i in range(len(items))]
+
+
+def _in_threads(call, items, on_done, held: Held) -> list[Any]:
     precision = jax.config.jax_enable_x64
 
-    def call(item):
+    def work(item):
+        _stop_if(held)
         with jax.enable_x64(precision):  # the setting is the thread's own
-            return _to_host(compiled(shared, item))
+            return _to_host(call(item, held))
 
     results: list[Any] = [None] * len(items)
     pool = ThreadPoolExecutor(min(len(items), _num_cores()))
-    # Matrix routines have threads of their own, which would only stand in the way of ours.
-    with _one_blas_thread():
-        try:
-            futures = {pool.submit(call, item): index for index, item in enumerate(items)}
-            for future in as_completed(futures):
-                results[futures[future]] = future.result()
-                on_done(futures[future])
-        finally:
-            # After an interrupt or an error what has not begun is dropped, not waited for.
-            pool.shutdown(cancel_futures=True)
+    try:
+        futures = {pool.submit(work, item): index for index, item in enumerate(items)}
+        for future in as_completed(futures):
+            held.release()
+            results[futures[future]] = future.result()
+            on_done(futures[future])
+    finally:
+        # After an interrupt or an error what has not begun is dropped, not waited for.
+        pool.shutdown(cancel_futures=True)
     return results
 
 
-class _Keeper(threading.Thread):
-    """A thread that holds matrix routines to one thread of theirs from its start until it ends."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        """Limit, wait, and restore."""
-        with _one_each():
-            self._ended.wait()
-
-    def end(self) -> None:
-        """Restore, and wait until it is done; nothing where that was never begun."""
-        self._ended.set()
-        if self.is_alive():
-            self.join()
+def _lead(items: Sequence[Any], together: bool) -> tuple[int, ...]:
+    """Shape in front of an item's, in the program."""
+    return (len(items),) if together else ()
 
 
-class _Limit:
-    """The limit of matrix routines' threads, whose number is one for the whole process.
-
-    The first of several runs that overlap sets it. Where that one ends before the others, a keeper
-    takes over: were runs to restore what each of them found, the limit would stay for good, and
-    threadpoolctl may let none change the number but the thread that did so first.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._runs: set[object] = set()
-        self._first: object = None
-        self._keeper: _Keeper | None = None
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Limit until this run has ended, and all others that overlap with it."""
-        run = object()
-        try:
-            with _one_each() if self._begin(run) else nullcontext():
-                yield
-        finally:
-            self._end(run)
-
-    def _begin(self, run: object) -> bool:
-        """Count a run; tell whether it is the only one."""
-        with self._lock:
-            if not self._runs:
-                self._end_keeper()  # that an interrupt left behind
-                self._first = run
-            self._runs.add(run)
-            return run is self._first
-
-    def _end(self, run: object) -> None:
-        """Count a run no longer, and see to it that the limit lasts as long as there are others."""
-        with self._lock:
-            self._runs.discard(run)
-            if not self._runs:
-                self._end_keeper()
-            elif run is self._first:
-                self._first, self._keeper = None, _Keeper()
-                self._keeper.start()
-
-    def _end_keeper(self) -> None:
-        if self._keeper is not None:
-            self._keeper.end()
-            self._keeper = None
+def _one_of(returns: Any, lead: tuple[int, ...]) -> Any:
+    return jax.tree.map(lambda kind: kind.update(shape=kind.shape[len(lead) :]), returns)
 
 
-_one_blas_thread = _Limit()
-
-
-def _one_each() -> AbstractContextManager[Any]:
-    return _libraries().limit(limits=1, user_api="blas")
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """Libraries that have threads; to find them takes four milliseconds."""
-    return ThreadpoolController()
-
-
-def _vectorised(task, static, shared, items, on_done) -> list[Any]:
-    stacked = _stack(items)
-    compiled = _compile(task, static, shared, stacked, vectorised=True)
-    result = _to_host(compiled(shared, stacked))
-    for index in range(len(items)):
-        on_done(index)
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], result) for i in range(len(items))]
-
-
-def _stack(items: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *items)
-
-
-def _vmapped(task: Task) -> Task:
-    return lambda static, shared, item: jax.vmap(lambda i: task(static, shared, i))(item)
-
-
-class _Program(NamedTuple):
-    executable: Future
-    returns: Any
-
-    def __call__(self, *args: Any) -> Any:
-        return self.executable.result()(*args)
-
-
-def _compile(task: Task, static: Any, shared: Any, item: Any, vectorised: bool = False) -> _Program:
-    leaves, structure = jax.tree.flatten((shared, item))
-    kinds = tuple(_kind(leaf) for leaf in leaves)
-    with tracing:
-        return _compile_once(task, vectorised, static, structure, kinds, jax.config.jax_enable_x64)
-
-
-def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return leaf.shape, leaf.dtype
-    return np.shape(leaf), jnp.result_type(leaf)
-
-
-@lru_cache(maxsize=_MAX_PROGRAMS)
-def _compile_once(
-    task: Task, vectorised: bool, static: Any, structure, kinds, precision: bool
-) -> _Program:
-    shared, item = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
-    program = _vmapped(task) if vectorised else task
-    lowered = jax.jit(program, static_argnums=0).lower(static, shared, item)
-
-    def compile_lowered():
-        with jax.enable_x64(precision):  # the setting is the thread's own
-            return lowered.compile()
-
-    # A thread of its own, so that the programs of a fit compile side by side.
-    pool = ThreadPoolExecutor(1)
-    executable = pool.submit(compile_lowered)
-    pool.shutdown(wait=False)
-    return _Program(executable, lowered.out_info)
+def _compile_steps(
+    begin, advance, static, shared, item, lead, together: bool
+) -> tuple[Program, Program]:
+    given = like(item, lead)
+    begun = compiled(begin, static, shared, given, together)
+    steps = given, begun.returns, jax.ShapeDtypeStruct(lead, np.int32)
+    return begun, compiled(advance, static, shared, steps, together)
 
 
 def _to_host(tree: Any) -> Any:

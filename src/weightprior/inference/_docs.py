@@ -28,7 +28,8 @@ _SHARED = {
     """,
     "<progress_bar>": """
     progress_bar : bool
-        Whether to show one, where the output is a terminal.
+        Whether to show progress, in a terminal or a notebook, where it takes longer than two
+        seconds.
     """,
 }
 

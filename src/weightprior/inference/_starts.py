@@ -1,39 +1,16 @@
-"""Starts of runs: near an optimum, or at a place that a user names."""
+"""Starts of runs at a place that a user names."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _arrays
 from weightprior.fits.reading import starts_of
-from weightprior.inference._coordinates.standardised import Standardised
-from weightprior.inference._optima.optimise import minimise
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
 
-__all__ = ["kind_of", "near_optimum", "starts_of_chains"]
-
-# Starts are to be reasonable, not optimal: what follows finds its way from there.
-_ITERATIONS = 100
-_TOLERANCE = 1e-1
-
-
-def near_optimum(coordinates: Standardised, key: jax.Array) -> jax.Array:
-    """The end of a short optimisation from a draw of the prior: a position."""
-    start = coordinates.draw(key)
-    # Latents such as the noise stay where they were drawn: fitting them together with the weights
-    # leads to the edge of the space, where a flexible network meets every target and the noise
-    # vanishes.
-    fixed = coordinates.mask(coordinates.bnn.latents)
-    return minimise(
-        lambda z: -coordinates.log_density(jnp.where(fixed, start, z)),
-        start,
-        _TOLERANCE,
-        _ITERATIONS,
-    ).position
+__all__ = ["kind_of", "starts_of_chains"]
 
 
 def kind_of(init: Any) -> str:
@@ -47,7 +24,7 @@ def starts_of_chains(bnn: BNN, init: Any, prior: Prior, num_chains: int) -> list
     if init is None:
         return [None] * (num_chains * num_parts)
     if isinstance(init, Mapping) and not isinstance(init, xr.DataTree):
-        _checks.weights("init", init, bnn.sites)
+        _arrays.weights("init", init, bnn.sites)
         return [dict(init)] * (num_chains * num_parts)
     draws = starts_of(bnn, init)
     if len(draws) not in (1, num_parts):

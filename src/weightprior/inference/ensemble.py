@@ -8,14 +8,19 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.fits.problem import Problem
+from weightprior._running.progress import shows_progress
+from weightprior.fits.constant import warn_constant
+from weightprior.fits.problem import Problem, under
+from weightprior.fits.propriety import leave_unconverged, open_ends, warn_open
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._coordinates.collapsed import is_normal
 from weightprior.inference._coordinates.randomised import Member, Randomised
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
-from weightprior.inference._optima.optima import Search
+from weightprior.inference._optima.advice import SMOOTH, advise, warn_unconverged
+from weightprior.inference._optima.collapse import Collapse
+from weightprior.inference._optima.search import Search
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
 
@@ -23,6 +28,7 @@ __all__ = ["fit_ensemble"]
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_ensemble(
     bnn: BNN,
@@ -84,11 +90,14 @@ def fit_ensemble(
         For data, a prior or options that cannot be used.
     FloatingPointError
         Where a member ended in NaN or infinity.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
     UserWarning
-        Where members did not converge.
+        Where members did not converge, or where the fit says no more than a constant. Where a flat
+        prior leaves no finite optimum, or more than one, as in `fit_map`.
 
     Notes
     -----
@@ -131,12 +140,15 @@ def fit_ensemble(
     num_members = _checks.integer("num_members", num_members, 1)
     if not isinstance(anchored, bool | np.bool_):
         raise TypeError(f"anchored: expected True or False; got {anchored!r}.")
-    search = Search.checked("fit_ensemble", max_iterations, tolerance, progress_bar)
+    search = Search.checked("fit_ensemble", max_iterations, tolerance)
 
     began = time.perf_counter()
-    members = _members(problem, search, num_members, bool(anchored))
+    opened = open_ends(problem)
+    warn_open("fit_ensemble", problem, opened)
+    members, collapses = _members(problem, search, num_members, bool(anchored))
     seconds = time.perf_counter() - began
-    _warn_unconverged(problem, search, members)
+    _warn_unconverged(problem, search, members, collapses)
+    leave_unconverged(opened, members)
     stats = ("converged", "gradient_norm", "num_iterations")
     outcome = Outcome(
         weights=[{name: m[name][:, None] for name in bnn.sites} for m in members],
@@ -145,7 +157,7 @@ def fit_ensemble(
         exact=bool(anchored) and is_normal(bnn),
     )
     options = {"num_members": num_members, "anchored": bool(anchored), **search.options}
-    return build(
+    fit = build(
         problem,
         outcome,
         method="ensemble",
@@ -153,12 +165,14 @@ def fit_ensemble(
         options=options,
         log_likelihood=log_likelihood,
     )
+    warn_constant("fit_ensemble", problem, fit)
+    return fit
 
 
 def _members(
     problem: Problem, search: Search, num_members: int, anchored: bool
-) -> list[dict[str, np.ndarray]]:
-    """Every prior's members, stacked."""
+) -> tuple[list[dict[str, np.ndarray]], list[list[Collapse]]]:
+    """Every prior's members, stacked, and where the noise of each went."""
     starts = optima.keys(problem.key, num_members)
     items: list[Any] = [(task, start) for task in problem.tasks for start in starts]
     coordinates = Standardised
@@ -168,7 +182,8 @@ def _members(
     ended = optima.run(coordinates, problem, items, search)
     ensembles = [ended[i : i + num_members] for i in range(0, len(ended), num_members)]
     _check_whole(problem, ensembles)
-    return [optima.stack(ensemble, search.tolerance) for ensemble in ensembles]
+    collapses = [[member["collapse"] for member in ensemble] for ensemble in ensembles]
+    return [optima.stack(ensemble, search.tolerance) for ensemble in ensembles], collapses
 
 
 def _check_whole(problem: Problem, ensembles: list[list[dict[str, Any]]]) -> None:
@@ -176,28 +191,27 @@ def _check_whole(problem: Problem, ensembles: list[list[dict[str, Any]]]) -> Non
         broken = [i for i, member in enumerate(ensemble) if not optima.usable(member)]
         if broken:
             raise FloatingPointError(
-                f"fit_ensemble: {len(broken)} of {len(ensemble)} members{optima.under(label)} "
+                f"fit_ensemble: {len(broken)} of {len(ensemble)} members{under(label)} "
                 f"ended in NaN or infinity, the first of them member {broken[0]}. "
                 f"{optima.OVERFLOW}"
             )
 
 
 def _warn_unconverged(
-    problem: Problem, search: Search, members: list[dict[str, np.ndarray]]
+    problem: Problem,
+    search: Search,
+    members: list[dict[str, np.ndarray]],
+    collapses: list[list[Collapse]],
 ) -> None:
-    late, exhausted = [], False
-    for label, part in zip(problem.labels, members, strict=True):
+    late, exhausted, gone = [], False, []
+    for label, part, noises in zip(problem.labels, members, collapses, strict=True):
         behind = ~part["converged"]
         if behind.any():
             worst = part["gradient_norm"].max()
-            count = f"{behind.sum()} of {behind.size}{optima.under(label)}"
+            count = f"{behind.sum()} of {behind.size}{under(label)}"
             late.append(f"{count} (gradient norm up to {worst:.1e})")
             exhausted |= bool((part["num_iterations"][behind] >= search.max_iterations).any())
-    optima.warn_unconverged(
-        problem,
-        search,
-        "members",
-        late,
-        exhausted,
-        kinks="such members are as good as others. Take softplus or silu units to be sure.",
-    )
+            gone += [noise for noise, late in zip(noises, behind, strict=True) if late]
+    kinks = f"such members are as good as others. To be sure, {SMOOTH}"
+    advice = advise(problem, search, exhausted, gone, kinks)
+    warn_unconverged(problem, search, "members", late, advice)

@@ -10,14 +10,18 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.fits.problem import Problem
+from weightprior._running.progress import shows_progress
+from weightprior.fits.constant import warn_constant
+from weightprior.fits.problem import Problem, under
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.collapsed import is_normal
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
-from weightprior.inference._optima.optima import Search
+from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact
+from weightprior.inference._optima.optima import Found
+from weightprior.inference._optima.search import Search
 from weightprior.model.bnn import BNN
 from weightprior.model.network import head_of
 from weightprior.model.priors.base import Prior
@@ -26,10 +30,12 @@ from weightprior.model.symmetry import log_num_symmetries, symmetries
 
 __all__ = ["fit_laplace"]
 
+_KINKS = "this approximation has no meaning there, and no curvature is to be had"
 _CURVATURES, _STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer")
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_laplace(
     bnn: BNN,
@@ -95,6 +101,14 @@ def fit_laplace(
     ValueError
         Where the search ended at a point that is no optimum, or where the Hessian there is not
         positive definite: what was found, and what to do; and for wrong arguments.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
+
+    Warns
+    -----
+    UserWarning
+        Where the targets are met exactly, so that a learned noise goes to zero, or where the fit
+        says no more than a constant.
 
     References
     ----------
@@ -132,13 +146,13 @@ def fit_laplace(
     _checks.one_of("structure", structure, _STRUCTURES)
     _check_structure(bnn, structure)
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
-    search = Search.checked("fit_laplace", max_iterations, tolerance, progress_bar)
+    search = Search.checked("fit_laplace", max_iterations, tolerance)
 
-    restarts = optima.find(problem, search, num_restarts)
-    outcome = _outcome(problem, search, restarts, (curvature, structure, num_samples))
+    found = optima.find(problem, search, num_restarts)
+    outcome = _outcome(problem, search, found, (curvature, structure, num_samples))
     options = {"num_samples": num_samples, "curvature": curvature, "structure": structure}
     options |= {"num_restarts": num_restarts, **search.options}
-    return build(
+    fit = build(
         problem,
         outcome,
         method="laplace",
@@ -146,25 +160,25 @@ def fit_laplace(
         options=options,
         log_likelihood=log_likelihood,
     )
+    warn_constant("fit_laplace", problem, fit)
+    return fit
 
 
-def _outcome(
-    problem: Problem, search: Search, restarts: list[dict[str, np.ndarray]], static: Any
-) -> Outcome:
+def _outcome(problem: Problem, search: Search, found: Found, static: Any) -> Outcome:
     """Draws from the approximations around the best restarts, and their evidence."""
     curvature, structure, _ = static
-    modes = _modes(problem, search, restarts)
-    found = _approximations(problem, modes, static)
+    modes = _modes(problem, search, found)
+    normals = _approximations(problem, modes, static)
     exact = is_normal(problem.bnn) and structure == "full"
-    pairs = zip(problem.tasks, found, strict=True)
+    pairs = zip(problem.tasks, normals, strict=True)
     told = [_evidence(problem, task.prior, one, exact) for task, one in pairs]
     return Outcome(
-        weights=[{n: w[None] for n, w in one["weights"].items()} for one in found],
-        stats=[{"log_q": one["log_q"][None]} for one in found],
+        weights=[{n: w[None] for n, w in one["weights"].items()} for one in normals],
+        stats=[{"log_q": one["log_q"][None]} for one in normals],
         draws="independent",
         exact=exact,
         groups={
-            "restarts": (("restart",), restarts),
+            "restarts": (("restart",), found[0]),
             "laplace": ((), [summary for summary, _ in told]),
         },
         evidence=[evidence for _, evidence in told],
@@ -172,13 +186,20 @@ def _outcome(
     )
 
 
-def _modes(
-    problem: Problem, search: Search, restarts: list[dict[str, np.ndarray]]
-) -> list[dict[str, np.ndarray]]:
+def _modes(problem: Problem, search: Search, found: Found) -> list[dict[str, np.ndarray]]:
     """The best restart of every prior, or raise where it is no optimum."""
-    for label, found in zip(problem.labels, restarts, strict=True):
-        _check_optimum(label, float(found["gradient_norm"][0]), search.tolerance)
-    return [{name: found[name][0] for name in problem.bnn.sites} for found in restarts]
+    ended = list(zip(problem.labels, *found, strict=True))
+    for label, one, noise in ended:
+        if not one["converged"][0]:
+            exhausted = bool(one["num_iterations"][0] >= search.max_iterations)
+            advice = advise(problem, search, exhausted, [noise], f"{_KINKS}: {SMOOTH}, or fit_mcmc")
+            raise ValueError(
+                f"fit_laplace: expected an optimum; the best restart{under(label)} ended where the "
+                f"gradient is {one['gradient_norm'][0]:.2g} per prior sd, above "
+                f"tolerance={search.tolerance:g}. {advice}"
+            )
+    warn_exact(problem, search, [(label, True, noise) for label, _, noise in ended])
+    return [{name: one[name][0] for name in problem.bnn.sites} for _, one, _ in ended]
 
 
 def _approximations(
@@ -269,17 +290,6 @@ def _check_structure(bnn: BNN, structure: str) -> None:
         )
 
 
-def _check_optimum(label: Any, gradient_norm: float, tolerance: float) -> None:
-    if not gradient_norm <= tolerance:
-        where = optima.under(label)
-        raise ValueError(
-            f"fit_laplace: expected an optimum; the best restart{where} ended where the gradient "
-            f"is {gradient_norm:.2g} per prior sd, above tolerance={tolerance:g}. Raise "
-            "max_iterations or tolerance; optima of relu units often lie on kinks, where no "
-            "gradient vanishes and this approximation has no meaning."
-        )
-
-
 def _check_curvature(label: Any, eigenvalues: np.ndarray, curvature: str) -> None:
     # NaN where the density overflows.
     if not (eigenvalues > 0).all():
@@ -291,6 +301,6 @@ def _check_curvature(label: Any, eigenvalues: np.ndarray, curvature: str) -> Non
         )
         raise ValueError(
             "fit_laplace: expected a positive definite matrix at the MAP; "
-            f"{curvature!r}{optima.under(label)} has {np.sum(~(eigenvalues > 0))} eigenvalues that "
+            f"{curvature!r}{under(label)} has {np.sum(~(eigenvalues > 0))} eigenvalues that "
             f"are not positive, the least {eigenvalues.min():.2g}: {advice}."
         )

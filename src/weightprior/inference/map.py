@@ -8,11 +8,22 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._options import names_its_options
-from weightprior.fits.problem import Problem
+from weightprior._running.progress import shows_progress
+from weightprior.fits.constant import warn_constant
+from weightprior.fits.problem import Problem, under
+from weightprior.fits.propriety import (
+    Open,
+    leave_unconverged,
+    open_ends,
+    open_ends_at,
+    warn_open,
+)
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
-from weightprior.inference._optima.optima import Search
+from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact, warn_unconverged
+from weightprior.inference._optima.collapse import Collapse
+from weightprior.inference._optima.search import Search
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
 
@@ -20,6 +31,7 @@ __all__ = ["fit_map"]
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_map(
     bnn: BNN,
@@ -73,11 +85,16 @@ def fit_map(
         For data, a prior or options that cannot be used.
     FloatingPointError
         Where every restart ended in NaN or infinity.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
     UserWarning
-        Where the best restart did not converge.
+        Where the best restart did not converge: why, and what to do. Where a flat prior leaves no
+        finite optimum, as of classes that are separated, or more than one; no restart counts as
+        converged then. Where the targets are met exactly, so that a learned noise goes to zero.
+        Where the fit says no more than a constant.
 
     Examples
     --------
@@ -91,12 +108,15 @@ def fit_map(
     """
     problem = Problem.checked(bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights)
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
-    search = Search.checked("fit_map", max_iterations, tolerance, progress_bar)
+    search = Search.checked("fit_map", max_iterations, tolerance)
 
     began = time.perf_counter()
-    restarts = optima.find(problem, search, num_restarts)
+    opened = open_ends(problem)
+    warn_open("fit_map", problem, opened)
+    restarts, collapses = optima.find(problem, search, num_restarts)
+    opened = _where_they_ended(problem, restarts, opened)
     seconds = time.perf_counter() - began
-    _warn_unconverged(problem, search, restarts)
+    _warn(problem, search, restarts, collapses, opened)
     stats = ("converged", "gradient_norm", "num_iterations")
     outcome = Outcome(
         weights=[{name: r[name][None, None, 0] for name in bnn.sites} for r in restarts],
@@ -106,7 +126,7 @@ def fit_map(
         groups={"restarts": (("restart",), restarts)},
     )
     options = {"num_restarts": num_restarts, **search.options}
-    return build(
+    fit = build(
         problem,
         outcome,
         method="map",
@@ -114,22 +134,43 @@ def fit_map(
         options=options,
         log_likelihood=log_likelihood,
     )
+    warn_constant("fit_map", problem, fit)
+    return fit
 
 
-def _warn_unconverged(
-    problem: Problem, search: Search, restarts: list[dict[str, np.ndarray]]
+def _where_they_ended(
+    problem: Problem, restarts: list[dict[str, np.ndarray]], opened: list[Open]
+) -> list[Open]:
+    """What is open once hidden units are known as well, and warn of that which is new."""
+    at_end = open_ends_at(problem, [{n: r[n][0] for n in problem.bnn.sites} for r in restarts])
+    found = list(zip(opened, at_end, strict=True))
+    warn_open("fit_map", problem, [Open() if before.rises else after for before, after in found])
+    return [before if before.rises else after for before, after in found]
+
+
+def _warn(
+    problem: Problem,
+    search: Search,
+    restarts: list[dict[str, np.ndarray]],
+    collapses: list[Collapse],
+    opened: list[Open],
 ) -> None:
-    pairs = zip(problem.labels, restarts, strict=True)
-    late = [(label, r) for label, r in pairs if not r["converged"][0]]
-    optima.warn_unconverged(
+    """Say which best restarts are no optima, or optima that say nothing of the data."""
+    leave_unconverged(opened, restarts)
+    found = list(zip(problem.labels, restarts, collapses, opened, strict=True))
+    late = [(label, r, c) for label, r, c, one in found if not (r["converged"][0] or one.rises)]
+    advice = advise(
         problem,
         search,
-        "the best restart",
-        [
-            f"{optima.under(label).lstrip()} ".lstrip()
-            + f"gradient norm {r['gradient_norm'][0]:.1e} after {r['num_iterations'][0]} iterations"
-            for label, r in late
-        ],
-        exhausted=any(r["num_iterations"][0] >= search.max_iterations for _, r in late),
-        kinks="compare the restarts' lp instead, and raise num_restarts where they differ.",
+        any(r["num_iterations"][0] >= search.max_iterations for _, r, _ in late),
+        [c for _, _, c in late],
+        f"{SMOOTH}, sample with fit_mcmc, which needs no optimum, or take this fit where the "
+        "best restarts agree in lp",
     )
+    told = [
+        f"{under(label).lstrip()} ".lstrip()
+        + f"gradient norm {r['gradient_norm'][0]:.1e} after {r['num_iterations'][0]} iterations"
+        for label, r, _ in late
+    ]
+    warn_unconverged(problem, search, "the best restart", told, advice)
+    warn_exact(problem, search, [(label, bool(r["converged"][0]), c) for label, r, c, _ in found])

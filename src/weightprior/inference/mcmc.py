@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import counting, shows_progress
+from weightprior.fits.constant import constant_doubt
 from weightprior.fits.convergence import convergence_warning
 from weightprior.fits.problem import Problem
+from weightprior.fits.propriety import check_proper
 from weightprior.fits.results import build
 from weightprior.fits.task import Task
 from weightprior.inference._chains import chains as _chains
@@ -25,7 +27,6 @@ from weightprior.inference._chains.nuts import NUTS
 from weightprior.inference._chains.run import Plan, Run, pack
 from weightprior.inference._docs import shares_docs
 from weightprior.model.bnn import BNN
-from weightprior.model.network import head_of
 from weightprior.model.priors.base import Prior
 
 __all__ = ["fit_mcmc"]
@@ -38,6 +39,7 @@ _KERNELS: dict[str, Callable[[Plan], Kernel]] = {
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_mcmc(
     bnn: BNN,
@@ -126,7 +128,8 @@ def fit_mcmc(
     ------
     ValueError, TypeError
         For data, a prior or options that cannot be used, and where `checkpoint` holds another
-        run (what differs is named), or something else.
+        run (what differs is named), or something else. Where a flat prior is proven to leave no
+        proper posterior: classes that are separated, columns that the rows do not tell apart.
     FloatingPointError
         Where the density is not finite at a start.
     KeyboardInterrupt
@@ -136,8 +139,10 @@ def fit_mcmc(
     -----
     UserWarning
         Once: where the chains cannot be relied on yet, with what to do (the verdict of
-        `diagnostics.convergence` on up to 20 of the rows), or where the run was interrupted. Before
-        that, where the prior of a hidden layer is flat, so that there is no proper posterior.
+        `diagnostics.convergence` on up to 20 of the rows), where the fit says no more than a
+        constant, or where the run was interrupted. Before that, where the prior of a hidden layer
+        is flat, so that there is no proper posterior, or that of the weights above one, so that
+        there may be none.
 
     References
     ----------
@@ -169,7 +174,7 @@ def fit_mcmc(
         _checks.number("target_accept_prob", target_accept_prob, above=0, below=1),
     )
     num_chains = _checks.integer("num_chains", num_chains, 1)
-    _warn_improper(problem)
+    check_proper("fit_mcmc", problem)
 
     chains = _Chains(_KERNELS[kernel](plan), problem, num_chains, plan)
     call = fingerprint.of_call(
@@ -179,7 +184,7 @@ def fit_mcmc(
     with open_checkpoint(checkpoint, call) as folder:
         run = folder.read() or run
         if run is None or run.num_draws < plan.num_samples:
-            run = _sample(chains, run, starts, folder, progress_bar)
+            run = _sample(chains, run, starts, folder)
     fit = build(
         problem,
         extension.outcome(run, call, num_chains, chains.kernel.exact),
@@ -188,7 +193,7 @@ def fit_mcmc(
         options={**plan._asdict(), "init": call.parts[0]["init"].split()[0]},
         log_likelihood=log_likelihood,
     )
-    _warn(fit, run, plan, bnn, checkpoint)
+    _warn(fit, run, plan, problem, checkpoint)
     return fit
 
 
@@ -227,7 +232,6 @@ def _sample(
     run: Run | None,
     starts: list[Any],
     folder: Checkpoint | NoCheckpoint,
-    progress_bar: bool,
 ) -> Run:
     """Begin a run, or go on with it, and keep it in a folder on the way."""
     kernel, plan, keys = made_of.kernel, made_of.plan, made_of.keys
@@ -238,9 +242,7 @@ def _sample(
         return run._replace(seconds=before + time.perf_counter() - began)
 
     total = plan.num_warmup + plan.num_samples * plan.thinning
-    done, disable = run.iteration if run else 0, None if progress_bar else True
-    with tqdm(total=total, initial=done, unit="it", delay=1, disable=disable) as bar:
-        bar.set_description("fit_mcmc starts")
+    with counting(total, doing="starting", done=run.iteration if run else 0) as count:
         if run is None:
             chains = _chains.begin(kernel, shared, tasks, keys, starts)
             _check_starts(kernel, chains)
@@ -249,7 +251,7 @@ def _sample(
             chains = _chains.resume(kernel, shared, tasks, keys[0], run)
         folder.save(timed(run), now=True)
         sampled = _chains.sample(
-            kernel, shared, tasks, chains, run, plan, bar, lambda run: folder.save(timed(run))
+            kernel, shared, tasks, chains, run, plan, count, lambda run: folder.save(timed(run))
         )
         folder.save(run := timed(sampled), now=True)
     return run
@@ -264,25 +266,8 @@ def _check_starts(kernel: Kernel, chains: list[Any]) -> None:
         )
 
 
-def _warn_improper(problem: Problem) -> None:
-    """Warn of layers below the last without a prior, which no number of rows makes up for.
-
-    A unit whose bias runs off becomes a constant, and one whose weights do becomes a step: the
-    likelihood tends to a limit above zero, whose integral is infinite.
-    """
-    head = head_of(problem.bnn.network)
-    last = head.sites if head is not None else ()
-    hidden = [n for n in problem.prior.flat() if n in problem.bnn.network.sites and n not in last]
-    if hidden and head is not None:
-        _checks.warn(
-            f"fit_mcmc: The posterior is improper: the prior is flat on {_checks.several(hidden)}, "
-            "and as they run off a unit becomes constant or a step, which data do not rule out. "
-            "Give them a scale, such as 1 for biases."
-        )
-
-
-def _warn(fit: xr.DataTree, run: Run, plan: Plan, bnn: BNN, checkpoint: Any) -> None:
-    """Say that a run was interrupted, or that its chains are in doubt."""
+def _warn(fit: xr.DataTree, run: Run, plan: Plan, problem: Problem, checkpoint: Any) -> None:
+    """Say that a run was interrupted, or that its chains or what they predict are in doubt."""
     if run.num_draws < plan.num_samples:
         fit.attrs["interrupted"] = 1
         how = "init=fit and the same arguments" if checkpoint is None else "the same arguments"
@@ -290,5 +275,7 @@ def _warn(fit: xr.DataTree, run: Run, plan: Plan, bnn: BNN, checkpoint: Any) -> 
             f"fit_mcmc: interrupted, so that the fit holds {run.num_draws} of {plan.num_samples} "
             f"draws per chain. To go on, call it again with {how}."
         )
-    elif doubts := convergence_warning(bnn, fit):
-        _checks.warn(f"fit_mcmc: {doubts}")
+        return
+    doubts = [convergence_warning(problem.bnn, fit), constant_doubt(problem, fit)]
+    if told := " And ".join(filter(None, doubts)):
+        _checks.warn(f"fit_mcmc: {told}")

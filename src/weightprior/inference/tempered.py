@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 from arviz_stats.base.array import array_stats
 from scipy.integrate import cumulative_trapezoid
-from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import counting, shows_progress
+from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference._chains.tempering import ACCEPT, Choice, Sampler, TemperedSample
@@ -36,6 +37,7 @@ _MAX_ROUNDS = 2
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_tempered(
     bnn: BNN,
@@ -96,7 +98,8 @@ def fit_tempered(
           `overlap`, the least between neighbours on that way, between 0 and 0.5;
         - `rhat` of the log evidence, as each chain's draws have it.
 
-        After an interrupt while the posterior is drawn from, what there is of it.
+        After an interrupt, what there is as soon as every chain has come to the posterior, with the
+        attribute `interrupted`: fewer draws, or a ladder that is not made finer where it should be.
 
     Raises
     ------
@@ -106,12 +109,12 @@ def fit_tempered(
     FloatingPointError
         Where the log likelihood of some draws is NaN.
     KeyboardInterrupt
-        Where it comes before there is an evidence.
+        Where an interrupt comes before there is an evidence.
 
     Warns
     -----
     UserWarning
-        Where the evidence is not to be relied on, as `log_evidence` says, or after an interrupt.
+        Where the evidence is unreliable, the run interrupted, or the fit no more than a constant.
 
     References
     ----------
@@ -148,9 +151,7 @@ def fit_tempered(
     num_temperatures = _checks.integer("num_temperatures", num_temperatures, 2)
     num_samples = _checks.integer("num_samples", num_samples, 10)
     num_chains = _checks.integer("num_chains", num_chains, 4)
-    disable = None if progress_bar else True
-    with tqdm(desc="fit_tempered", unit=" temperatures", delay=1, disable=disable) as bar:
-        ladders, draws = _sample(problem, num_temperatures, num_samples, num_chains, bar)
+    ladders, draws, whole = _sample(problem, num_temperatures, num_samples, num_chains)
     outcome = Outcome(
         *map(list, zip(*draws, strict=True)),
         draws="chains",
@@ -172,31 +173,40 @@ def fit_tempered(
         options=options,
         log_likelihood=log_likelihood,
     )
-    _note_interrupt(fit, num_samples)
+    if not whole:
+        _note_interrupt(fit, num_samples)
     _warn_unreliable(problem, ladders)
+    warn_constant("fit_tempered", problem, fit)
     return fit
 
 
 def _sample(
-    problem: Problem, num_temperatures: int, num_samples: int, num_chains: int, bar: tqdm
-) -> tuple[list[dict[str, np.ndarray]], list[Any]]:
-    """Every prior's ladder, and draws from its posterior; the first of these after an interrupt."""
+    problem: Problem, num_temperatures: int, num_samples: int, num_chains: int
+) -> tuple[list[dict[str, np.ndarray]], list[Any], bool]:
+    """Every prior's ladder, draws from its posterior, and whether that is all of them.
+
+    After an interrupt it is what there is, as soon as every ladder reaches the posterior.
+    """
     sampler = Sampler(problem, [jax.random.fold_in(problem.key, i) for i in range(num_chains)])
-    pilots = sampler.run_ladder(_adaptive, _PILOT_SETTLE, _PILOT_DRAWS, 1, bar)
+    with counting(None, doing="placing temperatures"):
+        pilots = sampler.run_ladder(_adaptive, _PILOT_SETTLE, _PILOT_DRAWS, 1)
     betas = [_ladder(pilot, num_temperatures) for pilot in pilots]
     num_each = max(int(_SHARE * num_samples), _MIN_DRAWS)
-    samples = sampler.run_ladder(_fixed(betas), _SETTLE, num_each, 2, bar)
+    with counting(num_temperatures - 1, " temperatures") as count:
+        samples = sampler.run_ladder(_fixed(betas), _SETTLE, num_each, 2, on_rung=count.advance)
     found = [_summary(one, num_temperatures) for one in samples]
-    for number in range(_MAX_ROUNDS):
-        for i in [i for i, summary in enumerate(found) if reliability_issues(summary)]:
-            samples[i] = sampler.refine(i, samples[i], _SETTLE, num_each, 3 + number)
-            found[i] = _summary(samples[i], num_temperatures)
-            bar.update(len(samples[i]) // 2)
-    tops = [one[-1] for one in samples]
     try:
-        return found, sampler.extend(tops, num_samples, _SETTLE)
+        for number in range(_MAX_ROUNDS):
+            for i in [i for i, summary in enumerate(found) if reliability_issues(summary)]:
+                with counting(None, doing="adding temperatures"):
+                    refined = sampler.refine(i, samples[i], _SETTLE, num_each, 3 + number)
+                # Both at once, so that an interrupt finds neither without the other.
+                samples[i], found[i] = refined, _summary(refined, num_temperatures)
+        with counting(None, doing="sampling"):
+            return found, sampler.extend([one[-1] for one in samples], num_samples, _SETTLE), True
     except KeyboardInterrupt:
-        return found, [top.draws for top in tops]
+        tops = [one[-1].draws for one in samples]
+        return found, jax.tree.map(lambda a: a[:, :num_samples], tops), False
 
 
 def _evidence(ladder: dict[str, np.ndarray]) -> Evidence:
@@ -205,13 +215,12 @@ def _evidence(ladder: dict[str, np.ndarray]) -> Evidence:
 
 
 def _note_interrupt(fit: xr.DataTree, num_samples: int) -> None:
-    held = fit["posterior"].sizes["draw"]
-    if held < num_samples:
-        fit.attrs["interrupted"] = 1
-        _checks.warn(
-            f"fit_tempered: interrupted, so that the fit holds {held} of {num_samples} draws "
-            "per chain from the posterior. The evidence is complete."
-        )
+    fit.attrs["interrupted"] = 1
+    _checks.warn(
+        f"fit_tempered: interrupted, so that the fit holds {fit['posterior'].sizes['draw']} of "
+        f"{num_samples} draws per chain from the posterior. The evidence is of all temperatures, "
+        "and no finer ladder is sought."
+    )
 
 
 def _warn_unreliable(problem: Problem, ladders: list[dict[str, np.ndarray]]) -> None:

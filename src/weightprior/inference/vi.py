@@ -1,7 +1,7 @@
 """Variational inference: the nearest normal distribution of some shape, NumPyro's guides."""
 
 import time
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,18 @@ from numpyro.infer.autoguide import (
     AutoMultivariateNormal,
 )
 from numpyro.optim import optax_to_numpyro
-from tqdm.auto import tqdm
 
 from weightprior import _checks
 from weightprior._options import names_its_options
+from weightprior._running.progress import counting, shows_progress
+from weightprior.fits.constant import warn_constant
 from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
-from weightprior.fits.problem import Problem
+from weightprior.fits.problem import Problem, under
 from weightprior.fits.results import Evidence, Outcome, build
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._docs import shares_docs
-from weightprior.inference._optima.optima import under
-from weightprior.inference._starts import near_optimum
+from weightprior.inference._optima import near
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
@@ -42,6 +42,8 @@ _GUIDES = {
 }
 # Adam's first step, in prior sds; it falls to nothing along half a cosine.
 _FIRST_STEP = 0.02
+# Of a key: the start, the steps, and the draws.
+_BRANCHES = 3
 # Of the distribution that the search begins with, in prior sds.
 _FIRST_SCALE = 0.1
 # A generalised Pareto distribution is fitted to a fifth of the draws: six at the least.
@@ -50,6 +52,7 @@ _REASON = "the ELBO, a lower bound: fit_tempered estimates the evidence"
 
 
 @names_its_options
+@shows_progress
 @shares_docs
 def fit_vi(
     bnn: BNN,
@@ -105,11 +108,13 @@ def fit_vi(
         For wrong arguments, and for a prior that is flat somewhere.
     FloatingPointError
         Where the ELBO is not finite at the end.
+    KeyboardInterrupt
+        After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
     UserWarning
-        Where a Pareto k exceeds 0.7.
+        Where a Pareto k exceeds 0.7, or where the fit says no more than a constant.
 
     References
     ----------
@@ -143,7 +148,7 @@ def fit_vi(
     _checks.one_of("guide", guide, _GUIDES)
     num_steps = _checks.integer("num_steps", num_steps, 1)
     num_samples = _checks.integer("num_samples", num_samples, _MIN_DRAWS)
-    found = _approximations(problem, (guide, num_samples), num_steps, progress_bar)
+    found = _approximations(problem, guide, num_samples, num_steps)
     summaries = [_summary(one["lp"] - one["log_q"]) for one in found]
     _warn_far(problem, summaries)
     outcome = Outcome(
@@ -155,7 +160,7 @@ def fit_vi(
         evidence=[Evidence(one["elbo"], one["elbo_se"], _REASON, True) for one in summaries],
     )
     options = {"guide": guide, "num_steps": num_steps, "num_samples": num_samples}
-    return build(
+    fit = build(
         problem,
         outcome,
         method="vi",
@@ -163,55 +168,94 @@ def fit_vi(
         options=options,
         log_likelihood=log_likelihood,
     )
+    warn_constant("fit_vi", problem, fit)
+    return fit
 
 
 def _approximations(
-    problem: Problem, static: Any, num_steps: int, progress_bar: bool
+    problem: Problem, guide: str, num_samples: int, num_steps: int
 ) -> list[dict[str, Any]]:
     """The nearest distribution to every posterior, and draws from it."""
-    items = [(task, problem.key) for task in problem.tasks]
-    disable = None if progress_bar else True
-    with (
-        jax.enable_x64(True),
-        tqdm(total=len(items), desc="fit_vi", unit="prior", delay=2, disable=disable) as bar,
-    ):
+    pairs = [(task, problem.key) for task in problem.tasks]
+    with jax.enable_x64(True), counting(len(pairs), " priors") as count:
         shared = (*problem.data, np.int32(num_steps))
-        return _batch.run(_approximate, static, shared, items, on_done=lambda _: bar.update())
+        like = near.prepare(shared, pairs[0], _BRANCHES, len(pairs))
+        program = _begin, _move, guide
+        fitted = _batch.prepare_steps(*program, shared, (*pairs[0], like), len(pairs))
+        static = guide, num_samples
+        _batch.prepare(_draw, static, shared, (*pairs[0], like, fitted), len(pairs))
+        starts = near.find(shared, pairs, _BRANCHES)
+        items = [(*pair, start) for pair, start in zip(pairs, starts, strict=True)]
+        found = _batch.run_steps(*program, shared, items, on_done=lambda _: count.advance())
+        items = [(*item, params) for item, params in zip(items, found, strict=True)]
+        return _batch.run(_draw, static, shared, items)
 
 
-def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
-    """The nearest distribution to one posterior, and draws from it."""
+class _Nearest(NamedTuple):
+    """The search for a distribution near a posterior."""
+
+    svi: SVI
+    guide: Any
+    key: jax.Array
+    coordinates: Standardised
+
+    @classmethod
+    def of(cls, name: str, shared: Any, item: Any) -> Self:
+        """The search for a guide of that name, from a position near an optimum."""
+        bnn, x, y, num_steps = shared
+        task, key, start = item
+        coordinates = Standardised(bnn, x, y, task, jnp.float64)
+
+        def model() -> None:
+            z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([coordinates.size]).to_event(1))
+            # In place of the normal density, which is there for the guide to know the shape.
+            log_factor = coordinates.log_density(z) + 0.5 * z @ z
+            numpyro.sample("posterior", dist.Unit(log_factor), obs=jnp.empty((0,)))
+
+        guide = _GUIDES[name](
+            model, init_loc_fn=init_to_value(values={"z": start}), init_scale=_FIRST_SCALE
+        )
+
+        def step_size(count: jax.Array) -> jax.Array:
+            return _FIRST_STEP * 0.5 * (1 + jnp.cos(jnp.pi * count / num_steps))
+
+        svi = SVI(model, guide, optax_to_numpyro(optax.adam(step_size)), Trace_ELBO())
+        return cls(svi, guide, key, coordinates)
+
+    def init(self) -> Any:
+        """The state that it begins in; what comes after needs it to have been called."""
+        return self.svi.init(jax.random.split(self.key, _BRANCHES)[1])
+
+
+def _begin(name: str, shared: Any, item: Any) -> Any:
+    return jnp.zeros((), jnp.int32), _Nearest.of(name, shared, item).init()
+
+
+def _move(name: str, shared: Any, item: Any) -> _batch.Steps:
+    """Steps of Adam; what they result in is the parameters of the guide."""
+    *given, (count, state), num_steps = item
+    nearest, total = _Nearest.of(name, shared, given[0]), shared[3]
+    nearest.init()
+    end = count + jnp.minimum(num_steps, total - count)
+    state = jax.lax.fori_loop(count, end, lambda _, state: nearest.svi.update(state)[0], state)
+    params = nearest.svi.get_params(state)
+    return _batch.Steps((end, state), end - count, end == total, params)
+
+
+def _draw(static: Any, shared: Any, item: Any) -> dict[str, Any]:
+    """Draws from the nearest distribution, and their densities."""
     name, num_samples = static
-    bnn, x, y, num_steps = shared
-    task, key = item
-    key_start, key_steps, key_draws = jax.random.split(key, 3)
-    coordinates = Standardised(bnn, x, y, task, jnp.float64)
-    start = near_optimum(coordinates, key_start)
-
-    def model() -> None:
-        z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([coordinates.size]).to_event(1))
-        # In place of the normal density, which is there for the guide to know the shape.
-        log_factor = coordinates.log_density(z) + 0.5 * z @ z
-        numpyro.sample("posterior", dist.Unit(log_factor), obs=jnp.empty((0,)))
-
-    guide = _GUIDES[name](
-        model, init_loc_fn=init_to_value(values={"z": start}), init_scale=_FIRST_SCALE
-    )
-
-    def step_size(count: jax.Array) -> jax.Array:
-        return _FIRST_STEP * 0.5 * (1 + jnp.cos(jnp.pi * count / num_steps))
-
-    svi = SVI(model, guide, optax_to_numpyro(optax.adam(step_size)), Trace_ELBO())
-    state = svi.init(key_steps)
-    state = jax.lax.fori_loop(0, num_steps, lambda _, state: svi.update(state)[0], state)
-    nearest = guide.get_posterior(svi.get_params(state))
-    nearest = nearest if nearest.event_dim else nearest.to_event(1)
-    z = nearest.sample(key_draws, (num_samples,))
+    bnn, x, y, _ = shared
+    *given, params = item
+    task = given[0]
+    nearest = _Nearest.of(name, shared, given)
+    nearest.init()
+    found, coordinates = nearest.guide.get_posterior(params), nearest.coordinates
+    found = found if found.event_dim else found.to_event(1)
+    z = found.sample(jax.random.split(nearest.key, _BRANCHES)[2], (num_samples,))
     # Draw by draw: all at once would hold as many times the data.
     weights = jax.lax.map(coordinates.weights, z)
-    log_q = jax.lax.map(
-        lambda one: nearest.log_prob(one) - coordinates.log_abs_det_jacobian(one), z
-    )
+    log_q = jax.lax.map(lambda one: found.log_prob(one) - coordinates.log_abs_det_jacobian(one), z)
     lp = jax.lax.map(lambda w: density.log_joint(bnn, w, x, y, *task), weights)
     return {"weights": weights, "log_q": log_q, "lp": lp}
 

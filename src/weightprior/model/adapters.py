@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model.foreign.libraries import trained
 from weightprior.model.foreign.parameters import Parameter, kind_of, turned
 from weightprior.model.network import dense_layers_of, output_first_of
@@ -145,8 +145,8 @@ def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter
 
 
 def _numbers(argument: str, name: str, values: Any, site: Site) -> np.ndarray:
-    array = _checks.numbers(f"{argument}[{name!r}]", values)
+    array = _arrays.numbers(f"{argument}[{name!r}]", values)
     if array.shape != site.shape:
         raise ValueError(f"{argument}[{name!r}]: expected shape {site.shape}; got {array.shape}.")
-    _checks.finite(f"{argument}[{name!r}]", array)
+    _arrays.finite(f"{argument}[{name!r}]", array)
     return array

@@ -30,7 +30,7 @@ __all__ = ["BNN"]
 
 
 @jax.tree_util.register_pytree_node_class
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BNN:
     """A Bayesian neural network: what is modelled, without a prior.
 
@@ -59,6 +59,13 @@ class BNN:
     >>> bnn = wp.BNN(wp.mlp(10, hidden=(32,)), wp.Gaussian())
     >>> sum(np.prod(site.shape, dtype=int) for site in bnn.sites.values()).item()
     386
+
+    What the likelihood learns stands behind, with centre and scale of its default prior:
+
+    >>> wp.BNN(wp.mlp(1, hidden=()), wp.Poisson())
+    BNN(network=MLP(...), likelihood=Poisson())
+    >>> wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian())
+    BNN(network=MLP(...), likelihood=Gaussian(noise=None), latents={'log_noise': (-1.0, 1.0)})
     """
 
     network: Network
@@ -74,6 +81,12 @@ class BNN:
                 f"{self.likelihood.no_offset}. Leave offset out."
             )
         self._check_names()
+
+    def __repr__(self) -> str:
+        told = f"network={self.network!r}, likelihood={self.likelihood!r}"
+        if latents := {name: latent.prior for name, latent in self.latents.items()}:
+            told += f", latents={latents}"
+        return f"BNN({told})"
 
     def _check_names(self) -> None:
         """Raise where a name stands for two things."""
@@ -151,7 +164,10 @@ class BNN:
         """
         weights = self.sample_weights(prior)
         if y is not None and not isinstance(y, Tracer):
-            y = self.likelihood.check_target(y, np.shape(x)[0], self.network.num_outputs)
+            targets = self.likelihood.check_target(y, np.shape(x)[0], self.network.num_outputs)
+            _data.aligned("y", y, x)
+            y = targets
+        x = self._inputs(x)
         dtype = jnp.result_type(float)
         for name, value in density.derived(self, weights).items():
             numpyro.deterministic(name, value)
@@ -228,7 +244,7 @@ class BNN:
         -------
         array of shape (rows, outputs)
         """
-        return density.outputs(self, weights, x)
+        return density.outputs(self, weights, self._inputs(x))
 
     def log_prior(self, weights: Weights, prior: Prior) -> jax.Array:
         """Log density of the weights under the prior, in nats; a flat site adds nothing.
@@ -270,7 +286,7 @@ class BNN:
         TypeError, ValueError
             For data that do not suit the model. In a program that JAX traces, numbers are not read.
         """
-        x, y = self._data(x, y, row_weights)
+        x, y, row_weights = self._data(x, y, row_weights)
         return density.log_likelihood(self, weights, x, y, row_weights)
 
     def log_joint(self, weights: Weights, x, y, prior: Prior, row_weights=None) -> jax.Array:
@@ -307,15 +323,18 @@ class BNN:
         -2.7568
         """
         _checks.prior(self, prior, stacked=False, learned=True)
-        x, y = self._data(x, y, row_weights)
+        x, y, row_weights = self._data(x, y, row_weights)
         return density.log_joint(self, weights, x, y, prior, row_weights)
 
-    def _data(self, x: Any, y: Any, row_weights: Any) -> tuple[Any, Any]:
-        """Return inputs and targets, or raise where known numbers do not suit the model."""
+    def _inputs(self, x: Any) -> Any:
+        """Return known inputs as an array, or raise where they do not suit the network."""
+        return x if isinstance(x, Tracer) else _data.inputs(x, self.network.feature_names)
+
+    def _data(self, x: Any, y: Any, row_weights: Any) -> tuple[Any, Any, Any]:
+        """Return all rows as arrays, or raise where known numbers do not suit the model."""
         given = (x, y) if row_weights is None else (x, y, row_weights)
         if any(isinstance(part, Tracer) for part in given):
-            return x, y
+            return x, y, row_weights
         inputs, targets = _data.checked(self, x, y)
-        if row_weights is not None:
-            _data.row_weights(row_weights, x)
-        return inputs, targets
+        counts = None if row_weights is None else _data.row_weights(row_weights, x)
+        return inputs, targets, counts

@@ -189,9 +189,12 @@ def check_network(network: Any) -> None:
         told = f", which has no {missing[0]!r}" if missing and network is not None else ""
         if isinstance(network, type):
             told = ", a class: pass an instance of it"
+        wrapped = ""
+        if callable(network) and not isinstance(network, type):  # a module of another library
+            wrapped = " Around a module write a class with these, as weightprior.Network shows."
         raise TypeError(
             "network: expected a network, as weightprior.mlp(...) makes, or an object with "
-            f"{', '.join(_MEMBERS)}; got {network!r}{told}."
+            f"{', '.join(_MEMBERS)}; got {network!r}{told}.{wrapped}"
         )
     offset, count = offset_of(network), len(network.feature_names)
     if offset is not None and not (isinstance(offset, Integral) and 0 <= offset < count):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays
 from weightprior.model.bnn import BNN
 
 __all__ = ["counted", "in_trials"]
@@ -36,7 +36,7 @@ def in_trials(bnn: BNN, trials: Any, num_rows: int) -> BNN:
 
 
 def _checked(trials: Any, num_rows: int) -> np.ndarray:
-    array = _checks.finite("trials", trials)
+    array = _arrays.finite("trials", trials)
     if array.shape != (num_rows,):
         raise ValueError(
             f"trials: expected shape {(num_rows,)}, a number for every row of x; got {array.shape}."

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.plots._criteria import TITLES, nats_norm
 from weightprior.plots._panels import FONT_SIZE, MM, STYLE, add_legend
 from weightprior.plots._priors import PLAIN, check_stacked
@@ -117,7 +117,7 @@ def _places(argument: str, values: Any, found: xr.Dataset) -> tuple[list[str], n
     if array.dtype.kind in "UT":
         words = list(dict.fromkeys(array.tolist()))
         return words, np.array([words.index(word) for word in array.tolist()])
-    array = _checks.numbers(argument, array)
+    array = _arrays.numbers(argument, array)
     if np.isnan(array).any():
         raise ValueError(f"{argument}: expected numbers or words; got NaN.")
     ticks = np.unique(array)

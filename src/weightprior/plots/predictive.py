@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior._data import column_names
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.plots._panels import STYLE, add_legend, panels
@@ -104,7 +104,7 @@ def _kind(found: Any) -> str:
 def _feature(argument: str, values: Any) -> tuple[np.ndarray, str]:
     """Return one feature's numbers, and its name."""
     names = column_names(values) or (getattr(values, "name", None) or "x",)
-    array = _checks.finite(argument, values)
+    array = _arrays.finite(argument, values)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -131,7 +131,7 @@ def _data(x: Any, y: Any, found: xr.Dataset, kind: str) -> tuple[np.ndarray, dic
     if x is None or y is None:
         absent, given = ("x_data", "y_data") if x is None else ("y_data", "x_data")
         raise ValueError(f"{absent}: expected data together with {given}; got None.")
-    at, targets = _feature("x_data", x)[0], _checks.finite("y_data", _numbered(y, found))
+    at, targets = _feature("x_data", x)[0], _arrays.finite("y_data", _numbered(y, found))
     expected = (len(at), *(found.sizes[d] for d in ("output",) if d in found["y"].dims))
     if targets.shape != expected:
         raise ValueError(

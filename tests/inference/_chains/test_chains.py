@@ -11,12 +11,13 @@ import xarray as xr
 import weightprior as wp
 from problems import NET, fit
 from weightprior.fits.task import Task
-from weightprior.inference import _batch, _starts
+from weightprior.inference import _batch
 from weightprior.inference._chains import chains as _chains
 from weightprior.inference._chains.hmc import HMC
 from weightprior.inference._chains.kernel import Target
 from weightprior.inference._chains.nuts import NUTS
 from weightprior.inference._coordinates.choose import coordinates_of
+from weightprior.inference._optima import near
 
 KERNELS = {"hmc": HMC(), "nuts": NUTS(500)}
 OPTIONS = {"target_accept_prob": np.asarray(0.8), "num_warmup": np.asarray(500)}
@@ -105,7 +106,7 @@ def test_chains_begin_at_the_end_of_short_optimisations_from_draws_of_the_prior(
     rounding = 10 * np.finfo(np.float32).eps
     np.testing.assert_allclose(positions[:, noise], draws[:, noise], rtol=0, atol=rounding)
     assert np.all(log_densities > before)
-    assert np.abs(gradients[:, ~noise]).max() <= _starts._TOLERANCE
+    assert np.abs(gradients[:, ~noise]).max() <= near._TOLERANCE
     assert np.abs(positions[0] - positions[1]).max() > 0.1
 
 

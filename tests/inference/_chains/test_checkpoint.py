@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from functools import cache
-from io import StringIO
 from pathlib import Path
 
 import jax
@@ -18,15 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from tqdm.auto import tqdm
 
 import weightprior as wp
 from problems import NET, fit
 from weightprior.fits.reading import log_likelihood_of
 from weightprior.fits.validate import validate
-from weightprior.inference import _batch, mcmc
+from weightprior.inference import _batch, _programs
 from weightprior.inference._chains import chains as _chains
 from weightprior.inference._chains import checkpoint as _checkpoint
+from weightprior.inference._chains.checkpoint import open_checkpoint
+from weightprior.inference._chains.fingerprint import Fingerprint
 
 KERNELS = ("hmc", "nuts")
 PRIOR = NET.prior(loc=0.3, scale={"weight": 0.8, "bias": 1.5})
@@ -295,7 +295,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"run": 1}', '{"run": {}, "parts": [1]}'])
 def test_a_note_of_something_else_is_said(text, tmp_path):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(ValueError, match=r"run.json', which cannot be read"):
+    with pytest.raises(ValueError, match=r"run.json', which cannot be used"):
         run(checkpoint=tmp_path)
     assert (tmp_path / "run.json").read_text() == text
 
@@ -318,8 +318,141 @@ def test_damaged_files_are_named(name, damage, tmp_path, complete):
         file.write_bytes(content)
     else:
         file.unlink()
-    with pytest.raises(ValueError, match=rf"{name}', which cannot be read"):
+    with pytest.raises(ValueError, match=rf"{name}', which cannot be used"):
         run(checkpoint=tmp_path)
+
+
+def read(folder, call):
+    with open_checkpoint(folder, call) as opened:
+        return opened.read()
+
+
+def call_of(folder):
+    return Fingerprint(**json.loads((folder / "run.json").read_text()))
+
+
+def contents(folder):
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "lock"]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def alike(found, expected):
+    ours, theirs = jax.tree.leaves(found), jax.tree.leaves(expected)
+    return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+
+
+def damages(content, others):
+    """What may become of a file: bytes of it are missing, wrong, or of another file."""
+    for length in (0, 1, 4, 30, *np.linspace(60, len(content) - 1, 20).astype(int)):
+        yield content[:length]
+    for place in np.unique(np.linspace(0, len(content) - 1, 250).astype(int)):
+        for bits in (0x01, 0xFF):
+            yield content[:place] + bytes([content[place] ^ bits]) + content[place + 1 :]
+    yield content + b"more"
+    yield content[len(content) // 2 :]
+    yield b"{}"
+    yield b"null"
+    yield os.urandom(200)
+    yield from others
+
+
+@pytest.mark.parametrize("name", ["run.json", "state.npz", "chunk-000001.npz"])
+def test_whatever_becomes_of_a_file_one_kind_of_error_tells(name, tmp_path, complete):
+    shutil.copytree(complete, tmp_path, dirs_exist_ok=True)
+    call = call_of(complete)
+    whole, file = read(complete, call), tmp_path / name
+    content = file.read_bytes()
+    others = [other for known, other in contents(complete).items() if known != name]
+    count = 0
+    for damaged in damages(content, others):
+        file.write_bytes(damaged)
+        before = contents(tmp_path)
+        told, found = None, None
+        try:
+            found = read(tmp_path, call)
+        except ValueError as error:
+            told = str(error)
+        assert contents(tmp_path) == before
+        if told is None:  # as where a date in an archive has changed
+            assert alike(found, whole)
+        else:
+            assert told.startswith("checkpoint: expected ")
+            assert str(tmp_path) in told
+            assert "Choose another" in told
+            count += 1
+    assert count > 400
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ValueError, match=rf"{name}', which cannot be used \(IsADirectoryError"):
+        read(tmp_path, call)
+
+
+@pytest.mark.parametrize("name", ["lock", "state.npz.tmp"])
+def test_folders_in_the_place_of_its_own_files_are_told(name, tmp_path, complete):
+    shutil.copytree(complete, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=rf"{name}', which cannot be used"):
+        read(tmp_path, call_of(complete))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+@pytest.mark.parametrize("name", ["run.json", "state.npz", "chunk-000001.npz"])
+def test_files_that_may_not_be_read_are_told(name, tmp_path, complete):
+    shutil.copytree(complete, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).chmod(0)
+    with pytest.raises(ValueError, match=rf"{name}', which cannot be used \(PermissionError"):
+        read(tmp_path, call_of(complete))
+
+
+def saved(folder, call, run, sizes):
+    """A folder with a run of so many draws, a chunk for each number of them."""
+    with open_checkpoint(folder, call) as opened:
+        weights, stats = run.pieces[0]
+        part, start = run._replace(pieces=(), num_draws=0, num_divergences=0), 0
+        opened.save(part, now=True)
+        for size in sizes:
+            piece = jax.tree.map(lambda a: a[:, start : start + size], (weights, stats))  # noqa: B023
+            part, start = part.with_draws(piece), start + size
+            opened.save(part, now=True)
+
+
+def test_chunks_that_were_exchanged_are_noticed(tmp_path, complete):
+    call = call_of(complete)
+    whole = read(complete, call)
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    saved(ours, call, whole, (10, 10, 20))
+    assert alike(read(ours, call).draws(), whole.draws())
+    moved = whole._replace(pieces=jax.tree.map(lambda a: a[:, ::-1], whole.pieces))
+    saved(theirs, call, moved, (10, 10, 20))
+    first, second = ours / "chunk-000001.npz", ours / "chunk-000002.npz"
+    kept = first.read_bytes()
+    for other in (second, theirs / "chunk-000001.npz"):
+        first.write_bytes(other.read_bytes())
+        with pytest.raises(ValueError, match=r"chunk-000001.npz.*not as .*, or another"):
+            read(ours, call)
+    first.write_bytes(kept)
+    # The state of another call, which counts no chunk yet.
+    other = call._replace(run=call.run | {"num_warmup": 31})
+    saved(tmp_path / "other", other, whole, ())
+    shutil.copy(tmp_path / "other" / "state.npz", ours)
+    with pytest.raises(ValueError, match=r"state.npz.*not as it was written, or of another run"):
+        read(ours, call)
+
+
+def test_draws_without_their_state_are_not_written_over(tmp_path, complete):
+    shutil.copytree(complete, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "state.npz").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"'chunk-000001.npz' and no 'state.npz'.*Choose another"):
+        run(checkpoint=tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_folders_that_cannot_be_made_are_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"checkpoint: .*which cannot be used \(NotADirectory"):
+        run(checkpoint=tmp_path / "file" / "folder")
 
 
 def test_what_a_folder_cannot_be(tmp_path):
@@ -442,20 +575,25 @@ def test_ctrl_c(tmp_path):
         assert_same(run(num_samples=count + 5, init=part), longer)
 
 
-def test_the_bar_counts_what_was_done_before(tmp_path, monkeypatch):
-    shown = StringIO()
-    options = {"file": shown, "disable": False, "delay": 0, "mininterval": 0}
+def test_what_was_done_before_is_counted(tmp_path, monkeypatch):
+    told = []
     with monkeypatch.context() as patch:
         interrupt_after(patch, draws=10)
         with pytest.warns(UserWarning, match="interrupted"):
             run(checkpoint=tmp_path)
-    monkeypatch.setattr(mcmc, "tqdm", lambda **given: tqdm(**{**given, **options}))
+    report = _chains._report
+
+    def watched(count, *args):
+        told.append(count.done)
+        report(count, *args)
+        told.append((count.done, count.total, count.doing, count.beside))
+
+    monkeypatch.setattr(_chains, "_report", watched)
     run(checkpoint=tmp_path)
-    text = shown.getvalue()
-    assert "starts:  45%" in text
-    assert "warm-up" not in text
-    assert "sampling: 100%" in text
-    assert re.search(r"110/110.*it/s, acceptance 0\.\d\d, divergences \d+", text)
+    assert told[0] == 50
+    *numbers, doing, beside = told[-1]
+    assert (numbers, doing) == ([110, 110], "sampling")
+    assert re.fullmatch(r"acceptance 0\.\d\d, divergences \d+", beside)
 
 
 # Extended.
@@ -471,9 +609,9 @@ def test_more_samples_of_a_fit_are_those_of_a_longer_run(kernel, prior, saved, p
         earlier.to_netcdf(tmp_path / "fit.nc")
         earlier = xr.open_datatree(tmp_path / "fit.nc").load()
         earlier.close()
-    misses = _batch._compile_once.cache_info().misses
+    misses = _programs._compile_once.cache_info().misses
     found = run(kernel, given, init=earlier)
-    assert _batch._compile_once.cache_info().misses == misses
+    assert _programs._compile_once.cache_info().misses == misses
     assert found["posterior"]["output.bias"].dtype == precision
     assert found.attrs["seconds"] > earlier.attrs["seconds"]
     assert_same(found, expected)

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from weightprior.inference._optima.optimise import minimise, minimise_whitened
+from weightprior.inference._optima import optimise
+from weightprior.inference._optima import whitened as rounds
+from weightprior.inference._optima.whitened import Optimum
 
 # Curvatures of a bowl, and where it is lowest.
 CURVATURES, LOWEST = np.geomspace(1e-2, 1e3, 6), np.linspace(-2.0, 3.0, 6)
@@ -13,6 +15,14 @@ CURVATURES, LOWEST = np.geomspace(1e-2, 1e3, 6), np.linspace(-2.0, 3.0, 6)
 
 def bowl(z):
     return 0.5 * jnp.sum(jnp.asarray(CURVATURES, z.dtype) * (z - jnp.asarray(LOWEST, z.dtype)) ** 2)
+
+
+def minimise(function, start, tolerance, max_iterations):
+    """All of a descent, in one call."""
+    begun = optimise.begin(function, start)
+    end = optimise.descend(function, begun, tolerance, max_iterations, max_iterations)
+    norm = optimise.largest(end.point.gradient)
+    return Optimum(end.point.position, end.point.value, norm, end.num_iterations)
 
 
 @jax.jit
@@ -112,19 +122,30 @@ class Bowl(NamedTuple):
 
 
 @jax.jit
-def _whitened(bowl, plain_steps, max_iterations):
-    found = minimise_whitened(
-        bowl, bowl.precision, jnp.zeros(200), 1e-8, max_iterations, plain_steps=plain_steps
-    )
+def _whitened(bowl, plain_steps, max_iterations, hopeless):
+    limits = 1e-8, max_iterations
+    found = jax.lax.while_loop(
+        lambda state: rounds.unfinished(state, *limits),
+        lambda state: rounds.advance(
+            bowl, bowl.precision, state, *limits, plain_steps, max_iterations, lambda z: hopeless
+        ),
+        rounds.begin(jnp.zeros(200), plain_steps),
+    ).optimum
     return found, *jax.value_and_grad(bowl)(found.position)
 
 
-def whitened(bowl, *, plain_steps=20, max_iterations=1000):
+def whitened(bowl, *, plain_steps=20, max_iterations=1000, hopeless=False):
     """Where the rounds end, and the function and its gradient there."""
     with jax.enable_x64(True):
         given = jax.tree.map(lambda a: np.broadcast_to(np.float64(a), np.shape(a)), bowl)
         given = given._replace(diagonal=np.broadcast_to(given.diagonal, 200))
-        return jax.device_get(_whitened(given, plain_steps, max_iterations))
+        return jax.device_get(_whitened(given, plain_steps, max_iterations, hopeless))
+
+
+def test_a_search_without_hope_ends_with_its_round():
+    found, *_ = whitened(Bowl(), hopeless=True)
+    assert found.num_iterations <= 20
+    assert found.gradient_norm > 1e-8
 
 
 def test_whitening_shortens_a_narrow_valley():

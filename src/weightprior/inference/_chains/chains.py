@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
+from weightprior._running.interrupts import held_back
+from weightprior._running.progress import Count
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
 from weightprior.inference._chains.kernel import Kernel, target_of
 from weightprior.inference._chains.run import Plan, Run, pack, unpack
 from weightprior.inference._coordinates.choose import all_coordinates, coordinates_of
-from weightprior.inference._starts import near_optimum
+from weightprior.inference._optima import near
+from weightprior.inference._programs import tracing
 from weightprior.model.bnn import BNN
 
 __all__ = ["begin", "capacity", "move", "resume", "sample"]
@@ -31,6 +33,8 @@ _CHUNK_SECONDS = 0.5
 _CHUNK_WEIGHTS = 2**18
 _MAX_DRAWS_PER_CALL = 1000
 _ONE = np.int32(1)
+# Of a chain's key: its start, and its moves.
+_BRANCHES = 2
 
 
 class _Chain(NamedTuple):
@@ -47,14 +51,19 @@ def begin(
     It starts at the weights in `starts` or, where these are None, at the end of a short
     optimisation from a draw of the prior.
     """
+    items: list[Any] = list(zip(tasks, keys, strict=True))
     if starts[0] is None:
-        program, items = _begin_at_draw, list(zip(tasks, keys, strict=True))
+        program = _begin_at_position
+        like = near.prepare(shared, items[0], _BRANCHES, len(items))
     else:
-        program, items = _begin_at_weights, list(zip(tasks, keys, starts, strict=True))
+        program, like = _begin_at_weights, starts[0]
     # What comes next compiles meanwhile.
-    chain = _batch.prepare(program, kernel, shared, items[0], len(items))
+    chain = _batch.prepare(program, kernel, shared, (*items[0], like), len(items))
     _batch.prepare(_advance, kernel, (*shared, _ONE), (tasks[0], chain, _ONE), len(items))
-    return _batch.run(program, kernel, shared, items)
+    if starts[0] is None:
+        starts = near.find(shared, items, _BRANCHES)
+    started = [(*item, start) for item, start in zip(items, starts, strict=True)]
+    return _batch.run(program, kernel, shared, started)
 
 
 def resume(
@@ -62,7 +71,7 @@ def resume(
 ) -> list[Any]:
     """Chains that stand where those of a run stood; `key` is any of the run's random keys."""
     zeros = {name: np.zeros(site.shape, np.float32) for name, site in shared[0].sites.items()}
-    with _batch.tracing:
+    with held_back(), tracing:
         like = jax.eval_shape(partial(_begin_at_weights, kernel), shared, (tasks[0], key, zeros))
     return [unpack(like, arrays, jax.random.key_impl(key)) for arrays in run.chains]
 
@@ -74,7 +83,7 @@ def sample(
     chains: list[Any],
     run: Run,
     plan: Plan,
-    bar: tqdm,
+    count: Count,
     keep: Callable[[Run], Any],
 ) -> Run:
     """Take all chains through what is left of warm-up and sampling.
@@ -87,8 +96,8 @@ def sample(
         How far they have come.
     plan : Plan
         How far they are to go.
-    bar : tqdm
-        Counts iterations.
+    count : Count
+        Of iterations.
     keep : callable
         Called with the run after every chunk.
 
@@ -103,13 +112,10 @@ def sample(
         Where it came before the first draw.
     """
     try:
-        bar.set_description("fit_mcmc compiling")
-        move(kernel, shared, tasks, chains, 0)  # waits for it
-        bar.reset()  # so that its rate is that of the chains
-        bar.initial = bar.n = bar.last_print_n = run.iteration
+        move(kernel, shared, tasks, chains, 0)  # waits for the compiler
         rate = 1.0 / _CHUNK_SECONDS
         while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, capacity(shared[0]))) is not None:
-            bar.set_description(f"fit_mcmc {'sampling' if chunk.kept else 'warm-up'}")
+            count.doing = "sampling" if chunk.kept else "warm-up"
             clock = time.perf_counter()
             chains, piece = move(kernel, shared, tasks, chains, chunk.size, chunk.thinning)
             rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
@@ -117,7 +123,7 @@ def sample(
             # At once, so that an interrupt finds the one or the other.
             run = moved.with_draws(piece) if chunk.kept else moved
             keep(run)
-            _report(bar, run, piece[1])
+            _report(count, run, piece[1])
     except KeyboardInterrupt:
         if not run.pieces:
             raise
@@ -171,27 +177,23 @@ def capacity(bnn: BNN) -> int:
     return int(np.clip(_CHUNK_WEIGHTS // num_weights, 1, _MAX_DRAWS_PER_CALL))
 
 
-def _report(bar: tqdm, run: Run, latest: dict[str, np.ndarray]) -> None:
+def _report(count: Count, run: Run, latest: dict[str, np.ndarray]) -> None:
     told = [f"divergences {run.num_divergences}"]
     if "acceptance_rate" in latest:
         told.insert(0, f"acceptance {latest['acceptance_rate'].mean():.2f}")
-    bar.set_postfix_str(", ".join(told), refresh=False)
-    bar.update(run.iteration - bar.n)
+    count.beside, count.done = ", ".join(told), run.iteration
 
 
-def _begin_at_draw(kernel: Kernel, shared: Any, item: Any) -> _Chain:
-    task, key = item
-    # Whatever the kernel moves through: the plainest density compiles soonest.
-    key_draw, key_chain = jax.random.split(key)
-    coordinates = all_coordinates(shared, task)
-    return _begin(
-        kernel, shared, task, key_chain, coordinates.weights(near_optimum(coordinates, key_draw))
-    )
+def _begin_at_position(kernel: Kernel, shared: Any, item: Any) -> _Chain:
+    # Of all coordinates, whatever the kernel moves through: the plainest density compiles soonest.
+    task, key, position = item
+    weights = all_coordinates(shared, task).weights(position)
+    return _begin_at_weights(kernel, shared, (task, key, weights))
 
 
 def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
     task, key, weights = item
-    return _begin(kernel, shared, task, jax.random.split(key)[1], weights)
+    return _begin(kernel, shared, task, jax.random.split(key, _BRANCHES)[1], weights)
 
 
 def _begin(kernel: Kernel, shared: Any, task: Task, key, weights) -> _Chain:

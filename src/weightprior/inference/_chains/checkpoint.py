@@ -1,17 +1,20 @@
 """A run on disk: a folder that always holds a run as it stood between two chunks of draws.
 
 `run.json` says which call the run is of, `chunk-000001.npz` and so on hold its draws, and
-`state.npz` what its chains need to go on and how many chunks that was after. A file appears whole
-or not at all, and a chunk before the state that counts it: whatever kills the process, what the
-folder holds is a run.
+`state.npz` what its chains need to go on and after which chunks that was. A file appears whole or
+not at all, and a chunk before the state that counts it: whatever kills the process, what the folder
+holds is a run. The state holds digests of the call, of all chunks, and of itself: what has been
+damaged or exchanged since is not read.
 """
 
+import hashlib
 import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -75,21 +78,25 @@ class Checkpoint:
             raise TypeError(f"checkpoint: expected the path of a folder; got {path!r}.")
         self.path = Path(path)
         self._fingerprint = fingerprint
-        self._num_chunks = self._num_saved = 0
+        self._digests: list[bytes] = []  # of the chunks in the folder
+        self._num_saved = 0
         self._latest: Run | None = None
         self._last_saved = time.monotonic()
 
     def __enter__(self) -> Self:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"checkpoint: expected a folder; got the file {str(self.path)!r}.")
-        self.path.mkdir(parents=True, exist_ok=True)
+        with self._usable(""):
+            self.path.mkdir(parents=True, exist_ok=True)
         self._check_foreign()
-        self._lock = (self.path / _LOCK).open("a+")
+        with self._usable(_LOCK):
+            self._lock = (self.path / _LOCK).open("a+")
         try:
             _take(self._lock, self.path)
             for pattern in (_STATE, _RUN, "chunk-[0-9]*.npz"):
                 for stale in self.path.glob(pattern + _TEMPORARY):
-                    stale.unlink()
+                    with self._usable(stale.name):
+                        stale.unlink()
             self._check_call()
         except BaseException:
             self._lock.close()
@@ -110,17 +117,25 @@ class Checkpoint:
     def read(self) -> Run | None:
         """The run as far as the folder holds it; None where it holds none yet."""
         if not (self.path / _STATE).exists():
+            self._check_no_chunks()
             return None
-        state = self._read(_STATE)
-        try:
-            self._num_chunks, seconds = int(state["num_chunks"]), float(state["seconds"])
-            stacked = _below("chains", state)
-            chunks = [self._read(_CHUNK.format(i + 1)) for i in range(self._num_chunks)]
-            pieces = [(_below("weights", chunk), _below("stats", chunk)) for chunk in chunks]
-            num_chains = len(stacked["iteration"])
-            chains = [{name: a[i] for name, a in stacked.items()} for i in range(num_chains)]
-        except (KeyError, TypeError) as error:
-            raise self._damaged(_STATE, error) from None
+        with self._usable(_STATE):
+            state = _opened((self.path / _STATE).read_bytes())
+            if state.pop("digest").item() != _digest_of(state, self._fingerprint):
+                raise ValueError("it is not as it was written, or of another run")
+            stacked, seconds = _below("chains", state), float(state["seconds"])
+            self._digests = list(state["chunks"].tolist())
+        pieces = []
+        for number, digest in enumerate(self._digests, 1):
+            name = _CHUNK.format(number)
+            with self._usable(name):
+                content = (self.path / name).read_bytes()
+                if _digest(content) != digest:
+                    raise ValueError("it is not as it was written, or another chunk")
+                chunk = _opened(content)
+                pieces.append((_below("weights", chunk), _below("stats", chunk)))
+        num_chains = len(stacked["iteration"])
+        chains = [{name: a[i] for name, a in stacked.items()} for i in range(num_chains)]
         self._num_saved = len(pieces)
         return Run(chains, seconds=seconds).with_draws(*pieces)
 
@@ -129,25 +144,37 @@ class Checkpoint:
         self._latest = run
         if not now and time.monotonic() - self._last_saved < _SECONDS:
             return
-        num_chunks = self._num_chunks
+        digests = list(self._digests)
         if self._num_saved < len(run.pieces):
-            num_chunks += 1
             weights, stats = run.draws(self._num_saved)
-            self._write(
-                _CHUNK.format(num_chunks), _above("weights", weights) | _above("stats", stats)
-            )
+            content = _archive(_above("weights", weights) | _above("stats", stats))
+            digests.append(_digest(content))
+            self._write(_CHUNK.format(len(digests)), content)
         chains = {name: np.stack([chain[name] for chain in run.chains]) for name in run.chains[0]}
-        counts = {"num_chunks": np.asarray(num_chunks), "seconds": np.asarray(run.seconds)}
-        self._write(_STATE, _above("chains", chains) | counts)
-        self._num_chunks, self._num_saved, self._latest = num_chunks, len(run.pieces), None
+        state = {"chunks": np.array(digests, "S16"), "seconds": np.asarray(run.seconds)}
+        state |= _above("chains", chains)
+        state["digest"] = np.asarray(_digest_of(state, self._fingerprint))
+        self._write(_STATE, _archive(state))
+        self._digests, self._num_saved, self._latest = digests, len(run.pieces), None
         self._last_saved = time.monotonic()
+
+    def _check_no_chunks(self) -> None:
+        """Raise where there are draws without the state that counts them."""
+        chunks = sorted(entry.name for entry in self.path.glob("chunk-[0-9]*.npz"))
+        if chunks:
+            raise ValueError(
+                f"checkpoint: expected files of a run; got {str(self.path)!r}, which holds "
+                f"{chunks[0]!r} and no {_STATE!r}, so that its draws cannot be gone on from. "
+                f"Choose another folder, or put its {_STATE!r} back."
+            )
 
     def _check_foreign(self) -> None:
         """Raise where the folder is somebody else's."""
         if (self.path / _RUN).exists():
             return
         ours = {_LOCK, _RUN + _TEMPORARY}
-        others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ours)
+        with self._usable(""):
+            others = sorted({entry.name for entry in self.path.iterdir()} - ours)
         if others:
             raise ValueError(
                 f"checkpoint: expected a new or empty folder, or one that a run is kept in; got "
@@ -158,14 +185,11 @@ class Checkpoint:
         """Raise where the run in the folder is another one; note down this one in a new folder."""
         file = self.path / _RUN
         if not file.exists():
-            text = json.dumps(self._fingerprint._asdict(), indent=1)
-            _write_whole(file, lambda stream: stream.write(text.encode()))
+            self._write(_RUN, json.dumps(self._fingerprint._asdict(), indent=1).encode())
             return
-        try:
+        with self._usable(_RUN):
             written = Fingerprint(**json.loads(file.read_text(encoding="utf-8")))
             found = differences(written, self._fingerprint)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise self._damaged(_RUN, error) from None
         if found:
             raise ValueError(
                 f"checkpoint: expected the call whose run {str(self.path)!r} holds; got another: "
@@ -173,26 +197,23 @@ class Checkpoint:
                 "draws of a run come with init=fit, into another folder."
             )
 
-    def _read(self, name: str) -> dict[str, np.ndarray]:
+    def _write(self, name: str, content: bytes) -> None:
+        with self._usable(name):
+            _write_whole(self.path / name, content)
+
+    @contextmanager
+    def _usable(self, name: str) -> Iterator[None]:
+        """Say of whatever fails at a file, or at the folder itself, which it is and what to do.
+
+        Readers of archives raise errors of a dozen kinds at damaged ones.
+        """
         try:
-            with (
-                (self.path / name).open("rb") as file,
-                np.load(file, allow_pickle=False) as archive,
-            ):
-                return dict(archive)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise self._damaged(name, error) from None
-
-    def _write(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        _write_whole(
-            self.path / name, lambda stream: np.savez(stream, allow_pickle=False, **arrays)
-        )
-
-    def _damaged(self, name: str, error: Exception) -> ValueError:
-        return ValueError(
-            f"checkpoint: expected files of a run; got {str(self.path / name)!r}, which cannot be "
-            f"read ({type(error).__name__}: {error}). Choose another folder."
-        )
+            yield
+        except Exception as error:
+            raise ValueError(
+                f"checkpoint: expected files of a run; got {str(self.path / name)!r}, which cannot "
+                f"be used ({type(error).__name__}: {error}). Choose another folder."
+            ) from None
 
 
 def _take(lock: IO[str], path: Path) -> None:
@@ -214,11 +235,11 @@ def _take(lock: IO[str], path: Path) -> None:
     lock.flush()
 
 
-def _write_whole(file: Path, write: Callable[[IO[bytes]], Any]) -> None:
+def _write_whole(file: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, even after a loss of power."""
     temporary = file.with_name(file.name + _TEMPORARY)
     with temporary.open("wb") as stream:
-        write(stream)
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)
@@ -228,6 +249,34 @@ def _write_whole(file: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:
+    stream = BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
+
+
+def _opened(content: bytes) -> dict[str, np.ndarray]:
+    """Arrays of an archive, whose checksums are looked at before any of it is believed."""
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        if (bad := archive.testzip()) is not None:
+            raise ValueError(f"{bad} is not as it was written")
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest()[:16].encode()
+
+
+def _digest_of(state: Mapping[str, np.ndarray], call: Fingerprint) -> str:
+    """Digest of a state and of the call whose it is."""
+    sha = hashlib.sha256(json.dumps(call._asdict(), sort_keys=True).encode())
+    for name, array in sorted(state.items()):
+        sha.update(f"{name} {array.dtype} {array.shape} ".encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
 
 
 def _above(group: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

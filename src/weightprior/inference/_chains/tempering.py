@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import Problem
@@ -59,14 +58,21 @@ class TemperedSample(NamedTuple):
 Choice = Callable[[Sequence[list[TemperedSample]]], list[float | None]]
 
 
-class Sampler(NamedTuple):
+class Sampler:
     """Chains of all priors, and how they are moved."""
 
-    problem: Problem
-    keys: list[jax.Array]
+    def __init__(self, problem: Problem, keys: list[jax.Array]) -> None:
+        self.problem, self.keys = problem, keys
+        self._pace = _batch.Pace()
 
     def run_ladder(
-        self, choose: Choice, num_warmup: int, num_samples: int, run: int, bar: tqdm
+        self,
+        choose: Choice,
+        num_warmup: int,
+        num_samples: int,
+        run: int,
+        *,
+        on_rung: Callable[[], Any] = lambda: None,
     ) -> list[list[TemperedSample]]:
         """Ladders from the prior upwards, one per prior, each of whose rungs begins at the last."""
         ladders = [[self._prior(task, num_samples, run)] for task in self.problem.tasks]
@@ -74,7 +80,7 @@ class Sampler(NamedTuple):
             steps = [(i, ladders[i][-1], beta) for i, beta in going.items()]
             for i, rung in zip(going, self._move(steps, run, num_warmup, num_samples), strict=True):
                 ladders[i].append(rung)
-            bar.update()
+            on_rung()
         return ladders
 
     def refine(
@@ -143,7 +149,7 @@ class Sampler(NamedTuple):
         ]
         starts = [start for _, rung, _ in steps for start in rung.chains]
         chains = _started(shared, cooled, self.keys * len(steps), starts, run)
-        chains, _ = move(_KERNEL, shared, cooled, chains, 1, num_warmup)
+        chains = self._settle(shared, cooled, chains, num_warmup)
         chains, draws = self._draws(shared, cooled, chains, num_samples)
         rungs = []
         for (i, _, beta), own in zip(steps, self._slices(len(steps)), strict=True):
@@ -161,13 +167,25 @@ class Sampler(NamedTuple):
         }
         return *self.problem.data, options
 
+    def _settle(self, shared: Any, tasks: list[Task], chains: list[Any], count: int) -> list[Any]:
+        """Chains so many iterations further, of which no draw is kept."""
+        while count > 0:
+            size = min(self._pace.num_steps, count)
+            with self._pace.measured(size):
+                # One draw behind all of them: it is dropped.
+                chains, _ = move(_KERNEL, shared, tasks, chains, 1, size)
+            count -= size
+        return chains
+
     def _draws(self, shared: Any, tasks: list[Task], chains: list[Any], num_samples: int) -> Any:
         """Chains so many draws further, and the draws; None where there are to be none."""
-        pieces, most = [], capacity(self.problem.bnn)
-        for start in range(0, num_samples, most):
-            size = min(most, num_samples - start)
-            chains, piece = move(_KERNEL, shared, tasks, chains, size)
+        pieces, most, missing = [], capacity(self.problem.bnn), num_samples
+        while missing > 0:
+            size = min(self._pace.num_steps, most, missing)
+            with self._pace.measured(size):
+                chains, piece = move(_KERNEL, shared, tasks, chains, size)
             pieces.append(piece)
+            missing -= size
         draws = jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pieces) if pieces else None
         return chains, draws
 

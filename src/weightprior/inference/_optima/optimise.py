@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from weightprior.inference._optima.lbfgs import Memory, init, inverse_hessian_product, update
 
-__all__ = ["Optimum", "minimise", "minimise_whitened"]
+__all__ = ["Descent", "Point", "at_rest", "begin", "descend", "largest", "unfinished"]
 
 # Curvature pairs kept.
 _MEMORY = 50
@@ -24,40 +24,32 @@ _FALL, _FLATTEN = 1e-4, 0.9
 # Relative error of the function, within which its slope decides whether a step fell.
 _RELATIVE_ROUNDING = 1e-6
 _MAX_TRIALS = 20
-# Steps before the curvature is looked at, and in each round after that.
-_PLAIN_STEPS = 300
-_WHITENED_STEPS = 50
 
 
-class Optimum(NamedTuple):
-    """End of a minimisation.
+class Point(NamedTuple):
+    """A position, the function there, and its gradient."""
 
-    Attributes
-    ----------
-    position : array
-        The point.
-    value : array of shape ()
-        The function there.
-    gradient_norm : array of shape ()
-        Largest absolute partial derivative there.
-    num_iterations : array of shape ()
-        Steps taken.
-    """
-
-    position: jax.Array
-    value: jax.Array
-    gradient_norm: jax.Array
-    num_iterations: jax.Array
-
-
-class _Point(NamedTuple):
     position: jax.Array
     value: jax.Array
     gradient: jax.Array
 
 
-class _State(NamedTuple):
-    point: _Point
+class Descent(NamedTuple):
+    """A minimisation under way.
+
+    Attributes
+    ----------
+    point : Point
+        Position, value and gradient where it stands.
+    memory : Memory
+        Curvature on the way there.
+    best_value, best_gradient_norm : array of shape ()
+        The least that it has come by.
+    num_iterations, last_progress : array of shape ()
+        Steps taken, and how many there were when one of these fell.
+    """
+
+    point: Point
     memory: Memory
     best_value: jax.Array
     best_gradient_norm: jax.Array
@@ -65,22 +57,46 @@ class _State(NamedTuple):
     last_progress: jax.Array
 
 
-def minimise(
-    function: Callable[[jax.Array], jax.Array], start: jax.Array, tolerance, max_iterations
-) -> Optimum:
-    """Minimise from `start` until no partial derivative exceeds `tolerance`.
+def begin(function: Callable[[jax.Array], jax.Array], start: jax.Array) -> Descent:
+    """A descent that stands at its start."""
+    return at_rest(_evaluate(function, start))
 
-    The run also ends after `max_iterations` steps, where the function turns NaN, or where the
-    precision of its numbers allows no progress; `gradient_norm` says how far it came.
+
+def at_rest(point: Point) -> Descent:
+    """A descent that has not moved from a point."""
+    zero = jnp.zeros((), jnp.int32)
+    memory = init(_MEMORY, point.position)
+    return Descent(point, memory, point.value, largest(point.gradient), zero, zero)
+
+
+def unfinished(state: Descent, tolerance, max_iterations) -> jax.Array:
+    """Tell whether there is a step more to take.
+
+    A descent ends where no partial derivative exceeds `tolerance`, after `max_iterations` steps,
+    where the function turns NaN, or where the precision of its numbers allows no progress.
     """
+    return (
+        (largest(state.point.gradient) > tolerance)  # false for NaN
+        & (state.num_iterations < max_iterations)
+        & (state.num_iterations - state.last_progress < _PATIENCE)
+    )
 
-    def evaluate(position: jax.Array) -> _Point:
-        return _Point(position, *jax.value_and_grad(function)(position))
 
-    def step(state: _State) -> _State:
+def descend(
+    function: Callable[[jax.Array], jax.Array],
+    state: Descent,
+    tolerance,
+    max_iterations,
+    num_steps,
+) -> Descent:
+    """Take a descent so many steps further, or to its end."""
+
+    def step(state: Descent) -> Descent:
         before = state.point
         found, lower = _search(
-            evaluate, before, -inverse_hessian_product(state.memory, before.gradient)
+            partial(_evaluate, function),
+            before,
+            -inverse_hessian_product(state.memory, before.gradient),
         )
         point = jax.tree.map(partial(jnp.where, found), lower, before)
         # Where there is nothing lower this is no pair, and the curvature that led here (across a
@@ -90,9 +106,9 @@ def minimise(
             point.position - before.position,
             point.gradient - before.gradient,
         )
-        norm, count = _norm(point.gradient), state.num_iterations + 1
+        norm, count = largest(point.gradient), state.num_iterations + 1
         progress = (point.value < state.best_value) | (norm < state.best_gradient_norm)
-        return _State(
+        return Descent(
             point,
             memory,
             jnp.minimum(point.value, state.best_value),
@@ -101,31 +117,27 @@ def minimise(
             jnp.where(progress, count, state.last_progress),
         )
 
-    def unfinished(state: _State) -> jax.Array:
-        return (
-            (_norm(state.point.gradient) > tolerance)  # false for NaN
-            & (state.num_iterations < max_iterations)
-            & (state.num_iterations - state.last_progress < _PATIENCE)
-        )
-
-    point, zero = evaluate(start), jnp.zeros((), jnp.int32)
-    norm = _norm(point.gradient)
-    first = _State(point, init(_MEMORY, start), point.value, norm, zero, zero)
-    last = jax.lax.while_loop(unfinished, step, first)
-    norm = _norm(last.point.gradient)
-    return Optimum(last.point.position, last.point.value, norm, last.num_iterations)
+    first = state.num_iterations
+    return jax.lax.while_loop(
+        lambda state: (
+            unfinished(state, tolerance, max_iterations)
+            & (state.num_iterations - first < num_steps)
+        ),
+        step,
+        state,
+    )
 
 
 class _Trial(NamedTuple):
     size: jax.Array
     low: jax.Array
     high: jax.Array
-    point: _Point
+    point: Point
     found: jax.Array
     num_trials: jax.Array
 
 
-def _search(evaluate, start: _Point, direction: jax.Array) -> tuple[jax.Array, _Point]:
+def _search(evaluate, start: Point, direction: jax.Array) -> tuple[jax.Array, Point]:
     """Find a step that meets the weak Wolfe conditions, by doubling and bisection.
 
     A. S. Lewis and M. L. Overton, Nonsmooth optimization via quasi-Newton methods, 2013.
@@ -155,90 +167,10 @@ def _search(evaluate, start: _Point, direction: jax.Array) -> tuple[jax.Array, _
     return last.found, last.point
 
 
-def _norm(gradient: jax.Array) -> jax.Array:
+def largest(gradient: jax.Array) -> jax.Array:
+    """Largest absolute partial derivative."""
     return jnp.max(jnp.abs(gradient))
 
 
-class _Round(NamedTuple):
-    optimum: Optimum
-    number: jax.Array
-    progressed: jax.Array
-
-
-def minimise_whitened(
-    function: Callable[[jax.Array], jax.Array],
-    precision: Callable[[jax.Array], jax.Array],
-    start: jax.Array,
-    tolerance,
-    max_iterations,
-    plain_steps,
-) -> Optimum:
-    """Minimise like `minimise`, with the help of a matrix where that alone takes long.
-
-    Narrow valleys cost L-BFGS thousands of steps. So after some hundred it goes on in rounds, each
-    in coordinates in which the matrix is the identity where the round begins.
-
-    Parameters
-    ----------
-    function, start, tolerance, max_iterations
-        As for `minimise`.
-    precision : callable
-        A positive definite matrix that resembles the Hessian at a position.
-    """
-
-    def advance(state: _Round) -> _Round:
-        before, whitened = state.optimum, state.number > 0
-        transform, stretch = jax.lax.cond(
-            whitened, lambda z: _whitening(precision(z)), _no_whitening, before.position
-        )
-
-        def at(move: jax.Array) -> jax.Array:
-            return before.position + jax.lax.cond(
-                whitened, lambda m: transform @ m, lambda m: m, move
-            )
-
-        near = minimise(
-            lambda move: function(at(move)),
-            jnp.zeros_like(before.position),
-            tolerance / stretch,
-            jnp.minimum(
-                jnp.where(whitened, _WHITENED_STEPS, plain_steps),
-                max_iterations - before.num_iterations,
-            ),
-        )
-        position = at(near.position)
-        value, gradient = jax.value_and_grad(function)(position)
-        count = before.num_iterations + near.num_iterations
-        after = Optimum(position, value, _norm(gradient), count)
-        better = (value < before.value) | (after.gradient_norm < before.gradient_norm)
-        return _Round(after, state.number + 1, better | ~whitened)
-
-    def unfinished(state: _Round) -> jax.Array:
-        return (
-            (state.optimum.gradient_norm > tolerance)  # false for NaN
-            & (state.optimum.num_iterations < max_iterations)
-            & state.progressed
-        )
-
-    infinity, zero = jnp.asarray(jnp.inf, start.dtype), jnp.zeros((), jnp.int32)
-    first = _Round(
-        Optimum(start, infinity, infinity, zero),
-        jnp.where(plain_steps > 0, 0, 1),
-        jnp.asarray(True),
-    )
-    return jax.lax.while_loop(unfinished, advance, first).optimum
-
-
-def _whitening(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Map from moves to changes of position, and how much longer a gradient can be there."""
-    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-    root = jnp.linalg.cholesky(matrix)
-    inverse = jax.scipy.linalg.solve_triangular(root, identity, lower=True)
-    stretch = jnp.max(jnp.linalg.norm(root, axis=1))
-    usable = jnp.all(jnp.isfinite(inverse))
-    return jnp.where(usable, inverse.T, identity), jnp.where(usable, stretch, 1.0)
-
-
-def _no_whitening(position: jax.Array) -> tuple[jax.Array, jax.Array]:
-    size, dtype = position.size, position.dtype
-    return jnp.zeros((size, size), dtype), jnp.ones((), dtype)
+def _evaluate(function: Callable[[jax.Array], jax.Array], position: jax.Array) -> Point:
+    return Point(position, *jax.value_and_grad(function)(position))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model.foreign import units, verify
 from weightprior.model.foreign.form import Form, Readout
 from weightprior.model.foreign.libraries import read, trained
@@ -105,7 +105,7 @@ class ModuleNetwork:
         """
         given = posterior_means("weights", weights, self.sites)
         given = weights if given is None else {name: given[name] for name in self.sites}
-        _checks.weights("weights", given, self.sites)
+        _arrays.weights("weights", given, self.sites)
         arrays = {**self.constants, **{name: np.asarray(given[name]) for name in self.sites}}
         return self.form.build({name: own(arrays[name]) for name, own in self.originals})
 

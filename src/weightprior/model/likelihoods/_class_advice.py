@@ -46,6 +46,11 @@ def _one_column(likelihood: Any, y: Any) -> str:
 def refuse_text(likelihood: Any, entries: np.ndarray) -> NoReturn:
     """Raise for text where classes are numbers."""
     text = next(v for v in entries.flat if isinstance(v, str | bytes))
+    if isinstance(text, bytes):
+        raise TypeError(
+            f"y: expected class labels 0 to {likelihood.num_classes - 1}; got bytes such as "
+            f"{text!r}. Make text of them first: numpy.char.decode(numpy.asarray(y, 'S'))."
+        )
     raise TypeError(
         f"y: expected class labels 0 to {likelihood.num_classes - 1}; got text such as "
         f"{str(text)!r}. {_named(likelihood, entries)}"
@@ -109,7 +114,9 @@ def refuse_entry(likelihood: Any, entries: np.ndarray, index: int) -> NoReturn:
             "Drop such rows first."
         )
     numbered = isinstance(entry, int | float | np.number) and entry in range(len(labels))
-    if numbered and isinstance(labels[0], str):
+    if str(entry) in map(str, labels):  # of another kind
+        advice = f" {_named(likelihood, entries)}"
+    elif numbered and isinstance(labels[0], str):
         advice = " Numbers of classes are turned into labels by likelihood.decode(y)."
     else:
         advice = f"{_checks.close_name(entry, labels)} Correct it, or drop such rows."

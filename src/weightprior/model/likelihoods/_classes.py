@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model.likelihoods import _class_advice as advice
 from weightprior.model.likelihoods.base import Likelihood
 
-__all__ = ["Classes", "count_or_labels", "labels_of"]
+__all__ = ["APART", "EMPTY", "Classes", "count_or_labels", "labels_of"]
+
+# What leaves logits without a finite optimum.
+APART, EMPTY = "the classes are separated", "a class has no rows"
 
 _KINDS = (str, int, float, bool)
 
@@ -38,11 +41,10 @@ class Classes(Likelihood):
         raise NotImplementedError
 
     def check_target(self, y, num_obs, num_outputs):
-        expected = self._shape(num_obs, num_outputs)
+        expected, entries = self._shape(num_obs, num_outputs), _arrays.entries("y", y)
         advice.check_one_hot(self, y, expected)
         if self.labels is None:
-            return self._check_numbers(y, num_obs, num_outputs)
-        entries = _entries(y)
+            return self._check_numbers(y, entries, num_obs, num_outputs)
         _checks.target_shape(entries.shape, expected)
         numbers = {label: float(number) for number, label in enumerate(self.labels)}
         found = [_number_of(entry, numbers) for entry in entries.ravel()]
@@ -50,9 +52,10 @@ class Classes(Likelihood):
             advice.refuse_entry(self, entries, found.index(None))
         return np.array(found, dtype=np.float64).reshape(entries.shape)
 
-    def _check_numbers(self, y: Any, num_obs: int, num_outputs: int) -> np.ndarray:
+    def _check_numbers(
+        self, y: Any, entries: np.ndarray, num_obs: int, num_outputs: int
+    ) -> np.ndarray:
         """Return classes that are numbers already."""
-        entries = _entries(y)
         if any(isinstance(entry, str | bytes) for entry in entries.flat):
             advice.refuse_text(self, entries)
         array = super().check_target(y, num_obs, num_outputs)
@@ -96,15 +99,6 @@ def count_or_labels(classes: Any) -> int | tuple[Any, ...]:
     if isinstance(classes, Integral) or not hasattr(classes, "__iter__"):
         return _checks.integer("classes", classes, 2)
     return labels_of(classes)
-
-
-def _entries(y: Any) -> np.ndarray:
-    """Entries of targets as they are; None for those that are masked."""
-    # As objects: among text numpy would turn numbers and what is missing into text as well.
-    entries = np.array(y, dtype=object)
-    if np.ma.isMaskedArray(y):
-        entries[np.ma.getmaskarray(y)] = None
-    return entries
 
 
 def _number_of(entry: Any, numbers: Mapping[Any, float]) -> float | None:

@@ -1,8 +1,10 @@
-"""The check of counts, which several likelihoods share."""
+"""What likelihoods of counts share: their check, and what zeros leave open."""
 
 import numpy as np
 
-__all__ = ["check_counts"]
+from weightprior.model.likelihoods.terms import Recession
+
+__all__ = ["check_counts", "recession_of_counts"]
 
 _OF_RATES = (
     "For rates pass the counts, and the log of the exposure as a column of x that "
@@ -21,3 +23,15 @@ def check_counts(array: np.ndarray, of_rates: str = _OF_RATES) -> np.ndarray:
         advice = "Pass counts as they are, without standardising them." if negative else of_rates
         raise ValueError(f"y: expected counts 0, 1, 2, ...; got {bad.flat[0]:g}. {advice}")
     return array
+
+
+def recession_of_counts(counts: np.ndarray) -> Recession:
+    """Directions that never lower the density of counts whose log mean is the output.
+
+    A mean of 0 is the best for a count of 0; any other holds its own.
+    """
+    zero = counts == 0
+    never = np.zeros_like(zero)
+    return Recession.of_each(
+        never, zero, "counts of 0 are separated from others", "all counts are 0"
+    )

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior import _checks
-from weightprior.model.likelihoods.base import Likelihood
-from weightprior.model.likelihoods.terms import Latent
+from weightprior.model.likelihoods.base import Likelihood, per_target
+from weightprior.model.likelihoods.terms import Latent, Recession, latent_of_outputs
 from weightprior.model.sites import Weights
 
-__all__ = ["Scaled", "latent_of_outputs", "of_outputs", "set_noise"]
+__all__ = ["Scaled", "of_outputs", "set_noise"]
 
 # Centre and scale of the default prior of the noise's logarithm, in log units of y.
 _LOG_NOISE_PRIOR = (-1.0, 1.0)
@@ -47,6 +47,23 @@ class Scaled(Likelihood):
         """Its logarithm, where it is learned."""
         return {} if self.noise is not None else {"log_noise": float(np.log(noise))}
 
+    def recession(self, y, num_outputs):
+        """None: a target holds its location."""
+        never = np.zeros((len(y), num_outputs), bool)
+        return Recession.of_each(never, never)
+
+    def learned_scale(self, output, weights):
+        """The noise, where it is learned."""
+        return None if self.noise is not None else self.noise_of(per_target(output), weights)
+
+    def scale_advice(self, spread, num_rows):
+        """A known noise, or so narrow a prior that all rows together move it by a factor e."""
+        held = f"{np.log(spread) + _LOG_NOISE_PRIOR[0]:.2g}, {num_rows**-0.5:.2g}"
+        return (
+            f"Pass a known noise, {type(self).__name__}(noise=...), or hold it by a narrow prior: "
+            f"normal_prior(bnn, latents={{'log_noise': ({held})}})."
+        )
+
     def information_root(self, output, weights):
         """Root of the information: a constant over the squared scale, about a location."""
         scale = self.noise_of(output[None, :], weights)[0]
@@ -75,14 +92,6 @@ def set_noise(likelihood: Scaled) -> None:
     else:
         values = _checks.number("noise", noise, above=0)
     object.__setattr__(likelihood, "noise", values)
-
-
-def latent_of_outputs(
-    num_outputs: int, prior: tuple[float, float], derived: str, information: Any
-) -> Latent:
-    """Describe the logarithm of a positive number that each output has."""
-    shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
-    return Latent(shape, dims, prior, derived, jnp.exp, information)
 
 
 def of_outputs(number: Any, location: jax.Array) -> jax.Array:

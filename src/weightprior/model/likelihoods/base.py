@@ -5,7 +5,7 @@ compiles nothing. A subclass says all that others need to know of it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, ClassVar
 
 import jax
@@ -14,14 +14,15 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 
-from weightprior import _checks
-from weightprior.model.likelihoods.terms import Latent, RandomTerms
+from weightprior import _arrays, _checks
+from weightprior.model.likelihoods._traced import Traced
+from weightprior.model.likelihoods.terms import Latent, RandomTerms, Recession
 from weightprior.model.sites import Weights
 
 __all__ = ["Likelihood", "check_likelihood", "per_target"]
 
 
-class Likelihood:
+class Likelihood(Traced):
     """A likelihood; subclasses are frozen dataclasses.
 
     A subclass has to define `distribution`. It overrides what differs from the rest: by default
@@ -81,7 +82,6 @@ class Likelihood:
     ('chain', 'draw')
     """
 
-    static: ClassVar[tuple[str, ...]] = ()
     has_classes: ClassVar[bool] = False
     step: ClassVar[float] = 0.0
     normal_outputs: ClassVar[bool] = False
@@ -99,22 +99,6 @@ class Likelihood:
     def labels(self) -> tuple[Any, ...] | None:
         """Labels of classes, in the order of their numbers; None where they have none."""
         return None
-
-    def __init_subclass__(cls) -> None:
-        jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
-
-    def _flatten(self):
-        names = [f.name for f in fields(self) if f.name not in self.static]  # pyright: ignore
-        return [getattr(self, n) for n in names], tuple(getattr(self, n) for n in self.static)
-
-    @classmethod
-    def _unflatten(cls, aux, children):
-        # Not through __init__: what JAX puts into a tree is not always a number to be checked.
-        new = object.__new__(cls)
-        traced = [f.name for f in fields(cls) if f.name not in cls.static]  # pyright: ignore
-        for name, value in zip((*traced, *cls.static), (*children, *aux), strict=True):
-            object.__setattr__(new, name, value)
-        return new
 
     def latents(self, num_outputs: int) -> Mapping[str, Latent]:
         """Unknowns of its own, beside the network's weights, by name."""
@@ -146,7 +130,7 @@ class Likelihood:
 
     def check_target(self, y: Any, num_obs: int, num_outputs: int) -> np.ndarray:
         """Return the targets as a float64 array, shape (rows,) or, for several, (rows, targets)."""
-        array = _checks.finite("y", y)
+        array = _arrays.finite("y", y)
         _checks.target_shape(array.shape, self._shape(num_obs, num_outputs))
         return array
 
@@ -252,6 +236,24 @@ class Likelihood:
             return law.log_prob(self.observed(y[None], output.dtype)).sum()
 
         return -jax.hessian(log_density)(start)
+
+    def recession(self, y: np.ndarray, num_outputs: int) -> Recession | None:
+        """Directions of the outputs along which no row's log density ever falls; None: not known.
+
+        A flat prior leaves no finite optimum where one of them raises the density.
+        """
+        return None
+
+    def learned_scale(self, output: jax.Array, weights: Weights) -> jax.Array | None:
+        """Scale of every target around its mean, of that shape, where it is learned; None else.
+
+        It runs to zero where the outputs meet the targets exactly.
+        """
+        return None
+
+    def scale_advice(self, spread: float, num_rows: float) -> str:
+        """Say what keeps a learned scale from zero, of so many targets of such a spread."""
+        return "Give it a known value, or a narrower prior."
 
     def random_terms(self, output: jax.Array, weights: Weights, y: jax.Array) -> RandomTerms:
         """Terms that an anchored ensemble adds to each row; by default the row's log likelihood.

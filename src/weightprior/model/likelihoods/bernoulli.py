@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior.model._distributions import BernoulliLogits
-from weightprior.model.likelihoods._classes import Classes, labels_of
+from weightprior.model.likelihoods._classes import APART, EMPTY, Classes, labels_of
 from weightprior.model.likelihoods.base import per_target
-from weightprior.model.likelihoods.terms import RandomTerms
+from weightprior.model.likelihoods.terms import RandomTerms, Recession
 
 __all__ = ["Bernoulli"]
 
@@ -63,6 +63,10 @@ class Bernoulli(Classes):
 
     def information_root(self, output, weights):
         return jnp.diag(jnp.sqrt(jax.nn.sigmoid(output) * jax.nn.sigmoid(-output)))
+
+    def recession(self, y, num_outputs):
+        yes = y.reshape(len(y), num_outputs) == 1
+        return Recession.of_each(yes, ~yes, APART, EMPTY)
 
     def random_terms(self, output, weights, y):
         # Twice the arcsine of the root of the probability, but for a constant, and without its

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model._distributions import BinomialLogits, log_binomial
 from weightprior.model.likelihoods._counts import check_counts
 from weightprior.model.likelihoods.base import Likelihood
-from weightprior.model.likelihoods.terms import RandomTerms
+from weightprior.model.likelihoods.terms import RandomTerms, Recession
 
 __all__ = ["Binomial"]
 
@@ -55,7 +55,7 @@ class Binomial(Likelihood):
             )
 
     def check_target(self, y, num_obs, num_outputs):
-        array = _checks.finite("y", y)
+        array = _arrays.finite("y", y)
         if array.shape in ((num_obs,), (num_obs, 1)):
             raise ValueError(_about_one_column(array))
         _checks.target_shape(array.shape, (num_obs, 2))
@@ -77,6 +77,12 @@ class Binomial(Likelihood):
     def curvature(self, output, weights, y):
         # The expected information as well, of as many trials as the row has.
         return y.sum() * (jax.nn.sigmoid(output) * jax.nn.sigmoid(-output))[:, None]
+
+    def recession(self, y, num_outputs):
+        none = y == 0
+        apart = "rows without a success or without a failure are separated from the others"
+        empty = "all trials ended alike"
+        return Recession.of_each(none[:, 1:], none[:, :1], apart, empty)
 
     def random_terms(self, output, weights, y):
         root = 2 * jnp.arctan(jnp.tanh(output / 4))  # as for one trial, Bernoulli's

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 
-from weightprior.model.likelihoods._classes import Classes, count_or_labels
-from weightprior.model.likelihoods.terms import RandomTerms
+from weightprior.model.likelihoods._classes import APART, EMPTY, Classes, count_or_labels
+from weightprior.model.likelihoods.terms import RandomTerms, Recession
 
 __all__ = ["Categorical"]
 
@@ -70,6 +71,10 @@ class Categorical(Classes):
         probability = jax.nn.softmax(output)
         root = jnp.sqrt(probability)
         return jnp.diag(root) - probability[:, None] * root[None, :]
+
+    def recession(self, y, num_outputs):
+        identity = np.eye(num_outputs)
+        return Recession(identity[y.astype(int)][:, None, :] - identity, APART, EMPTY)
 
     def random_terms(self, output, weights, y):
         return RandomTerms(2 * jnp.exp(jax.nn.log_softmax(output) / 2), output[:, :0])

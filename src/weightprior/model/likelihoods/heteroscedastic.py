@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 
 from weightprior.model._distributions import NormalLogScale
 from weightprior.model.likelihoods.base import Likelihood, per_target
-from weightprior.model.likelihoods.terms import RandomTerms
+from weightprior.model.likelihoods.terms import RandomTerms, Recession
 
 __all__ = ["HeteroscedasticGaussian"]
 
@@ -56,6 +57,16 @@ class HeteroscedasticGaussian(Likelihood):
         log_noise = output[output.size // 2 :]
         roots = jnp.exp(-log_noise), jnp.full_like(log_noise, 2**0.5)
         return jnp.diag(jnp.concatenate(roots))
+
+    def recession(self, y, num_outputs):
+        never = np.zeros((len(y), num_outputs), bool)
+        return Recession.of_each(never, never)
+
+    def learned_scale(self, output, weights):
+        return jnp.exp(per_target(output[:, output.shape[1] // 2 :]))
+
+    def scale_advice(self, spread, num_rows):
+        return "Such targets tell no noise: take Gaussian(noise=...), with half as many outputs."
 
     def random_terms(self, output, weights, y):
         location, log_noise = jnp.split(output, 2, axis=1)

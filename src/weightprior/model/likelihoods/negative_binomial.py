@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from weightprior.model._distributions import NegativeBinomialLogMean
-from weightprior.model.likelihoods._counts import check_counts
+from weightprior.model.likelihoods._counts import check_counts, recession_of_counts
 from weightprior.model.likelihoods._fields import set_positive
 from weightprior.model.likelihoods.base import Likelihood, per_target
-from weightprior.model.likelihoods.terms import Latent
+from weightprior.model.likelihoods.terms import latent_of_outputs
 from weightprior.model.sites import Weights
 
 __all__ = ["NegativeBinomial"]
@@ -30,8 +30,13 @@ class NegativeBinomial(Likelihood):
     ----------
     concentration : float, optional
         Where it is known. None: it is learned through the latent `log_concentration`, one per
-        output. The centre of its default prior is 1.0 and the scale 1.5: the concentration itself
-        is between 0.14 and 51 with a probability of 95 %.
+        output.
+
+    Notes
+    -----
+    By default `log_concentration` is normal around 1 with a scale of 1.5: the concentration itself
+    is between 0.14 and 51 with a probability of 95 %. For another pass
+    ``latents={"log_concentration": (centre, scale)}`` to `normal_prior`.
 
     Examples
     --------
@@ -49,8 +54,8 @@ class NegativeBinomial(Likelihood):
     def latents(self, num_outputs):
         if self.concentration is not None:
             return {}
-        shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
-        return {"log_concentration": Latent(shape, dims, _LOG_CONCENTRATION_PRIOR, "concentration")}
+        latent = latent_of_outputs(num_outputs, _LOG_CONCENTRATION_PRIOR, "concentration")
+        return {"log_concentration": latent}
 
     def check_target(self, y, num_obs, num_outputs):
         return check_counts(super().check_target(y, num_obs, num_outputs))
@@ -69,6 +74,9 @@ class NegativeBinomial(Likelihood):
             return None
         log_c = self._log_concentration(output, weights)
         return jnp.diag(jnp.exp((output - jax.nn.softplus(output - log_c)) / 2))
+
+    def recession(self, y, num_outputs):
+        return recession_of_counts(y.reshape(len(y), num_outputs))
 
     def _log_concentration(self, log_mean: jax.Array, weights: Weights) -> jax.Array:
         """Log of every target's concentration, of the shape of the log means."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from weightprior.model._distributions import PoissonLogRate
-from weightprior.model.likelihoods._counts import check_counts
+from weightprior.model.likelihoods._counts import check_counts, recession_of_counts
 from weightprior.model.likelihoods.base import Likelihood, per_target
 from weightprior.model.likelihoods.terms import RandomTerms
 
@@ -37,6 +37,9 @@ class Poisson(Likelihood):
 
     def information_root(self, output, weights):
         return jnp.diag(jnp.exp(output / 2))
+
+    def recession(self, y, num_outputs):
+        return recession_of_counts(y.reshape(len(y), num_outputs))
 
     def random_terms(self, output, weights, y):
         return RandomTerms(2 * jnp.exp(output / 2), output[:, :0])

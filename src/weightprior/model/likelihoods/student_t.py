@@ -10,8 +10,9 @@ from jax.scipy.special import zeta
 
 from weightprior.model._distributions import LearnedStudentT
 from weightprior.model.likelihoods._fields import set_positive
-from weightprior.model.likelihoods._scaled import Scaled, latent_of_outputs, of_outputs, set_noise
+from weightprior.model.likelihoods._scaled import Scaled, of_outputs, set_noise
 from weightprior.model.likelihoods.base import per_target
+from weightprior.model.likelihoods.terms import latent_of_outputs
 
 __all__ = ["StudentT"]
 
@@ -41,8 +42,9 @@ class StudentT(Scaled):
     -----
     Few rows say little about degrees of freedom, so that their prior matters. By default `log_df`
     is normal around 2.5 with a scale of 0.8: 90 % of it is between 3.3 and 45 degrees of freedom,
-    as of the Gamma(2, rate 0.1) of Juárez and Steel, where it is between 3.6 and 47. For another
-    pass ``latents={"log_df": (centre, scale)}`` to `normal_prior`.
+    as of the Gamma(2, rate 0.1) of Juárez and Steel, where it is between 3.6 and 47. By default
+    `log_noise` is normal around -1 with a scale of 1, as for `Gaussian`. For others pass
+    ``latents={"log_df": (centre, scale)}`` to `normal_prior`.
 
     References
     ----------
@@ -74,7 +76,7 @@ class StudentT(Scaled):
         """Logarithms of the noise and of the degrees of freedom, one per output, where learned."""
         found = super().latents(num_outputs)
         if self.df is None:
-            found["log_df"] = latent_of_outputs(num_outputs, _LOG_DF_PRIOR, "df", None)
+            found["log_df"] = latent_of_outputs(num_outputs, _LOG_DF_PRIOR, "df")
         return found
 
     def distribution(self, output, weights):

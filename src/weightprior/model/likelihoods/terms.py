@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["Latent", "RandomTerms"]
+__all__ = ["Latent", "RandomTerms", "Recession", "latent_of_outputs"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,14 @@ class Latent:
     information: Any = None
 
 
+def latent_of_outputs(
+    num_outputs: int, prior: tuple[float, float], derived: str, information: Any = None
+) -> Latent:
+    """Describe the logarithm of a positive number that each output has."""
+    shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
+    return Latent(shape, dims, prior, derived, jnp.exp, information)
+
+
 class RandomTerms(NamedTuple):
     """Terms that an anchored ensemble adds to each row's log likelihood, in random multiples.
 
@@ -54,3 +63,32 @@ class RandomTerms(NamedTuple):
 
     signed: jax.Array
     counted: jax.Array
+
+
+class Recession(NamedTuple):
+    """Directions of a row's outputs along which its log density never falls, from wherever.
+
+    Attributes
+    ----------
+    constraints : array of shape (rows, any, outputs)
+        Directions are those whose products with all constraints of a row are at least 0. Where one
+        of these is positive the density rises as long as one goes; where all are 0 it stays.
+    apart : str
+        Of data that leave a rising direction, what inputs do to them.
+    empty : str
+        The same where constants alone leave one.
+    """
+
+    constraints: np.ndarray
+    apart: str = ""
+    empty: str = ""
+
+    @classmethod
+    def of_each(cls, up: Any, down: Any, apart: str = "", empty: str = "") -> "Recession":
+        """Make it of the outputs that may go up, and of those that may go down: (rows, outputs)."""
+        identity = np.eye(np.shape(up)[1])
+        held = np.concatenate(
+            [~np.asarray(down)[..., None] * identity, -(~np.asarray(up)[..., None] * identity)],
+            axis=1,
+        )
+        return cls(held, apart, empty)

@@ -7,7 +7,7 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior._options import names_its_options
 from weightprior.model.priors._shapes import describe_distribution
 from weightprior.model.priors.hierarchical import HierarchicalPrior
@@ -187,7 +187,7 @@ def _each(
         return {}
     if _checks.shape(value) != (2,):
         raise ValueError(f"{argument}: expected (mean, standard deviation); got {value!r}.")
-    loc = _checks.finite(argument, value[0])
+    loc = _arrays.finite(argument, value[0])
     scale = _checks.number(f"{argument}[1]", value[1], above=0)
     return {group: (np.asarray(loc, float), np.asarray(scale)) for group in groups}
 

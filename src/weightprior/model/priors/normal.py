@@ -16,7 +16,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior.model._distributions import NormalOrFlat
 from weightprior.model.priors.base import Prior
 from weightprior.model.sites import Site, Weights
@@ -256,4 +256,4 @@ def _check_numbers(part: str, name: str, array: np.ndarray) -> None:
     if part == "scale":
         check_scale(name, array)
     else:
-        _checks.finite(f"loc[{name!r}]", array)
+        _arrays.finite(f"loc[{name!r}]", array)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior._options import names_its_options
 from weightprior.model.adapters import reference_weights
 from weightprior.model.priors.normal import NormalPrior, check_scale
@@ -39,8 +39,8 @@ def normal_prior(
         Standard deviation, in the same forms. ``inf`` is a flat prior.
     latents : dict of str to (float, float), optional
         Centre and scale of the likelihood's own latents, such as ``{"log_noise": (-1, 1)}``, the
-        log of the noise in log units of y. By default those that the likelihood states; `loc` and
-        `scale` win where they name a latent.
+        log of the noise in log units of y. By default those that the likelihood states, which
+        ``repr(bnn)`` shows; `loc` and `scale` win where they name a latent.
 
     Returns
     -------
@@ -50,6 +50,12 @@ def normal_prior(
     ------
     ValueError
         For an unknown or uncovered site, a wrong shape, a scale that is not positive, NaN.
+
+    Notes
+    -----
+    By default, of what a likelihood learns, `log_noise` is normal around -1 with a scale of 1,
+    `log_df` is normal around 2.5 with a scale of 0.8, and `log_concentration` is normal around 1
+    with a scale of 1.5. `Gaussian`, `StudentT` and `NegativeBinomial` say what that means.
 
     Examples
     --------
@@ -67,7 +73,7 @@ def normal_prior(
     loc = resolve("loc", loc, bnn.sites, centers)
     scale = resolve("scale", scale, bnn.sites, widths)
     for name, values in loc.items():
-        _checks.finite(f"loc[{name!r}]", values)
+        _arrays.finite(f"loc[{name!r}]", values)
     _warn_of_gains(bnn.sites, loc)
     for name, values in scale.items():
         check_scale(name, values)
@@ -125,6 +131,7 @@ def resolve(
     own = [site for name, site in sites.items() if name not in defaults]
     kinds = dict.fromkeys(["weight", "bias", *(site.kind for site in own)])
     if not isinstance(value, Mapping):
+        _check_form(argument, value)
         if np.ndim(value) > 0:
             raise TypeError(
                 f"{argument}: expected a number or a dict of arrays by site; got an array, which "
@@ -150,8 +157,26 @@ def resolve(
     return resolved
 
 
+def _check_form(argument: str, value: Any) -> None:
+    """Raise where a network stands where its weights are meant."""
+    fitted = hasattr(value, "coefs_")
+    if not (fitted or callable(getattr(value, "state_dict", None)) or hasattr(value, "apply")):
+        return
+    weights = argument if fitted else f"{argument}.state_dict()"
+    advice = (
+        f"Centre the prior at its weights by weightprior.center_path(bnn, {weights}, [1.0], "
+        "scale=1.0)[1.0]."
+    )
+    if hasattr(value, "sites"):
+        advice = "It holds no weights: pass a fit of it, or a dict of arrays by site."
+    raise TypeError(
+        f"{argument}: expected a number, a dict of arrays by site, or a fit; got "
+        f"{type(value).__name__}. {advice}"
+    )
+
+
 def _site_array(argument: str, value: Any, site: Site, is_site: bool) -> np.ndarray:
-    array = _checks.numbers(argument, value)
+    array = _arrays.numbers(argument, value)
     if array.ndim and not (is_site and array.shape == site.shape):
         expected = f"a number or an array of shape {site.shape}" if is_site else "a number"
         raise ValueError(f"{argument}: expected {expected}; got shape {array.shape}.")

@@ -1,0 +1,71 @@
+"""Interrupts that wait for a moment at which nothing is half done.
+
+Python lets Ctrl-C fall between any two of its instructions: into the tracing of a program, which
+would leave JAX and NumPyro in the middle of it, or between a limit and its end.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Held", "held_back"]
+
+
+class Held:
+    """An interrupt that came while interrupts were held back, if one did."""
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+
+    def __bool__(self) -> bool:
+        return self._error is not None
+
+    def note(self, error: BaseException) -> None:
+        """Keep what the interrupt is to raise."""
+        self._error = error
+
+    def release(self) -> None:
+        """Raise the interrupt, where one came."""
+        if self._error is not None:
+            raise self._error
+
+
+# Of the block that holds interrupts back; they reach the main thread alone.
+_outer: Held | None = None
+
+
+@contextmanager
+def held_back() -> Iterator[Held]:
+    """Hold interrupts back until the block has ended, which can ask for them and end early.
+
+    Whoever handles Ctrl-C is called at once; what he raises waits. In other threads than the main
+    one, which no interrupt reaches, nothing is done.
+    """
+    global _outer
+    if threading.current_thread() is not threading.main_thread():
+        yield Held()
+        return
+    if _outer is not None:
+        yield _outer
+        return
+    held, handler = Held(), signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # nobody in Python handles them
+        yield held
+        return
+
+    def note(number: int, frame: Any) -> None:
+        try:
+            handler(number, frame)
+        except BaseException as error:
+            held.note(error)
+
+    try:
+        signal.signal(signal.SIGINT, note)
+        _outer = held
+        yield held
+    finally:
+        _outer = None
+        signal.signal(signal.SIGINT, handler)
+        held.release()

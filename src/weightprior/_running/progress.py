@@ -1,0 +1,201 @@
+"""What a terminal or a notebook shows while something takes long, and when it shows anything.
+
+A public function that may take more than two seconds `shows_progress`. What runs inside it counts
+its work where it has some to count, and says where it waits for a compiler. A thread draws, once a
+second, so that the clock goes on while nothing else does.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from weightprior._running.interrupts import held_back
+
+__all__ = ["Count", "compiling", "counting", "shows_progress"]
+
+# Before the first drawing, and between two of them.
+_DELAY, _TICK = 2.0, 1.0
+
+
+@dataclass
+class Count:
+    """Work that is counted while it goes on.
+
+    Attributes
+    ----------
+    total, unit, done
+        How much there is of what, and how much of it is done; no total where nothing is counted.
+    doing, beside : str
+        What is being done, and what else there is to tell.
+    """
+
+    total: int | None = None
+    unit: str = "it"
+    done: int = 0
+    doing: str = ""
+    beside: str = ""
+
+    def advance(self, number: int = 1) -> None:
+        """Count some more."""
+        self.done += number
+
+
+class _Bar(tqdm):
+    """A bar that no monitor of tqdm's looks after: its own thread does."""
+
+    monitor_interval = 0
+
+
+class _Progress:
+    """Everything about one call that is shown; drawn by a thread of its own, and by no other."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count, self.counts, self.compiles, self.hidden = Count(), False, 0, False
+        self._began, self._ended = time.monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._draw_until_ended, daemon=True)
+        self._drawn: Count | None = None
+
+    def begin(self) -> None:
+        """Begin to draw, if it takes long."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Draw for the last time, where anything was drawn."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _draw_until_ended(self) -> None:
+        if self._ended.wait(_DELAY) or self.hidden:
+            return
+        # A delay, or it would draw before it is told what.
+        with _Bar(delay=_DELAY, dynamic_ncols=True, disable=False) as bar:
+            bar.delay = 0.0
+            while True:
+                self._draw(bar)
+                if self._ended.wait(_TICK):
+                    break
+            self._sum_up(bar)
+
+    def _sum_up(self, bar: tqdm) -> None:
+        count, clock = self.count, bar.format_interval(time.monotonic() - self._began)
+        done = "" if count.total is None else f": {count.done}/{count.total} {count.unit.strip()}"
+        beside = f", {count.beside}" if count.beside else ""
+        bar.set_description_str(f"{self.name}{done} [{clock}]{beside}", refresh=False)
+        bar.bar_format = "{desc}"
+
+    def _draw(self, bar: tqdm) -> None:
+        count = self.count
+        # Nothing done says nothing but that time goes by.
+        if self.compiles or count.total is None or (count.done == 0 and count is not self._drawn):
+            doing = "compiling" if self.compiles else count.doing
+            clock = bar.format_interval(time.monotonic() - self._began)
+            bar.set_description_str(f"{self.name} {doing}".rstrip() + f" [{clock}]", refresh=False)
+            bar.bar_format = "{desc}"
+        else:
+            bar.set_description_str(f"{self.name} {count.doing}".rstrip(), refresh=False)
+            bar.bar_format = None
+            if count is not self._drawn:  # from here on, so that the rate is its own
+                self._drawn = count
+                bar.unit, bar.initial, bar.postfix = count.unit, 0, None
+                bar.reset(count.total)
+                bar.initial = bar.n = bar.last_print_n = count.done
+            bar.set_postfix_str(count.beside, refresh=False)
+            bar.update(count.done - bar.n)
+        bar.refresh()
+
+
+class _Here(threading.local):
+    """The call under way in this thread, if it is one that shows anything."""
+
+    progress: _Progress | None = None
+
+
+_here = _Here()
+
+
+def shows_progress[**Given, Answer](
+    function: Callable[Given, Answer],
+) -> Callable[Given, Answer]:
+    """Let a function show its progress, unless it is part of another that does.
+
+    An option `progress_bar` of its can forbid that.
+    """
+
+    @wraps(function)
+    def shown(*args: Given.args, **options: Given.kwargs) -> Answer:
+        forbidden = options.get("progress_bar", True) is False
+        if _here.progress is not None:
+            # Nothing is shown of what a part forbids, unless there is more to the whole.
+            _here.progress.hidden |= forbidden and not _here.progress.counts
+            return function(*args, **options)
+        if forbidden or not _is_seen():
+            return function(*args, **options)
+        progress = _Progress(function.__name__)
+        try:
+            with held_back():
+                _here.progress = progress
+                progress.begin()
+            return function(*args, **options)
+        finally:
+            with held_back():
+                _here.progress = None
+                progress.end()
+
+    return shown
+
+
+@contextmanager
+def counting(
+    total: int | None, unit: str = "it", *, doing: str = "", done: int = 0
+) -> Iterator[Count]:
+    """Count what a block does; of what counts inside what is counted nothing is shown.
+
+    Without a total only the clock goes on, and what is being done stands beside it.
+    """
+    count, progress = Count(total, unit, done, doing), _here.progress
+    if progress is None or progress.counts:
+        yield count
+        return
+    before = progress.count
+    progress.count, progress.counts = count, total is not None
+    try:
+        yield count
+    finally:
+        progress.counts = False
+        if before.total is not None:  # which tells more, once it is over
+            progress.count = before
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Say that the block waits for a compiler."""
+    progress = _here.progress
+    if progress is None:
+        yield
+        return
+    progress.compiles += 1
+    try:
+        yield
+    finally:
+        progress.compiles -= 1
+
+
+def _is_seen() -> bool:
+    """Tell whether anybody sees what is drawn: at a terminal, or in a notebook."""
+    # A notebook's stream says that it is no terminal.
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if getattr(shell, "kernel", None) is not None:
+        return True
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False

@@ -1,0 +1,269 @@
+"""Fits that say no more about the rows than a constant would, told after the fit."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from weightprior import _checks
+from weightprior.fits.dependence import depends_on
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import SAMPLE_DIMS
+from weightprior.fits.problem import Problem
+from weightprior.fits.reading import Draws, Part, parts_of
+from weightprior.fits.rows import Rows
+from weightprior.fits.scales import variation_of_outputs
+from weightprior.model import density
+from weightprior.model.activations import largest_slope, slopes
+from weightprior.model.bnn import BNN
+from weightprior.model.network import hidden_layers_of, offset_of
+
+__all__ = ["warn_constant"]
+
+# Predictions that vary by less than this share of the targets' sd explain less than a
+# ten-thousandth of their variance: of two digits nobody could tell them from a constant.
+_CONSTANT = 0.01
+# What a constant, or an end to it, would be worth: to raise the log likelihood by so many nats,
+# which is odds of 3,000 to 1. By chance alone the mean of targets is off by half a nat.
+_NATS = 8.0
+# Networks that are looked at.
+_NUM_DRAWS = 64
+# Draws of chains are not independent: their mean is taken to rest on a quarter of them.
+_DEPENDENCE = 4.0
+# Slope of an activation, as a share of its largest, below which a unit is flat at a row.
+_FLAT = 0.01
+# A known noise so many times the sd of the targets leaves little for the data to say.
+_LOUD = 3.0
+# Scales that had to be so many times as large are too small; the rest is a matter of taste.
+_NARROW = 1.5
+
+
+class _Predicted(NamedTuple):
+    """Targets of the rows that count and their posterior means, (rows, columns)."""
+
+    x: np.ndarray
+    y: np.ndarray
+    mean: np.ndarray
+    spread: float
+    error: float
+    rows: Rows
+
+    @property
+    def sd(self) -> float:
+        """Root of the variance of all columns of the targets together."""
+        return _sd(self.y, self.rows)
+
+    @property
+    def residual(self) -> np.ndarray:
+        """Targets less their means."""
+        return self.y - self.mean
+
+
+def warn_constant(function: str, problem: Problem, fit: xr.DataTree) -> None:
+    """Warn where a fit says no more than a constant would, and say why; see `constant_doubt`."""
+    if doubt := constant_doubt(problem, fit):
+        _checks.warn(f"{function}: {doubt}")
+
+
+def constant_doubt(problem: Problem, fit: xr.DataTree) -> str:
+    """Say that predictions never vary though y depends on x, or that a constant does better.
+
+    Of a stacked prior all parts have to: a sweep may well go to the ends. Nothing is said where
+    the scale of the data has been doubted before, nor of a search that did not converge.
+
+    Nothing is compiled for a fit whose rows are more probable than any constant makes them.
+    """
+    bnn = problem.bnn
+    if problem.doubt or bnn.likelihood.columns or _says_something(problem, fit):
+        return ""
+    if "converged" in fit["sample_stats"] and not fit["sample_stats"]["converged"].any():
+        return ""
+    told = ""
+    for part in parts_of(bnn, fit):
+        if not (told := _of_part(problem, part)):
+            return ""
+    return told
+
+
+def _says_something(problem: Problem, fit: xr.DataTree) -> bool:
+    """Tell by its log likelihood, mean over draws, that a part of a fit is no constant.
+
+    A normal constant cannot have more than the normal law of the targets' own mean and sd, nor
+    one of classes more than their frequencies; of other likelihoods it is not known. Predictions
+    that vary by a share of the sd add no more than that share to each row. Beside a known noise
+    even a perfect fit may be worth next to nothing.
+    """
+    log_prior = sum(fit["log_prior"].dataset.data_vars.values())
+    total = (fit["sample_stats"]["lp"] - log_prior).mean(SAMPLE_DIMS).to_numpy()
+    pairs = zip(np.atleast_1d(total), problem.tasks, strict=True)
+    return any(_beats_constants(problem, nats, Rows(task.row_weights)) for nats, task in pairs)
+
+
+def _beats_constants(problem: Problem, nats: float, rows: Rows) -> bool:
+    likelihood, offset = problem.bnn.likelihood, offset_of(problem.bnn.network)
+    y, margin = problem.y.reshape(len(problem.y), -1), 2 * _CONSTANT * rows.number
+    if likelihood.has_classes and offset is None:
+        counts = [np.bincount(column.astype(int), weights=rows.weights) for column in y.T]
+        best = sum((n * np.log(n / n.sum())).sum() for n in (c[c > 0] for c in counts))
+        return bool(nats > best + margin)
+    if not likelihood.normal_outputs:
+        return False
+    y = y if offset is None else y - problem.x[:, [offset]]
+    variances, noise = _variances(y, rows), _known_noise(problem.bnn)
+
+    def of_mean(noises: np.ndarray) -> float:
+        with np.errstate(divide="ignore", invalid="ignore"):  # targets of one value
+            terms = np.log(2 * np.pi * noises) + variances / noises
+        return -0.5 * rows.number * terms.sum()
+
+    if noise and _worth(rows, variances, noise) <= _NATS:
+        return bool(nats >= of_mean(np.full_like(variances, noise**2)) - _NATS)
+    return bool(nats > of_mean(variances) + margin)
+
+
+def _worth(rows: Rows, variances: np.ndarray, noise: float) -> float:
+    """Nats that a perfect fit has more than a constant, beside a known noise."""
+    return float(rows.number * variances.sum() / (2 * noise**2))
+
+
+def _of_part(problem: Problem, part: Part) -> str:
+    found = _predict(problem, part)
+    if not found.sd > 0 or not np.isfinite(found.mean).all():
+        return ""
+    noise = _known_noise(problem.bnn)
+    worth = _worth(found.rows, np.square(found.sd), noise) if noise else np.inf
+    silent = found.spread < _CONSTANT * found.sd
+    if silent and worth > _NATS and depends_on(found.x, found.residual):
+        return (
+            f"its predictions never vary over the rows (sd {found.spread:.2g}), though y depends "
+            f"on x. {_why_constant(problem, part, found)}"
+        )
+    if problem.bnn.likelihood.discrete:
+        return ""
+    rmse = np.sqrt(found.rows.mean(np.square(found.residual).sum(axis=1)))
+    excess = rmse**2 - _DEPENDENCE * found.error - found.sd**2
+    if found.rows.number * excess <= 2 * _NATS * max(found.sd, noise) ** 2:
+        return ""
+    return (
+        f"its predictions miss the fitted rows by {rmse:.3g} (RMSE), where y has sd {found.sd:.3g}:"
+        f" the mean of y would do better. {_why_worse(part, found)}"
+    )
+
+
+def _predict(problem: Problem, part: Part) -> _Predicted:
+    """Predictions at the rows that count, by draws that are evenly spread."""
+    bnn, counted = problem.bnn, part.row_weights > 0
+    rows, x, draws = Rows(part.row_weights[counted]), problem.x, _some(part.weights)
+    alike = varying = _means(bnn, part.model, draws, x)[:, counted]
+    if (offset := offset_of(bnn.network)) is not None:
+        # What varies by the offset alone says nothing of the inputs.
+        level = x.copy()
+        level[:, offset] = rows.mean(x[counted, offset])
+        alike = _means(bnn, part.model, draws, level)[:, counted]
+    spread = np.sqrt(np.mean([np.square(_sd(one, rows)) for one in alike]))
+    error, y, mean = 0.0, problem.y[counted], varying.mean(axis=0)
+    if len(varying) > 1:
+        error = rows.mean(varying.var(axis=0, ddof=1).sum(axis=1)) / len(varying)
+    if bnn.likelihood.has_classes:
+        targets = y.reshape(len(y), -1).astype(int)
+        y = np.eye(mean.shape[1] // targets.shape[1])[targets]
+    return _Predicted(x[counted], y.reshape(mean.shape), mean, float(spread), error, rows)
+
+
+def _some(weights: Draws) -> dict[str, np.ndarray]:
+    """Some of the draws, as of a single chain."""
+    count = weights.num_chains * weights.num_draws
+    chosen = np.unique(np.linspace(0, count - 1, _NUM_DRAWS).round().astype(int))
+    return {n: w.reshape(count, *w.shape[2:])[None, chosen] for n, w in weights.items()}
+
+
+def _means(bnn: BNN, model: BNN, draws: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Means of every draw, (draws, rows, columns)."""
+    found = evaluate(_mean_of_draw, model, draws, x)[0]
+    if bnn.likelihood.has_classes:
+        found = bnn.likelihood.class_probabilities(found)
+    return found.reshape(*found.shape[:2], -1)
+
+
+def _mean_of_draw(bnn: BNN, weights: Any, x: Any) -> jax.Array:
+    return density.mean(bnn, weights, x)
+
+
+def _variances(values: np.ndarray, rows: Rows) -> np.ndarray:
+    return rows.mean(np.square(values - rows.mean(values)))
+
+
+def _sd(values: np.ndarray, rows: Rows) -> float:
+    return float(np.sqrt(_variances(values, rows).sum()))
+
+
+def _known_noise(bnn: BNN) -> float:
+    """Noise that a squared error has, where it is known; 0 otherwise."""
+    known: Any = bnn.likelihood
+    noise = known.noise if known.loss == "squared error" else None
+    return 0.0 if noise is None else float(np.max(noise))
+
+
+def _why_constant(problem: Problem, part: Part, found: _Predicted) -> str:
+    bnn, noise = problem.bnn, _known_noise(problem.bnn)
+    if layer := _flat_layer(bnn, part, found.x):
+        return (
+            f"Every unit of {layer.name!r} is on the flat part of its activation at every row. "
+            f"Centre the prior on {layer.incoming!r} and {layer.bias!r} at 0 with scales of about "
+            "1, and standardise x."
+        )
+    varies = variation_of_outputs(bnn, found.x, part.prior)
+    if not varies:
+        return "Give the prior larger scales."
+    wanted = 1.0 if bnn.likelihood.discrete else found.sd
+    times = (wanted / varies) ** (1 / (len(hidden_layers_of(bnn.network) or ()) + 1))
+    if times > _NARROW:
+        return (
+            f"The prior holds the weights at its centre: under it outputs vary by {varies:.2g}. "
+            f"Give it scales about {times:.2g} times as large."
+        )
+    if noise > _LOUD * found.sd:
+        return (
+            f"Beside the known noise, {noise:.3g}, rows whose y has sd {found.sd:.3g} say little: "
+            "give noise in the units of y, or leave it to be learned."
+        )
+    return (
+        "The prior would allow more, so that a better optimum is to be looked for: "
+        "fit_map(num_restarts=32)."
+    )
+
+
+def _flat_layer(bnn: BNN, part: Part, x: np.ndarray) -> Any:
+    """First hidden layer whose units are all flat at all rows; None where there is none."""
+    layers = hidden_layers_of(bnn.network) or ()
+    if not layers:
+        return None
+    one = {name: values[:1, :1] for name, values in part.weights.items()}
+    largest = tuple(largest_slope(layer.activation) for layer in layers)
+    steepest = evaluate(_steepest, part.model, one, x, largest)[0, 0]
+    return next((k for k, s in zip(layers, steepest, strict=True) if s < _FLAT), None)
+
+
+def _steepest(bnn: BNN, weights: Any, x: Any, largest: tuple[float, ...]) -> jax.Array:
+    """Largest slope of each layer's units at any row, as a share of the largest there is."""
+    network: Any = bnn.network
+    units, layers = network.hidden_units(weights, x), hidden_layers_of(network) or ()
+    found = [
+        jnp.abs(slopes(layer.activation, units[layer.name].pre)).max() / most
+        for layer, most in zip(layers, largest, strict=True)
+    ]
+    return jnp.stack(found)
+
+
+def _why_worse(part: Part, found: _Predicted) -> str:
+    away = np.abs(found.rows.mean(found.residual))
+    if np.square(away).sum() > 0.5 * found.sd**2:
+        return (
+            f"They are off by {away.max():.3g} on average: centre y, y - y.mean(axis=0), or give "
+            "the prior of the output's bias a larger scale."
+        )
+    if part.fit.attrs["draws"] == "chains":
+        return "Look at diagnostics.convergence, or begin at a MAP: init=fit_map(...)."
+    return "A better optimum is to be looked for: raise num_restarts, or fit with fit_map."

@@ -1,0 +1,180 @@
+"""Whether a flat prior leaves a finite optimum, and a proper posterior, told before any search."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightprior import _checks
+from weightprior.fits.problem import Problem, under
+from weightprior.fits.recession import Design, blind, level, rising
+from weightprior.fits.task import Task
+from weightprior.model.network import Head, head_of, hidden_layers_of, input_columns
+from weightprior.model.sites import Weights
+
+__all__ = ["Open", "check_proper", "leave_unconverged", "open_ends", "open_ends_at", "warn_open"]
+
+_REMEDY = "give every weight a finite scale, as normal_prior(bnn) does"
+# Columns that a message names.
+_MAX_NAMED = 4
+
+
+class Open(NamedTuple):
+    """What data leave open under a flat prior, in words; empty where nothing.
+
+    Attributes
+    ----------
+    rises : str
+        Why the density rises for ever, so that there is no finite optimum.
+    level : str
+        Why it stays level for ever, so that there is no proper posterior either.
+    unique : bool
+        Whether the optima along a level direction are one and the same function of x.
+    """
+
+    rises: str = ""
+    level: str = ""
+    unique: bool = True
+
+
+def open_ends(problem: Problem) -> list[Open]:
+    """Tell of every prior what the data leave open under it; nothing where that is not known.
+
+    It is proven for the weights of a last layer without hidden units below it, and for the biases
+    of any last layer, since what these multiply depends on no other weights.
+    """
+    return [_open_end(problem, task, None) for task in problem.tasks]
+
+
+def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
+    """Tell of every prior if the density rises for ever from where a search ended under it.
+
+    With hidden units at these weights the last layer is a linear model of what they make of x.
+    """
+    with jax.enable_x64(True):
+        return [_open_end(problem, *both) for both in zip(problem.tasks, weights, strict=True)]
+
+
+def _open_end(problem: Problem, task: Task, weights: Weights | None) -> Open:
+    head, flat = head_of(problem.bnn.network), problem.prior.flat()
+    rows = np.asarray(task.row_weights) > 0
+    if head is None or not rows.any():
+        return Open()
+    free = [np.isinf(np.asarray(task.prior.scale[n], float)) & (n in flat) for n in head.sites]
+    inputs, names = _inputs(problem, head, weights)
+    if inputs is None:  # those of hidden units: the bias alone is known
+        inputs, free[0] = np.empty((len(rows), 0)), free[0][:0]
+    if not any(one.any() for one in free):
+        return Open()
+    num_outputs = problem.bnn.network.num_outputs
+    any_change = np.broadcast_to(np.eye(num_outputs), (int(rows.sum()), num_outputs, num_outputs))
+    inputs = np.column_stack([inputs[rows], np.ones(rows.sum())])
+    design = Design(inputs, any_change, np.vstack(free))
+    told = problem.bnn.likelihood.recession(problem.y[rows], num_outputs)
+    asked = design._replace(constraints=any_change if told is None else told.constraints)
+    if told is not None:
+        if rising(asked._replace(flat=np.vstack([np.zeros_like(free[0]), free[1]]))) is not None:
+            return Open(rises=told.empty)
+        if (moved := rising(asked)) is not None:
+            return Open(rises=f"{told.apart} by {_columns(moved[:-1], names)}")
+    if weights is not None:  # which are not all that there can be
+        return Open()
+    if found := _unseen(design, names):
+        return Open(level=found, unique=False)
+    if blind(asked.constraints) and level(asked) is not None:
+        return Open(level="only differences of the outputs count")
+    return Open()
+
+
+def _inputs(
+    problem: Problem, head: Head, weights: Weights | None
+) -> tuple[np.ndarray | None, list[Any]]:
+    """What the last layer multiplies, with names of its columns; None where weights decide it."""
+    network = problem.bnn.network
+    alone = {*network.sites} == {*head.sites}
+    if weights is None and not alone:
+        return None, []
+    with jax.enable_x64(True):
+        zeros = {name: jnp.zeros(site.shape) for name, site in network.sites.items()}
+        given = zeros if weights is None else {name: jnp.asarray(weights[name]) for name in zeros}
+        inputs = np.asarray(head.inputs(given, jnp.asarray(problem.x)))
+    columns = problem.coords["column"]
+    names = [columns[i] for i in input_columns(network)]
+    if not (alone and hidden_layers_of(network) is not None and len(names) == inputs.shape[1]):
+        names = [f"{head.weight}[{i}]" for i in range(inputs.shape[1])]
+    return inputs, names
+
+
+def _unseen(design: Design, names: Sequence[Any]) -> str:
+    """Say which columns the rows do not tell apart; nothing where they do."""
+    count, rows = int(design.flat.sum(axis=0).max()), len(design.inputs)
+    if rows < count:
+        return f"{rows} rows do not tell {count} weights of an output apart"
+    found = level(design)
+    return "" if found is None else f"the rows do not tell apart what {_columns(found, names)} do"
+
+
+def _columns(weights: np.ndarray, names: Sequence[Any]) -> str:
+    """Name the columns of a direction, and the bias."""
+    used = np.flatnonzero(weights.any(axis=1)).tolist()
+    columns = [names[i] for i in used if i < len(names)]
+    if len(columns) > _MAX_NAMED:
+        return f"{len(columns)} columns together"
+    told = _checks.several(columns)
+    return " and ".join(filter(None, [told, "the bias" if len(names) in used else ""]))
+
+
+def warn_open(method: str, problem: Problem, found: Sequence[Open]) -> None:
+    """Warn of priors under which there is no finite optimum, or more than one."""
+    for label, one in zip(problem.labels, found, strict=True):
+        where = under(label)
+        if one.rises:
+            _checks.warn(
+                f"{method}: There is no finite optimum{where}: {one.rises}, where the prior is "
+                f"flat, and weights run off as long as the search goes on. To have one, {_REMEDY}."
+            )
+        elif not one.unique:
+            _checks.warn(
+                f"{method}: The optimum is not unique{where}: {one.level}, where the prior is "
+                f"flat, and which one is found depends on the starts. Drop columns, or {_REMEDY}."
+            )
+
+
+def leave_unconverged(found: Sequence[Open], parts: Sequence[dict[str, Any]]) -> None:
+    """Call no search converged that has no finite optimum: gradients vanish on the way as well."""
+    for one, part in zip(found, parts, strict=True):
+        if one.rises:
+            part["converged"] = np.zeros_like(part["converged"])
+
+
+def check_proper(method: str, problem: Problem) -> None:
+    """Raise where there is no proper posterior, and warn where there may be none.
+
+    A hidden unit whose bias runs off becomes a constant, and one whose weights do becomes a step:
+    the likelihood tends to a limit above zero, whose integral is infinite. And what hidden units
+    make of x may well be separated, or resemble each other, where the data themselves are not.
+    """
+    for label, one in zip(problem.labels, open_ends(problem), strict=True):
+        if reason := one.rises or one.level:
+            raise ValueError(
+                f"prior: expected a proper posterior; got an improper one{under(label)}: {reason}, "
+                f"where the prior is flat. Chains would run off: {_REMEDY}."
+            )
+    network = problem.bnn.network
+    head, flat = head_of(network), [n for n in problem.prior.flat() if n in network.sites]
+    if head is None:
+        return
+    if hidden := [name for name in flat if name not in head.sites]:
+        _checks.warn(
+            f"{method}: The posterior is improper: the prior is flat on {_checks.several(hidden)}, "
+            "and as they run off a unit becomes constant or a step, which data do not rule out. "
+            "Give them a scale, such as 1 for biases."
+        )
+    elif head.weight in flat and hidden_layers_of(network):
+        _checks.warn(
+            f"{method}: The posterior may be improper: the prior is flat on {head.weight!r}, above "
+            "hidden units, which may come to resemble each other or to separate the targets. Give "
+            "it a scale, such as 1."
+        )

@@ -1,0 +1,92 @@
+"""Matrix routines held to one thread each, while tasks have the cores."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["one_blas_thread"]
+
+
+class _Keeper(threading.Thread):
+    """A thread that holds matrix routines to one thread of theirs from its start until it ends."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Limit, wait, and restore."""
+        with _one_each():
+            self._ended.wait()
+
+    def end(self) -> None:
+        """Restore, and wait until it is done; nothing where that was never begun."""
+        self._ended.set()
+        if self.is_alive():
+            self.join()
+
+
+class _Limit:
+    """The limit of matrix routines' threads, whose number is one for the whole process.
+
+    The first of several runs that overlap sets it. Where that one ends before the others, a keeper
+    takes over: were runs to restore what each of them found, the limit would stay for good, and
+    threadpoolctl may let none change the number but the thread that did so first.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._runs: set[object] = set()
+        self._first: object = None
+        self._keeper: _Keeper | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Limit until this run has ended, and all others that overlap with it."""
+        run = object()
+        try:
+            with _one_each() if self._begin(run) else nullcontext():
+                yield
+        finally:
+            self._end(run)
+
+    def _begin(self, run: object) -> bool:
+        """Count a run; tell whether it is the only one."""
+        with self._lock:
+            if not self._runs:
+                self._end_keeper()  # that an interrupt left behind
+                self._first = run
+            self._runs.add(run)
+            return run is self._first
+
+    def _end(self, run: object) -> None:
+        """Count a run no longer, and see to it that the limit lasts as long as there are others."""
+        with self._lock:
+            self._runs.discard(run)
+            if not self._runs:
+                self._end_keeper()
+            elif run is self._first:
+                self._first, self._keeper = None, _Keeper()
+                self._keeper.start()
+
+    def _end_keeper(self) -> None:
+        if self._keeper is not None:
+            self._keeper.end()
+            self._keeper = None
+
+
+one_blas_thread = _Limit()
+
+
+def _one_each() -> AbstractContextManager[Any]:
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Libraries that have threads; to find them takes four milliseconds."""
+    return ThreadpoolController()

@@ -1,0 +1,80 @@
+"""A learned noise that runs to zero, as it does where the outputs meet the targets exactly.
+
+The density then rises by as many nats as there are targets for every factor e that the noise loses,
+until its prior holds it or rounding ends the search.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from weightprior.model import density
+from weightprior.model.bnn import BNN
+from weightprior.model.sites import Weights
+
+__all__ = ["Collapse", "is_hopeless", "measure", "spread"]
+
+# Where a search has not converged: of the spread of the targets, so that outputs explain all of it
+# but a millionth.
+_NEXT_TO_NONE = 1e-3
+# Where it has: mean square of residuals in units of the noise, which is about 1 where data decide
+# on the noise; and the noise, of the spread of the targets, below which that is worth a word.
+_MET, _SMALL = 1e-2, 0.05
+
+
+class Collapse(NamedTuple):
+    """How near a learned noise is to zero.
+
+    Attributes
+    ----------
+    relative_noise : array of shape ()
+        The smallest learned scale, of the spread of its target; infinite where none is learned.
+    misfit : array of shape ()
+        Of that target's residuals the mean square, in units of their scale.
+    """
+
+    relative_noise: jax.Array
+    misfit: jax.Array
+
+    def explains(self, converged: bool) -> bool:
+        """Tell if a noise that goes to zero is what is to be said of a search."""
+        if not converged:
+            return bool(self.relative_noise < _NEXT_TO_NONE)
+        return bool(self.relative_noise < _SMALL and self.misfit < _MET)
+
+
+def measure(bnn: BNN, weights: Weights, x: Any, y: Any, row_weights: Any) -> Collapse:
+    """Measure a learned noise, and how far the targets are from the outputs."""
+    output = density.outputs(bnn, weights, x)
+    scale = bnn.likelihood.learned_scale(output, weights)
+    if scale is None:
+        return Collapse(jnp.full((), jnp.inf), jnp.ones(()))
+    targets = jnp.reshape(y, (len(y), -1))
+    scale, mean = (a.reshape(targets.shape) for a in (scale, bnn.likelihood.mean(output, weights)))
+    counts = row_weights[:, None]
+    relative = jnp.where(counts > 0, scale / spread(y, row_weights), jnp.inf).min(axis=0)
+    squares = jnp.where(counts > 0, counts * ((targets - mean) / scale) ** 2, 0.0)
+    which = jnp.argmin(relative)
+    return Collapse(relative[which], squares.sum(axis=0)[which] / counts.sum())
+
+
+def is_hopeless(noise: Collapse, row_weights: jax.Array, tolerance) -> jax.Array:
+    """Tell if a noise is so small that rounding alone keeps gradients above a tolerance.
+
+    A residual is rounded at about eps times the spread of the targets, which changes a row's
+    gradient by that over the squared noise, and the sum over rows by the root of their number.
+    """
+    eps = jnp.finfo(row_weights.dtype).eps
+    return noise.relative_noise < jnp.sqrt(eps * jnp.sqrt(row_weights.sum()) / tolerance)
+
+
+def spread(targets: Any, row_weights: Any) -> jax.Array:
+    """Sd of every target over the rows that count; its size where it is constant, and 1 for 0."""
+    y, counts = jnp.reshape(targets, (len(targets), -1)), jnp.asarray(row_weights)[:, None]
+    total = jnp.maximum(counts.sum(), jnp.finfo(y.dtype).tiny)
+    mean = (counts * y).sum(axis=0) / total
+    sd = jnp.sqrt((counts * (y - mean) ** 2).sum(axis=0) / total)
+    rounding = jnp.finfo(y.dtype).eps * len(y) * jnp.abs(mean)
+    size = jnp.where(mean == 0, 1.0, jnp.abs(mean))
+    return jnp.where(sd > rounding, sd, size)

@@ -1,0 +1,103 @@
+"""Compiled programs, kept by what they are of; tracing, which one thread does at a time."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from weightprior import _checks
+from weightprior._running.interrupts import held_back
+from weightprior._running.progress import compiling
+
+__all__ = ["Program", "Task", "clear_programs", "compiled", "like", "tracing"]
+
+Task = Callable[[Any, Any, Any], Any]
+# Held while a program is traced, in whatever thread: NumPyro's handlers are one stack for the whole
+# process. What runs in threads is compiled programs alone. Whoever holds it waits for no other
+# thread, so that none can wait for it in vain.
+tracing = threading.RLock()
+# Compiled programs that are kept: those of a dozen models and shapes of data.
+_MAX_PROGRAMS = 128
+
+
+class Program(NamedTuple):
+    """A program that is compiled, or about to be: whoever calls it waits for that.
+
+    Attributes
+    ----------
+    executable : Future
+        Of the compiled program.
+    returns : pytree of jax.ShapeDtypeStruct
+        What it returns.
+    """
+
+    executable: Future
+    returns: Any
+
+    def wait(self) -> None:
+        """Wait until it is compiled."""
+        if not self.executable.done():
+            with compiling():
+                self.executable.result()
+
+    def __call__(self, *args: Any) -> Any:
+        with jax.disable_jit(False):  # whoever debugs code of his own, our programs are compiled
+            return self.executable.result()(*args)
+
+
+def compiled(task: Task, static: Any, shared: Any, item: Any, together: bool) -> Program:
+    """Compile a task, once for all calls of its shapes; for many items at once where `together`.
+
+    An interrupt waits for its tracing, which would not stand being left in the middle.
+    """
+    _checks.not_forked()
+    leaves, structure = jax.tree.flatten((shared, item))
+    kinds = tuple(_kind(leaf) for leaf in leaves)
+    with held_back(), tracing, compiling():
+        return _compile_once(task, together, static, structure, kinds, jax.config.jax_enable_x64)
+
+
+def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.shape, leaf.dtype
+    return np.shape(leaf), jnp.result_type(leaf)
+
+
+@lru_cache(maxsize=_MAX_PROGRAMS)
+def _compile_once(
+    task: Task, together: bool, static: Any, structure, kinds, precision: bool
+) -> Program:
+    shared, item = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
+    program = _vmapped(task) if together else task
+    with jax.disable_jit(False):
+        lowered = jax.jit(program, static_argnums=0).lower(static, shared, item)
+
+    def compile_lowered():
+        with jax.enable_x64(precision):  # the setting is the thread's own
+            return lowered.compile()
+
+    # A thread of its own, so that the programs of a fit compile side by side.
+    pool = ThreadPoolExecutor(1)
+    executable = pool.submit(compile_lowered)
+    pool.shutdown(wait=False)
+    return Program(executable, lowered.out_info)
+
+
+def like(item: Any, lead: tuple[int, ...]) -> Any:
+    """Shapes and dtypes of an item, with a shape in front of it."""
+    kinds = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(*_kind(leaf)), item)
+    return jax.tree.map(lambda kind: kind.update(shape=(*lead, *kind.shape)), kinds)
+
+
+def _vmapped(task: Task) -> Task:
+    return lambda static, shared, item: jax.vmap(lambda i: task(static, shared, i))(item)
+
+
+def clear_programs() -> None:
+    """Forget all compiled programs, which hold memory and memory maps."""
+    _compile_once.cache_clear()
