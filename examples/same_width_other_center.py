@@ -122,8 +122,8 @@ def of_teacher(activation: str, gain: float, seed: int):
     return (
         bnn,
         truth,
-        fitted._replace(y=pd.Series(y[:NUM_FITTED])),
-        test._replace(y=pd.Series(y[NUM_FITTED:])),
+        fitted._replace(y=pd.Series(y[:NUM_FITTED], index=fitted.x.index)),
+        test._replace(y=pd.Series(y[NUM_FITTED:], index=test.x.index)),
     )
 
 

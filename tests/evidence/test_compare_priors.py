@@ -101,6 +101,16 @@ def test_the_verdict_tells_where_the_best_is_at_the_end_of_a_grid():
     assert "By the evidence" not in verdict
 
 
+def test_what_tells_priors_apart_goes_along():
+    scales, words = [0.5, 0.7, 1.0], ["narrow", "medium", "wide"]
+    stack = wp.stack_priors(
+        [LINEAR.prior(scale=s) for s in scales], coords={"scale": scales, "word": words}
+    )
+    found = wp.compare_priors(LINEAR.bnn, as_if_tempered(stack), validated(stack))
+    assert found["scale"].dims == ("prior",)
+    assert found["difference"]["word"].to_numpy().tolist() == words
+
+
 def test_a_cross_validation_whose_noise_collapsed_is_doubtful():
     given = folds()
     collapsed = np.zeros((3, given.sizes["fold"]), bool)

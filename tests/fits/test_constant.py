@@ -119,6 +119,10 @@ def test_rows_that_do_not_count_are_no_reason():
 
 
 class TestNoFalseAlarm:
+    def test_no_rows_that_count(self):
+        given = {"prior": narrow(BNN), "row_weights": np.zeros(40)}
+        assert doubt(BNN, X, SIGNAL, at_zero(BNN), **given) == ""
+
     def test_targets_that_are_noise(self):
         assert doubt(BNN, X, NOISE, at_zero(BNN), prior=narrow(BNN)) == ""
 

@@ -120,6 +120,7 @@ def assert_a_noise_that_collapses_is_named(bnn, known, y, **scales):
         assert fit["restarts"]["converged"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MET)
 def test_targets_that_a_line_meets_leave_no_noise_to_learn(name):
     bnn, known = linear(wp.Gaussian()), linear(wp.Gaussian(noise=1.0))
@@ -191,6 +192,7 @@ def on_a_kink():
     return wp.BNN(wp.mlp(1, (5,), activation="relu"), wp.Gaussian(noise=0.3)), x, y
 
 
+@pytest.mark.slow
 def test_kinks_are_answered_by_what_has_none():
     relu, x, y = on_a_kink()
     prior = wp.normal_prior(relu)

@@ -89,7 +89,9 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     held = [part.weights for part in parts]
     before, after = (lay_out(given, SAMPLE_DIMS, dims, coords) for given in (held, pieces))
     when = xr.Variable("when", ["before", "after"])
-    found = rhat(xr.concat([before, after], when))
+    found = rhat(
+        xr.concat([before, after], when, data_vars="all", coords="different", compat="equals")
+    )
 
     aligned = fit.copy()
     aligned["posterior"] = xr.DataTree(_relabelled(fit["posterior"].to_dataset(), after))

@@ -146,9 +146,10 @@ def prior_data_conflict(
         _judge(checked.isel(prior=i) if "prior" in coords else checked, _is_zero(bnn, part.prior))
         for i, part in enumerate(parts)
     ]
-    checked = checked.merge(lay_out(told, (), {}, coords))
-    known = fit.attrs["exact"] and "evidence" in fit.children
-    return checked.merge(lay_out(_against_zero(bnn, parts), (), {}, coords)) if known else checked
+    checked = checked.merge(lay_out(told, (), {}, coords), compat="equals")
+    if not (fit.attrs["exact"] and "evidence" in fit.children):
+        return checked
+    return checked.merge(lay_out(_against_zero(bnn, parts), (), {}, coords), compat="equals")
 
 
 def _against_zero(bnn: BNN, parts: list[Part]) -> list[dict[str, Any]]:

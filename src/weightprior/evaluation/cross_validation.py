@@ -186,7 +186,8 @@ def cross_validate(
     found = lay_out(pieces, (), dims, coords).merge(_priors(bnn, *given, prior), compat="equals")
     found = found.assign_coords(_of_rows(divided, rows, of_group))
     if prior.labels is not None:
-        found = found.merge(_choice(bnn, found["elpd_i"].to_numpy(), rows, prior, key))
+        choice = _choice(bnn, found["elpd_i"].to_numpy(), rows, prior, key)
+        found = found.merge(choice, compat="equals")
     found.attrs = {
         "function": "cross_validate",
         "fit": method,

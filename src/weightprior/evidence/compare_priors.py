@@ -129,15 +129,18 @@ def compare_priors(
     criteria, fitted = {}, ""
     found, criteria["evidence"] = _of_evidence(fit)
     piece, criteria["loo"] = _of_loo(fit)
-    found = found.merge(piece)
+    found = found.merge(piece, compat="equals")
     data = fit["constant_data"]["x"].to_numpy(), bnn.likelihood.decode(targets_of(fit))
     found["effective_parameters"] = effective_parameters(bnn, fit, *data)["gamma"]
     if cross_validation is not None:
         _check_cross_validation(bnn, fit, cross_validation)
         piece, criteria["cv"] = _of_cross_validation(cross_validation)
-        found, fitted = found.merge(piece), cross_validation.attrs["fit"]
+        found, fitted = found.merge(piece, compat="equals"), cross_validation.attrs["fit"]
     names = xr.DataArray(list(criteria), dims="criterion", name="criterion")
-    found = found.merge(xr.concat(criteria.values(), names))
+    side_by_side = xr.concat(
+        criteria.values(), names, data_vars="all", coords="different", compat="equals"
+    )
+    found = found.merge(side_by_side, compat="equals")
     found["best"] = found["prior"].isel(prior=found["best"]).drop_vars("prior")
     found["agree"] = agreement(found)
     found["verdict"] = ((), verdict(found, fitted) + open_grid(found, _grid_of(bnn, fit)))

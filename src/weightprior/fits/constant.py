@@ -102,6 +102,8 @@ def _says_something(problem: Problem, fit: xr.DataTree) -> bool:
 
 
 def _beats_constants(problem: Problem, nats: float, rows: Rows) -> bool:
+    if not rows.number:
+        return True  # there is nothing that a fit could miss
     likelihood, offset = problem.bnn.likelihood, offset_of(problem.bnn.network)
     y, margin = problem.y.reshape(len(problem.y), -1), 2 * _CONSTANT * rows.number
     if likelihood.has_classes and offset is None:

@@ -251,7 +251,7 @@ def _chain_state(state: ChainState, coords: Mapping[Any, Any]) -> xr.Dataset:
     arrays = arrays.drop_vars([dim for names in dims.values() for dim in names])
     # By part, so that a part taken out of a stacked fit is what the fit of it alone would be.
     texts = lay_out([{"part": json.dumps(part)} for part in state.parts], (), {}, coords)
-    return xr.merge([arrays, texts]).assign_attrs(run=json.dumps(state.run))
+    return xr.merge([arrays, texts], compat="equals").assign_attrs(run=json.dumps(state.run))
 
 
 def _constants(problem: Problem) -> xr.Dataset:
@@ -269,7 +269,7 @@ def _inputs_and_prior(
     columns = "feature" if offset_of(bnn.network) is None else "column"
     inputs = lay_out([{"x": x}], (), {"x": ("obs_id", columns)}, _without_prior(coords))
     pieces = [prior_arrays(bnn, part) for part in prior.singles()]
-    return xr.merge([inputs, lay_out(pieces, (), prior_dims(bnn), coords)])
+    return xr.merge([inputs, lay_out(pieces, (), prior_dims(bnn), coords)], compat="equals")
 
 
 def _without_prior(coords: Mapping[Any, Any]) -> dict[Any, Any]:
