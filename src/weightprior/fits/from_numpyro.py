@@ -195,9 +195,9 @@ def _check_prior(run: _Run, prior: Prior, bnn: BNN, names: Mapping[str, str]) ->
             found = jnp.sum(trace[site]["fn"].log_prob(weights[own]))
             if not np.allclose(found, jnp.sum(expected[own]), rtol=_TOLERANCE, atol=_TOLERANCE):
                 raise ValueError(
-                    f"prior: expected that of the model; got log density {float(expected[own]):.4g} "
-                    f"of {site!r} at a draw, where the model has {float(found):.4g}. Pass the prior "
-                    "that was passed to bnn.sample_weights."
+                    f"prior: expected that of the model; got the log density "
+                    f"{float(expected[own]):.4g} of {site!r} at a draw, where the model has "
+                    f"{float(found):.4g}. Pass the prior that was passed to bnn.sample_weights."
                 )
 
 

@@ -64,7 +64,7 @@ def variation_of_outputs(bnn: BNN, x: np.ndarray, prior: Any) -> float | None:
 
     Biases move all rows alike, and so does what inputs have in common.
     """
-    layers, head = hidden_layers_of(bnn.network), head_of(bnn.network)
+    layers, head = chained_layers_of(bnn.network), head_of(bnn.network)
     if layers is None or head is None:
         return None
     biases = dict.fromkeys([*(layer.bias for layer in layers), head.bias], 0.0)

@@ -131,11 +131,15 @@ def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter
     is_bias = network.sites[name].kind == "bias"
     found = [p for p in layer if p.path[-1] == name.split(".")[-1]]
     found = found or [p for p in layer if (kind_of(p) == "bias") == is_bias]
+    if is_bias and not found:
+        raise ValueError(
+            f"{argument}: expected a bias beside {layer[0].name!r}; got none. Every layer of this "
+            "model has one: give zeros where there is none."
+        )
     if len(found) != 1:
         raise ValueError(
             f"{argument}: expected one parameter for {name!r}; got {len(found)} in the layer "
-            f"{layer[0].layer!r}, of {_checks.several(p.name for p in layer)}. Give zeros where a "
-            "layer has no bias."
+            f"{layer[0].layer!r}, of {_checks.several(p.name for p in layer)}."
         )
     [one] = found
     turn = one.value.ndim > 1 and one.output_first != (name in output_first_of(network))

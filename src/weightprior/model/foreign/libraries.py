@@ -49,7 +49,9 @@ def trained(argument: str, network: Any) -> list[Parameter]:
             "its variables, as module.init and training return them."
         )
     library = next((one for one in (nnx, equinox) if one.matches(network)), function)
-    found = library.parameters_of(_unwrapped(network))
+    found = [] if hasattr(network, "shape") else library.parameters_of(_unwrapped(network))
+    if _is_state_dict(network):
+        found = [p._replace(output_first=p.path[-1] == "weight") for p in found]
     if not found or any(parameter.value.dtype.kind == "O" for parameter in found):
         raise TypeError(
             f"{argument}: expected a dict of arrays, a fit, or a trained network; got "
@@ -62,3 +64,9 @@ def _unwrapped(values: Any) -> Any:
     """Return the parameters among the variables of Linen."""
     is_alone = isinstance(values, Mapping) and [*values] == ["params"]
     return values["params"] if is_alone and isinstance(values["params"], Mapping) else values
+
+
+def _is_state_dict(values: Any) -> bool:
+    """Tell if these are arrays by the dotted names of PyTorch, whose weights have outputs first."""
+    flat = isinstance(values, Mapping) and not any(isinstance(v, Mapping) for v in values.values())
+    return flat and any(str(name).endswith(".weight") for name in values)
