@@ -359,3 +359,17 @@ def test_blas_has_its_threads_back_after_an_error(error):
         _batch.run(split, None, (), KEYS[:2], on_done=fail)
     other.leave()
     assert blas_threads() == BLAS_THREADS
+
+
+def test_a_compilation_that_failed_is_tried_again(monkeypatch):
+    def fail(self):
+        raise MemoryError("not now")
+
+    def task(static, shared, item):
+        return shared + item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jax.stages.Lowered, "compile", fail)
+        with pytest.raises(MemoryError, match="not now"):
+            _batch.run(task, None, np.float32(1.0), [np.float32(2.0)])
+    assert _batch.run(task, None, np.float32(1.0), [np.float32(2.0)]) == [3.0]

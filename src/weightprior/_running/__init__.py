@@ -1,1 +1,1 @@
-"""What goes on while something runs: interrupts, processes that fork, and the wait for the end."""
+"""Interrupts and progress: two things that happen while something runs."""

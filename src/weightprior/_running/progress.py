@@ -1,4 +1,4 @@
-"""What a terminal or a notebook shows while something takes long, and when it shows anything.
+"""Progress that a terminal or a notebook shows while something takes long.
 
 A public function that may take more than two seconds `shows_progress`. What runs inside it counts
 its work where it has some to count, and says where it waits for a compiler. A thread draws, once a

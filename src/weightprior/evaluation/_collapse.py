@@ -40,7 +40,7 @@ class Collapse(NamedTuple):
         return bool(self.fits.any())
 
     def told(self, bnn: BNN) -> tuple[str, str]:
-        """What happened, in a few words, and what helps."""
+        """Say in a few words that a noise collapsed, and what helps."""
         centers = bnn.likelihood.noise_centers(self.residual)
         held = {name: (round(center, 2), 0.1) for name, center in centers.items()}
         finding = (

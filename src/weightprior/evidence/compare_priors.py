@@ -151,7 +151,7 @@ def compare_priors(
 
 
 def _grid_of(bnn: BNN, fit: xr.DataTree) -> Grid:
-    """Where the priors of a fit stand."""
+    """Return the places of a fit's priors on their grid."""
     parts, told = parts_of(bnn, fit), fit["posterior"].coords.items()
     along = {str(n): c.to_numpy() for n, c in told if c.dims == ("prior",) and n != "prior"}
     return grid_of([part.label for part in parts], along, [part.prior for part in parts])

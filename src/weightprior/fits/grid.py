@@ -19,7 +19,7 @@ Grid = Mapping[str, np.ndarray]
 
 
 def grid_of(labels: Sequence[Any], coords: Mapping[str, Any], parts: Sequence[NormalPrior]) -> Grid:
-    """Where the parts of a stacked prior stand, by what was told of them.
+    """Return the places of a stacked prior's parts, by what was told of them.
 
     These are the coordinates that `stack_priors` was given. Without numbers among them it is the
     labels, where they are numbers that do not merely count, and otherwise the geometric mean of

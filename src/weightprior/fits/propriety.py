@@ -1,4 +1,4 @@
-"""Whether a flat prior leaves a finite optimum, and a proper posterior, told before any search."""
+"""Tests, before any search, of a finite optimum and a proper posterior under a flat prior."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ _MAX_NAMED = 4
 
 
 class Open(NamedTuple):
-    """What data leave open under a flat prior, in words; empty where nothing.
+    """Directions that data leave open under a flat prior, in words; empty where there are none.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ def _open_end(problem: Problem, task: Task, weights: Weights | None) -> Open:
 def _inputs(
     problem: Problem, head: Head, weights: Weights | None
 ) -> tuple[np.ndarray | None, list[Any]]:
-    """What the last layer multiplies, with names of its columns; None where weights decide it."""
+    """Return the inputs of the last layer and their names; None where weights decide them."""
     network = problem.bnn.network
     alone = {*network.sites} == {*head.sites}
     if weights is None and not alone:

@@ -60,7 +60,7 @@ class Design(NamedTuple):
         return np.einsum("nmk,nk->nm", self.constraints, self.inputs @ full)
 
     def matrix(self, rows: np.ndarray) -> np.ndarray:
-        """What these rows ask of the flat weights: a row per constraint."""
+        """Constraints that these rows put on the flat weights, a row each."""
         columns, outputs = np.nonzero(self.flat)
         asked = self.constraints[rows][:, :, outputs] * self.inputs[rows][:, None, columns]
         return asked.reshape(-1, len(columns))

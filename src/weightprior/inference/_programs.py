@@ -46,8 +46,13 @@ class Program(NamedTuple):
                 self.executable.result()
 
     def __call__(self, *args: Any) -> Any:
+        try:
+            executable = self.executable.result()
+        except Exception:  # such as a want of memory, which the next call may not meet
+            clear_programs()
+            raise
         with jax.disable_jit(False):  # whoever debugs code of his own, our programs are compiled
-            return self.executable.result()(*args)
+            return executable(*args)
 
 
 def compiled(task: Task, static: Any, shared: Any, item: Any, together: bool) -> Program:

@@ -141,7 +141,7 @@ def fit_map(
 def _where_they_ended(
     problem: Problem, restarts: list[dict[str, np.ndarray]], opened: list[Open]
 ) -> list[Open]:
-    """What is open once hidden units are known as well, and warn of that which is new."""
+    """Find what is open once hidden units are known as well, and warn of what is new."""
     at_end = open_ends_at(problem, [{n: r[n][0] for n in problem.bnn.sites} for r in restarts])
     found = list(zip(opened, at_end, strict=True))
     warn_open("fit_map", problem, [Open() if before.rises else after for before, after in found])

@@ -1,4 +1,4 @@
-"""What to do about a search that met no optimum, or one that says nothing of the data."""
+"""Advice on a search that met no optimum, or one that says nothing of the data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -107,7 +107,7 @@ def warn_exact(
 
 
 def _held(problem: Problem) -> str:
-    """What keeps the noise from running to zero."""
+    """Say what keeps the noise from running to zero."""
     counts = np.max([task.row_weights for task in problem.tasks], axis=0)
     with jax.enable_x64(True):
         width = float(np.median(spread(problem.y, counts)))

@@ -24,7 +24,7 @@ _MET, _SMALL = 1e-2, 0.05
 
 
 class Collapse(NamedTuple):
-    """How near a learned noise is to zero.
+    """Distance of a learned noise from zero.
 
     Attributes
     ----------

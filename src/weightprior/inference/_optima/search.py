@@ -1,4 +1,4 @@
-"""How long a search goes on, and how far."""
+"""Length and tolerance of a search."""
 
 from typing import Any, NamedTuple
 

@@ -20,7 +20,7 @@ _WHITENED_STEPS = 50
 
 
 class Optimum(NamedTuple):
-    """Where rounds have come to.
+    """Point that rounds have come to.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What likelihoods of counts share: their check, and what zeros leave open."""
+"""Parts that likelihoods of counts share: their check, and what zeros leave open."""
 
 import numpy as np
 
