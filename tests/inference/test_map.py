@@ -19,8 +19,10 @@ from problems import (
 )
 from references import FOLDERS
 from shared_fits import ROUNDING
+from weightprior.fits.problem import Problem
 from weightprior.inference._optima.optima import _best_first
 from weightprior.inference._optima.search import Search
+from weightprior.inference._starts import starts_of_restarts
 
 # What only tests run, once or twice, takes longer to optimise than to run.
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -271,3 +273,39 @@ def test_data_that_overflow_are_an_error():
 def test_an_option_that_cannot_be_is_named(options, error):
     with pytest.raises(error, match=next(iter(options))):
         fit("map", LINEAR, LINEAR.prior(), **options)
+
+
+def test_the_first_restart_begins_at_init_and_the_others_where_they_did():
+    found, prior = fit("map", NET, NET.prior()), NET.prior()
+    best = {name: found["posterior"][name].to_numpy()[0, 0] for name in NET.bnn.sites}
+    again = wp.fit_map(NET.bnn, NET.x, NET.y, prior=prior, init=best, num_restarts=3)
+    counts = again["restarts"]["num_iterations"].to_numpy()
+    # There it has nothing to do but to see that the gradient is small.
+    assert counts.min() < 20 < np.sort(counts)[1]
+    drawn = fit("map", NET, NET.prior(), num_restarts=3)["restarts"]["lp"].to_numpy()
+    assert all(np.isclose(drawn, lp, rtol=0, atol=1e-6).any() for lp in again["restarts"]["lp"])
+    alone = wp.fit_map(NET.bnn, NET.x, NET.y, prior=prior, init=again, num_restarts=1)
+    assert alone["restarts"]["lp"].item() == pytest.approx(found["restarts"]["lp"][0].item())
+
+
+def test_latents_that_a_start_lacks_begin_where_priors_put_them():
+    bnn = wp.BNN(LINEAR.bnn.network, wp.Gaussian())
+    weights = {name: np.zeros(site.shape) for name, site in bnn.network.sites.items()}
+    problem = Problem.checked(bnn, LINEAR.x, LINEAR.y, prior=wp.normal_prior(bnn))
+    [start] = starts_of_restarts(problem, weights, [problem.key])
+    assert {*start} == {*bnn.sites}
+    assert start["log_noise"] == wp.normal_prior(bnn).loc["log_noise"]
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ({"output.bias": np.zeros(1)}, "init: expected a network of this architecture"),
+        (3, "init: expected a dict of arrays, a fit, or a trained network; got int"),
+        ({"output.weight": np.zeros((3, 1)), "output.bias": [np.nan]}, "init.*finite"),
+    ],
+    ids=["a site missing", "a number", "NaN"],
+)
+def test_a_start_that_cannot_be_is_an_error(init, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        wp.fit_map(LINEAR.bnn, LINEAR.x, LINEAR.y, prior=LINEAR.prior(), init=init)

@@ -246,8 +246,8 @@ def test_a_run_goes_on_from_its_start(kernel):
     [
         (partial(drawn, "map"), REGRESSION, ValueError, "init: .*num_chains=4.*got a fit with 3"),
         (partial(drawn, "map"), NET.bnn, ValueError, "sites and shapes"),
-        (lambda: {"output.bias": np.zeros(1)}, NET.bnn, ValueError, "init: expected the sites"),
-        (lambda: "map", NET.bnn, TypeError, "expected the DataTree"),
+        (lambda: {"output.bias": np.zeros(1)}, NET.bnn, ValueError, "init: expected .*architecture"),
+        (lambda: "map", NET.bnn, TypeError, "init: expected a dict of arrays, a fit"),
     ],
     ids=["too few chains", "another model", "a site missing", "no fit"],
 )
@@ -258,7 +258,7 @@ def test_a_start_that_cannot_be_is_an_error(init, bnn, error, message):
 
 def test_a_fit_of_other_priors_is_no_start():
     three = wp.stack_priors(dict.fromkeys(range(3), prior_of(REGRESSION, "single")))
-    with pytest.raises(ValueError, match=r"init: .*as many as are sampled, 3; got one of 2"):
+    with pytest.raises(ValueError, match=r"init: .*as many as are fitted, 3; got one of 2"):
         wp.fit_mcmc(REGRESSION, FRAME, TARGET, prior=three, init=drawn("map", "strings"))
 
 

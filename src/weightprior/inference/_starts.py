@@ -1,16 +1,22 @@
 """Starts of runs at a place that a user names."""
 
-from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
 import xarray as xr
 
-from weightprior import _arrays
+from weightprior.fits.problem import Problem
 from weightprior.fits.reading import starts_of
+from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.model.adapters import reference_weights
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
+from weightprior.model.priors.normal_prior import normal_prior
 
-__all__ = ["kind_of", "starts_of_chains"]
+__all__ = ["kind_of", "starts_of_chains", "starts_of_restarts"]
+
+type Starts = list[dict[str, np.ndarray]]
 
 
 def kind_of(init: Any) -> str:
@@ -23,23 +29,52 @@ def starts_of_chains(bnn: BNN, init: Any, prior: Prior, num_chains: int) -> list
     num_parts = len(prior.singles())
     if init is None:
         return [None] * (num_chains * num_parts)
-    if isinstance(init, Mapping) and not isinstance(init, xr.DataTree):
-        _arrays.weights("init", init, bnn.sites)
-        return [dict(init)] * (num_chains * num_parts)
-    draws = starts_of(bnn, init)
-    if len(draws) not in (1, num_parts):
-        raise ValueError(
-            f"init: expected a fit of one prior or of as many as are sampled, {num_parts}; "
-            f"got one of {len(draws)}."
-        )
-    found = len(next(iter(draws[0].values())))
-    if found < num_chains:
+    parts = _named(bnn, init, num_parts)
+    if not isinstance(init, xr.DataTree):
+        return [start for [start] in parts for _ in range(num_chains)]
+    if (found := len(parts[0])) < num_chains:
         raise ValueError(
             f"init: expected a start for each of num_chains={num_chains} chains; got a fit with "
             f"{found}. Lower num_chains or fit with as many restarts."
         )
+    return [start for part in parts for start in part[:num_chains]]
+
+
+def starts_of_restarts(problem: Problem, init: Any, keys: list[jax.Array]) -> list[Any]:
+    """Start of every restart of every prior: its key, or weights where a user names some.
+
+    Those that are named come first; the others are where their keys draw them.
+    """
+    if init is None:
+        return keys * len(problem.tasks)
+    parts = _named(problem.bnn, init, len(problem.tasks))
     return [
-        {name: values[chain] for name, values in draws[part % len(draws)].items()}
-        for part in range(num_parts)
-        for chain in range(num_chains)
+        start
+        for task, named in zip(problem.tasks, parts, strict=True)
+        for start in [*named[: len(keys)], *_drawn(problem, task, keys[len(named) :])]
     ]
+
+
+def _named(bnn: BNN, init: Any, num_parts: int) -> list[Starts]:
+    """Starts for every part of a prior. Latents that they lack are where priors put them."""
+    if not isinstance(init, xr.DataTree):
+        found = reference_weights(bnn, init, argument="init")
+        latents = {name: normal_prior(bnn).loc[name] for name in bnn.latents}
+        return [[{name: found.get(name, latents.get(name)) for name in bnn.sites}]] * num_parts
+    draws = starts_of(bnn, init)
+    if len(draws) not in (1, num_parts):
+        raise ValueError(
+            f"init: expected a fit of one prior or of as many as are fitted, {num_parts}; "
+            f"got one of {len(draws)}."
+        )
+    count = len(next(iter(draws[0].values())))
+    parts = [[{name: a[i] for name, a in part.items()} for i in range(count)] for part in draws]
+    return parts * (num_parts // len(parts))
+
+
+def _drawn(problem: Problem, task: Any, keys: list[jax.Array]) -> Starts:
+    """Weights that a prior draws."""
+    with jax.enable_x64(True):
+        coordinates = Standardised(*problem.data, task, np.float64)
+        found = [coordinates.weights(coordinates.draw(key)) for key in keys]
+    return [{name: np.asarray(one[name]) for name in problem.bnn.sites} for one in found]

@@ -24,6 +24,7 @@ from weightprior.inference._optima import optima
 from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact, warn_unconverged
 from weightprior.inference._optima.collapse import Collapse
 from weightprior.inference._optima.search import Search
+from weightprior.inference._starts import kind_of
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
 
@@ -43,6 +44,7 @@ def fit_map(
     num_restarts: int = 8,
     max_iterations: int = 5000,
     tolerance: float = 1e-6,
+    init: Any = None,
     row_weights: Any = None,
     log_likelihood: bool = True,
     progress_bar: bool = True,
@@ -68,6 +70,10 @@ def fit_map(
         A restart has converged where no partial derivative of the log density exceeds this, in
         nats per unit, the unit of a weight being its prior's scale (where the prior is flat,
         one over the root of the fan-in, or 1 for a bias).
+    init : fit, dict of arrays, trained network, or None
+        Where the first restart begins: at weights, in any form that ``normal_prior(loc=...)``
+        takes. The others begin at draws of the prior; with ``num_restarts=1`` there are none. Of a
+        MAP fit all restarts are starts, best first, and of any other the last draws of its chains.
     <row_weights>
     <log_likelihood>
     <progress_bar>
@@ -113,7 +119,7 @@ def fit_map(
     began = time.perf_counter()
     opened = open_ends(problem)
     warn_open("fit_map", problem, opened)
-    restarts, collapses = optima.find(problem, search, num_restarts)
+    restarts, collapses = optima.find(problem, search, num_restarts, init)
     opened = _where_they_ended(problem, restarts, opened)
     seconds = time.perf_counter() - began
     _warn(problem, search, restarts, collapses, opened)
@@ -125,7 +131,7 @@ def fit_map(
         exact=False,
         groups={"restarts": (("restart",), restarts)},
     )
-    options = {"num_restarts": num_restarts, **search.options}
+    options = {"num_restarts": num_restarts, "init": kind_of(init), **search.options}
     fit = build(
         problem,
         outcome,

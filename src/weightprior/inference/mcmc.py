@@ -97,7 +97,7 @@ def fit_mcmc(
         Iterations per draw kept.
     target_accept_prob : float
         Acceptance that the step size is tuned to, between 0 and 1; ``"mclmc"`` accepts all.
-    init : fit, dict of arrays, or None
+    init : fit, dict of arrays, trained network, or None
         Where chains start. None: at the end of short optimisations from draws of the prior. A
         MAP fit: at its best restarts, one each. Another fit: at the last draws of its chains,
         with a new warm-up. Weights: all there.

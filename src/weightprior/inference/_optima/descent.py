@@ -4,7 +4,7 @@ In single precision a step costs half as much, and rounds gradients; the last st
 precision, whatever JAX's own is set to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -36,11 +36,12 @@ class _Near(NamedTuple):
 
 
 def _begin_rough(kind: type[Standardised], shared: Any, item: Any) -> Any:
-    """One draw of one prior, in double precision and as a descent in single precision."""
+    """Place a start, in double precision and as a descent in single precision."""
     bnn, x, y, *_ = shared
-    task, key = item
-    # Drawn in double precision, so that the finish could begin at the same place.
-    start = kind(bnn, x, y, task, jnp.float64).draw(key)
+    task, given = item
+    # In double precision, so that the finish could begin at the same place.
+    exact = kind(bnn, x, y, task, jnp.float64)
+    start = exact.position(given) if isinstance(given, Mapping) else exact.draw(given)
     coordinates = kind(bnn, x, y, task, jnp.float32)
     return start, optimise.begin(_loss(coordinates), start.astype(jnp.float32))
 

@@ -17,6 +17,7 @@ from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._optima.collapse import Collapse
 from weightprior.inference._optima.descent import EXACT, ROUGH
 from weightprior.inference._optima.search import Search
+from weightprior.inference._starts import starts_of_restarts
 
 __all__ = [
     "OVERFLOW",
@@ -34,8 +35,10 @@ OVERFLOW = "Standardise x and y, or give the prior smaller scales."
 type Found = tuple[list[dict[str, np.ndarray]], list[Collapse]]
 
 
-def find(problem: Problem, search: Search, num_restarts: int) -> Found:
-    """Run from `num_restarts` draws of each prior to optima, the highest density first.
+def find(problem: Problem, search: Search, num_restarts: int, init: Any = None) -> Found:
+    """Run from `num_restarts` places to optima of each prior, the highest density first.
+
+    They are draws of the prior, but for those that `init` names.
 
     Returns
     -------
@@ -49,8 +52,9 @@ def find(problem: Problem, search: Search, num_restarts: int) -> Found:
     FloatingPointError
         Where every restart of a part overflowed.
     """
-    starts = keys(problem.key, num_restarts)
-    items = [(task, start) for task in problem.tasks for start in starts]
+    starts = starts_of_restarts(problem, init, keys(problem.key, num_restarts))
+    tasks = [task for task in problem.tasks for _ in range(num_restarts)]
+    items = [*zip(tasks, starts, strict=True)]
     ended = run(Standardised, problem, items, search)
     parts = [ended[i : i + num_restarts] for i in range(0, len(ended), num_restarts)]
     restarts = [_best_first(part, search) for part in parts]
@@ -68,10 +72,10 @@ def keys(key: jax.Array, count: int) -> list[jax.Array]:
 def run(
     coordinates: type[Standardised],
     problem: Problem,
-    items: Sequence[tuple[Any, jax.Array]],
+    items: Sequence[tuple[Any, Any]],
     search: Search,
 ) -> list[dict[str, Any]]:
-    """Run to one optimum per item, from where its key draws a position.
+    """Run to one optimum per item, from weights, or from where a key draws them.
 
     Parameters
     ----------
@@ -79,8 +83,8 @@ def run(
         Whose log density is maximised: `Standardised`, or a kind of it.
     problem : Problem
         The model and its data.
-    items : sequence of (task, key)
-        What the coordinates are made of beside these, and the key of the start.
+    items : sequence of (task, start)
+        What the coordinates are made of beside these; and the key of a draw, or weights by site.
     search : Search
         How long and how far.
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from weightprior.model.foreign import equinox, function, linen, nnx
 from weightprior.model.foreign.form import Reading
 from weightprior.model.foreign.parameters import Parameter
@@ -49,7 +51,8 @@ def trained(argument: str, network: Any) -> list[Parameter]:
             "its variables, as module.init and training return them."
         )
     library = next((one for one in (nnx, equinox) if one.matches(network)), function)
-    found = [] if hasattr(network, "shape") else library.parameters_of(_unwrapped(network))
+    alone = jax.tree_util.all_leaves([network])
+    found = [] if alone else library.parameters_of(_unwrapped(network))
     if _is_state_dict(network):
         found = [p._replace(output_first=p.path[-1] == "weight") for p in found]
     if not found or any(parameter.value.dtype.kind == "O" for parameter in found):

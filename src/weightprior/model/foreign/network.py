@@ -13,7 +13,14 @@ from weightprior import _arrays, _checks
 from weightprior.model.foreign import units, verify
 from weightprior.model.foreign.form import Form, Readout
 from weightprior.model.foreign.libraries import read, trained
-from weightprior.model.foreign.parameters import Original, Parameter, by_name, real, sites_of
+from weightprior.model.foreign.parameters import (
+    Original,
+    Parameter,
+    as_array,
+    by_name,
+    real,
+    sites_of,
+)
 from weightprior.model.network import Head, HiddenLayer, HiddenUnits, checked_features
 from weightprior.model.posterior_means import posterior_means
 from weightprior.model.sites import Site, Weights
@@ -245,13 +252,20 @@ def _held(fixed: Any, parameters: Mapping[str, Parameter]) -> dict[str, np.ndarr
         expected = {n: p for n, p in parameters.items() if n == key or n.startswith(f"{key}.")}
         if not expected:
             _checks.known_names("fixed", [key], [*parameters, *_layers(parameters)])
-        given = trained(f"fixed[{key!r}]", values)
-        arrays = {key if [*expected] == [key] else f"{key}.{p.name}": p.value for p in given}
+        arrays = _arrays_of_part(key, values, is_one=[*expected] == [key])
         shapes = {n: p.value.shape for n, p in expected.items()}
         if (got := {n: array.shape for n, array in arrays.items()}) != shapes:
             raise ValueError(f"fixed[{key!r}]: expected the shapes {shapes}; got {got}.")
         found |= arrays
     return found
+
+
+def _arrays_of_part(key: str, values: Any, *, is_one: bool) -> dict[str, np.ndarray]:
+    """Return what a parameter, or each parameter of a layer, is held at."""
+    if is_one and hasattr(values, "shape"):
+        return {key: as_array(values)}
+    given = trained(f"fixed[{key!r}]", values)
+    return {key if is_one else f"{key}.{p.name}": p.value for p in given}
 
 
 def _layers(parameters: Mapping[str, Parameter]) -> list[str]:
