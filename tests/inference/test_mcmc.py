@@ -246,7 +246,12 @@ def test_a_run_goes_on_from_its_start(kernel):
     [
         (partial(drawn, "map"), REGRESSION, ValueError, "init: .*num_chains=4.*got a fit with 3"),
         (partial(drawn, "map"), NET.bnn, ValueError, "sites and shapes"),
-        (lambda: {"output.bias": np.zeros(1)}, NET.bnn, ValueError, "init: expected .*architecture"),
+        (
+            lambda: {"output.bias": np.zeros(1)},
+            NET.bnn,
+            ValueError,
+            "init: .*architecture",
+        ),
         (lambda: "map", NET.bnn, TypeError, "init: expected a dict of arrays, a fit"),
     ],
     ids=["too few chains", "another model", "a site missing", "no fit"],

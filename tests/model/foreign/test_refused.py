@@ -60,7 +60,25 @@ def slope(params, x):
     return x @ params["w"]
 
 
+TABLE, COLUMNS = np.eye(2), np.array([1, 0])
+
+
+def rotated(params, x):
+    return x @ TABLE @ params["w"]
+
+
 REFUSED = {
+    "a constant of NumPy's": (lambda: rotated, {"params": {"w": W}}, "jnp.asarray"),
+    "a constant in a compiled function": (
+        lambda: jax.jit(rotated),
+        {"params": {"w": W}},
+        "asarray",
+    ),
+    "columns of NumPy's": (
+        lambda: lambda p, x: x[:, COLUMNS] @ p["w"],
+        {"params": {"w": W}},
+        "dtype=int",
+    ),
     "BatchNorm of nnx": (lambda: Around(nnx.BatchNorm(4, rngs=nnx.Rngs(0))), {}, "BatchStat"),
     "Dropout of nnx": (lambda: Around(nnx.Dropout(0.1, rngs=nnx.Rngs(0))), {}, "jax.nn.identity"),
     "BatchNorm of Linen": (
@@ -149,6 +167,17 @@ def test_advice_on_dropout_works():
     assert wp.network(model, 2).num_outputs == 1
     assert wp.network(eqx.nn.inference_mode(around(eqx.nn.Dropout(0.1))), 2).num_outputs == 1
     assert wp.network(AroundLinen(linen.Dropout(0.1, deterministic=True)), 2).num_outputs == 1
+
+
+def test_advice_on_constants_works():
+    def told(params, x):
+        turned = x[:, jnp.asarray(COLUMNS, dtype=int)] @ jnp.asarray(TABLE, x.dtype)
+        return turned @ params["w"] + x @ params["table"] @ params["w"]
+
+    params = {"w": W, "table": TABLE}
+    network = wp.network(told, 2, params=params, fixed={"table": TABLE})
+    x = jnp.asarray(np.eye(2), jnp.float32)
+    assert network.apply({"w": jnp.asarray(W, jnp.float32)}, x).dtype == jnp.float32
 
 
 def test_rows_are_looked_at_again_before_a_fit():

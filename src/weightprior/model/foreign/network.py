@@ -290,6 +290,7 @@ def _verified(draft: ModuleNetwork) -> ModuleNetwork:
     """Return the network with what it puts out, or raise where it is no function of each row."""
     weights, x = verify.example_weights(draft.sites), verify.example_rows(len(draft.feature_names))
     found = _outputs(draft, weights, x)
+    verify.check_constants(draft.apply, weights, x)
     verify.check_rows(draft.apply, weights, x)
     digest = hashlib.sha256()
     for name, values in sorted(draft.constants.items()):

@@ -1,6 +1,6 @@
 """What has to be true of a network so that its posterior means anything, checked with numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from weightprior.model.sites import Site
 
 __all__ = [
     "as_jax",
+    "check_constants",
     "check_readout",
     "check_rows",
     "check_units",
@@ -54,6 +55,45 @@ def outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> np.ndarray:
 def as_jax(weights: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Weights as JAX's arrays."""
     return {name: jnp.asarray(values) for name, values in weights.items()}
+
+
+def check_constants(apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
+    """Raise where the function holds an array of NumPy's, of which JAX keeps one precision alone.
+
+    It is the one that was used first. A search in single precision would round what the next one,
+    in double precision, reads, or leave it with a program that cannot be compiled.
+    """
+    wide = [one for one in _constants(apply, weights, x, jnp.float64) if one.itemsize > 4]
+    try:
+        narrow = _constants(apply, weights, x, jnp.float32)
+    except TypeError:
+        narrow = wide  # which do not go together with others in single precision
+    kept = [one for one in wide if any(one is other for other in narrow)]
+    if kept:
+        raise TypeError(
+            f"model: expected constants in the precision of x; got an array of NumPy's, of shape "
+            f"{kept[0].shape} and dtype {kept[0].dtype}, in the function. Write "
+            "jnp.asarray(array, x.dtype) where it is used (of whole numbers: dtype=int), or pass "
+            "it in params and hold it by fixed."
+        )
+
+
+def _constants(apply: Function, weights: Mapping[str, Any], x: np.ndarray, dtype: Any) -> list[Any]:
+    """Arrays of NumPy's that a function of this precision holds."""
+    with jax.enable_x64(dtype == jnp.float64):
+        cast = {name: jnp.asarray(values, dtype) for name, values in weights.items()}
+        traced = jax.make_jaxpr(apply)(cast, jnp.asarray(x, dtype))
+    return [one for one in _all_constants(traced) if isinstance(one, np.ndarray)]
+
+
+def _all_constants(traced: Any) -> Iterator[Any]:
+    """Constants of a traced function, and of the functions in it."""
+    yield from getattr(traced, "consts", ())
+    for equation in traced.eqns:
+        parts = jax.tree.leaves([*equation.params.values()], is_leaf=lambda v: hasattr(v, "eqns"))
+        for part in parts:
+            if hasattr(part, "eqns"):
+                yield from _all_constants(part)
 
 
 def check_rows(apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
