@@ -212,6 +212,9 @@ def _parameters(part: Part, notes: list[str]) -> dict[str, float]:
     if sum(w[0, 0].size for w in part.weights.values()) > _MAX_WEIGHTS_COUNTED:
         notes.append(f"parameters not counted: more than {_MAX_WEIGHTS_COUNTED:,} weights")
         return {}
+    if not part.model.likelihood.is_known:
+        notes.append("parameters not counted: the targets follow a model written elsewhere")
+        return {}
     x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
     found = gamma(part.model, part.weights, x, y, part.prior, part.row_weights)
     return {"parameters": float(found["gamma"])}

@@ -1,5 +1,6 @@
 """Conflict between data and a prior: the price of an informative centre that is wrong."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -136,7 +137,15 @@ def prior_data_conflict(
     inputs, targets = _data.checked(bnn, x, y)
     options = {"num_samples": num_samples, "rng_key": rng_key}
     pieces = [
-        _check(bnn, part.prior, inputs, targets, same_rows(part, inputs), options) for part in parts
+        _check(
+            replace(bnn, likelihood=part.model.likelihood),
+            part.prior,
+            inputs,
+            targets,
+            same_rows(part, inputs),
+            options,
+        )
+        for part in parts
     ]
     coords = dict(fit["posterior"].coords)
     checked = lay_out(pieces, (), {}, coords)

@@ -1,5 +1,6 @@
 """`from_numpyro`: fits of NumPyro models of which a network is a part."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from numpyro import handlers
+from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 
 from weightprior import _checks
@@ -72,6 +74,16 @@ class _Run(NamedTuple):
         first = {name: values[0, 0] for name, values in draws.items()}
         held = handlers.substitute(handlers.seed(model, 0), first)
         trace = handlers.trace(held).get_trace(*args, **kwargs)
+        unknown = [
+            name
+            for name, site in trace.items()
+            if site["type"] == "sample" and not site["is_observed"] and name not in draws
+        ]
+        if unknown:
+            raise ValueError(
+                "mcmc: expected draws of every site; got none of "
+                "Sites that were summed out, and rows that were subsampled, leave no density per draw."
+            )
         own = {name: np.asarray(values) for name, values in draws.items()}
         return cls(model, args, kwargs, own, trace)
 
@@ -82,21 +94,27 @@ class _Run(NamedTuple):
         chosen = np.unique(np.linspace(0, count - 1, _NUM_COMPARED).astype(int))
         return {name: values[chosen] for name, values in flat.items()}
 
-    def observed(self, num_rows: int) -> str:
-        """Name of the site that has a density per row, or raise where there is no such one."""
+    def observed(self, y: np.ndarray) -> str:
+        """Name of the site that has a density per row, or raise where that is not of these rows."""
         found = {
             name: np.shape(site["fn"].log_prob(site["value"]))
             for name, site in self.trace.items()
             if site["type"] == "sample" and site["is_observed"]
         }
-        rows = [name for name, shape in found.items() if shape == (num_rows,)]
-        if len(rows) != 1 or len(found) != 1:
+        if [*found.values()] != [(len(y),)]:
             raise ValueError(
                 f"mcmc: expected a model with one observed site, of a log density per row of x, "
-                f"({num_rows},); got {found or 'none'}. Make the axes of a row its event: "
+                f"({len(y)},); got {found or 'none'}. Make the axes of a row its event: "
                 "distribution.to_event(1)."
             )
-        return rows[0]
+        [name] = found
+        seen = np.asarray(self.trace[name]["value"], np.float64)
+        if not np.allclose(seen.reshape(len(y), -1), y.reshape(len(y), -1), rtol=_TOLERANCE):
+            raise ValueError(
+                f"y: expected what the model observed at {name!r}; got other numbers. Pass x and y "
+                "as they were passed to mcmc.run, in the same order of the rows."
+            )
+        return name
 
 
 @names_its_options
@@ -127,9 +145,10 @@ def from_numpyro(
     -------
     DataTree
         A fit. Further sites of the model stand in `posterior`, with the names of their plates as
-        dims. Where the targets do not follow the likelihood of `bnn` alone, the attribute
-        `likelihood_elsewhere` is 1: `predict` then gives the network's outputs, and what would need
-        the likelihood (`score`, the evidence) refuses.
+        dims, and `lp` is minus NumPyro's potential energy. Where more decides the targets than the
+        likelihood of `bnn`, the attribute `likelihood_elsewhere` is 1: `predict`, and diagnostics
+        that speak of predictions, then give the network's outputs, and what would need the
+        likelihood (`score`, the evidence) refuses.
 
     Raises
     ------
@@ -164,7 +183,7 @@ def from_numpyro(
             "bnn.sample_weights(prior), and pass its name here."
         )
     _check_prior(run, prior, bnn, names)
-    observed = run.observed(len(problem.x))
+    observed = run.observed(problem.y)
     terms, lp = _densities(run, observed)
     outcome = Outcome(
         weights=[{own: run.draws[site].astype(np.float64) for site, own in names.items()}],
@@ -177,9 +196,10 @@ def from_numpyro(
     for group, variable, values in (("log_likelihood", "y", terms), ("sample_stats", "lp", lp)):
         held = tree[group].dataset[variable]
         tree[group] = tree[group].dataset.assign({variable: held.copy(data=values)})
-    further = _further(run, {*names})
-    tree["posterior"] = tree["posterior"].dataset.assign(further)
+    posterior = tree["posterior"].dataset
+    tree["posterior"] = posterior.assign(_further(run, {*names}, posterior))
     tree.attrs["likelihood_elsewhere"] = int(not same)
+    tree.attrs["options"] = json.dumps({"name": name})
     return tree
 
 
@@ -207,12 +227,22 @@ def _densities(run: _Run, observed: str) -> tuple[np.ndarray, np.ndarray]:
     def of_draw(draw):
         joint, trace = log_density(run.model, run.args, dict(run.kwargs), draw)
         site = trace[observed]
-        return site["fn"].log_prob(site["value"]), joint
+        return site["fn"].log_prob(site["value"]), joint + sum(map(_log_volume, trace.values()))
 
     lead = next(iter(run.draws.values())).shape[:2]
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in run.draws.items()}
     found = jax.jit(partial(jax.lax.map, of_draw))(flat)
-    return tuple(np.asarray(a, np.float64).reshape(*lead, *a.shape[1:]) for a in found)
+    terms, joint = (np.asarray(a, np.float64).reshape(*lead, *a.shape[1:]) for a in found)
+    return terms, joint
+
+
+def _log_volume(site: dict[str, Any]) -> Any:
+    """Log of the volume that a site's value fills per unit of what NumPyro moves in its place."""
+    if site["type"] != "sample" or site["is_observed"]:
+        return 0.0
+    transform = biject_to(site["fn"].support)
+    moved = transform.inv(site["value"])
+    return jnp.sum(transform.log_abs_det_jacobian(moved, site["value"]))
 
 
 def _stats(mcmc: Any) -> dict[str, np.ndarray]:
@@ -220,17 +250,30 @@ def _stats(mcmc: Any) -> dict[str, np.ndarray]:
     return {own: np.asarray(extra[name]) for name, own in _STATS.items() if name in extra}
 
 
-def _further(run: _Run, known: set[str]) -> dict[str, Any]:
+def _further(run: _Run, known: set[str], posterior: xr.Dataset) -> dict[str, Any]:
     """Sites of the model beside the network's, with the names of their plates as dims."""
     found = {}
     for name, values in run.draws.items():
-        if name in known:
+        if name in known or _is_there(name, values, posterior):
             continue
         dims = [f"{name}_dim_{i}" for i in range(values.ndim - 2)]
         event = getattr(run.trace[name].get("fn"), "event_dim", 0)
         for plate in run.trace[name].get("cond_indep_stack", ()):
             axis = len(dims) - event + plate.dim
-            if 0 <= axis < len(dims):
+            if 0 <= axis < len(dims) and plate.name not in (*posterior.dims, *run.draws):
                 dims[axis] = plate.name
         found[name] = ((*SAMPLE_DIMS, *dims), values)
     return found
+
+
+def _is_there(name: str, values: np.ndarray, posterior: xr.Dataset) -> bool:
+    """Tell if the fit has this value of the network already; raise where it has another."""
+    if name not in posterior.variables:
+        return False
+    held = posterior[name].to_numpy()
+    if held.shape != values.shape or not np.allclose(held, values, rtol=_TOLERANCE):
+        raise ValueError(
+            f"mcmc: expected names that a fit of this network does not have; got {name!r}. Rename "
+            "that site of the model, or give sample_weights a name=..., and pass it here too."
+        )
+    return True

@@ -59,8 +59,8 @@ def _named(bnn: BNN, init: Any, num_parts: int) -> list[Starts]:
     """Starts for every part of a prior. Latents that they lack are where priors put them."""
     if not isinstance(init, xr.DataTree):
         found = reference_weights(bnn, init, argument="init")
-        latents = {name: normal_prior(bnn).loc[name] for name in bnn.latents}
-        return [[{name: found.get(name, latents.get(name)) for name in bnn.sites}]] * num_parts
+        usual = normal_prior(bnn).loc
+        return [[{name: found.get(name, usual[name]) for name in bnn.sites}]] * num_parts
     draws = starts_of(bnn, init)
     if len(draws) not in (1, num_parts):
         raise ValueError(

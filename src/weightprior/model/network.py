@@ -162,7 +162,7 @@ class HiddenLayer(NamedTuple):
     activation: Any
     incoming: str
     bias: str
-    outgoing: str | None = None
+    outgoing: Any = None
     above: str | None = None
     output_first: bool = False
 

@@ -283,7 +283,8 @@ def _readout(layer: str, parameters: Mapping[str, Parameter]) -> Readout:
             f"readout: expected a layer with a weight of two axes and a bias of one; got {layer!r} "
             f"with {shapes}. Give it a bias, or leave readout out."
         )
-    return Readout(*pair, own[pair[0]].output_first)
+    weight, bias = pair
+    return Readout(weight, bias, own[weight].output_first)
 
 
 def _verified(draft: ModuleNetwork) -> ModuleNetwork:

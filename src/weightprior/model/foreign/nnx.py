@@ -94,7 +94,8 @@ def parameters_of(values: Any) -> list[Parameter]:
 
 
 def _parameter(model: Any, path: tuple[Any, ...], value: Any) -> Parameter:
-    names, owner = tuple(map(str, path)), model
+    names: tuple[str, ...] = tuple(map(str, path))
+    owner: Any = model
     for key in path[:-1]:
         owner = owner[key] if isinstance(key, int) else getattr(owner, str(key), None)
     return Parameter.of(names, value, type(owner).__name__)

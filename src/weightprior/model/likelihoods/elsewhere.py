@@ -34,4 +34,4 @@ class Elsewhere(Likelihood):
             "outputs (predict)."
         )
 
-    mean = targets = distribution
+    targets = distribution
