@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, MappingView
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+import jax
 import numpy as np
 
-__all__ = ["check_container", "entries", "finite", "numbers", "weights"]
+__all__ = ["check_container", "entries", "finite", "numbers", "own", "weights"]
 
 
 def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
@@ -49,8 +50,17 @@ def _way_out(array: np.ndarray) -> str:
     return "Drop or impute them first."
 
 
+def own(tree: Any) -> Any:
+    """Copy NumPy's arrays in a pytree, so that nobody else holds them.
+
+    JAX keeps an array of NumPy's, as long as some compiled function holds it, in the precision that
+    it was first used in, and takes it for that in the other precision as well.
+    """
+    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
 def numbers(argument: str, values: Any) -> np.ndarray:
-    """Return `values` as a float64 array; text is no number, even where it spells one.
+    """Return `values` as a float64 array of its own; text is no number, even where it spells one.
 
     What stands for a missing value is NaN.
     """
@@ -64,7 +74,7 @@ def numbers(argument: str, values: Any) -> np.ndarray:
         if values is None or array.dtype.kind == "c":
             raise TypeError(f"dtype {array.dtype}")
         with np.errstate(over="ignore"):  # beyond float64, of which `finite` tells
-            return np.asarray(array, dtype=np.float64)
+            return np.array(array, dtype=np.float64)  # as `own` does, and why
     except (TypeError, ValueError, OverflowError) as error:
         if str(error).startswith(f"{argument}: "):
             raise

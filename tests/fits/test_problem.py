@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +49,34 @@ def counted(monkeypatch):
     spy(NormalPrior, "check", "prior")
     spy(reading, "check_fit", "fit")
     return counts
+
+
+def held_by_a_function(array):
+    """A compiled function that holds an array, which JAX then takes for one of single precision."""
+    function = jax.jit(lambda shift: shift + array)
+    function(np.float32(0))
+    return function
+
+
+@pytest.mark.filterwarnings("ignore:fit_vi. far:UserWarning")
+@pytest.mark.parametrize(
+    "method", [pytest.param(n, marks=[pytest.mark.slow] * (n in AT_LEISURE)) for n in FITS]
+)
+def test_arrays_that_somebody_else_holds_are_read_in_full(method):
+    def fitted(hold):
+        x, y, weights = LINEAR.x.copy(), LINEAR.y.copy(), np.linspace(0.5, 1.5, len(LINEAR.y))
+        prior = LINEAR.prior(loc=START)
+        arrays = [x, y, weights, *prior.loc.values(), *prior.scale.values()]
+        functions = [held_by_a_function(a) for a in arrays if hold]
+        fit = FITS[method](LINEAR.bnn, x, y, prior=prior, row_weights=weights)
+        constants = fit["constant_data"].dataset
+        functions += [held_by_a_function(v.to_numpy()) for v in constants.values() if hold]
+        return fit, wp.score(LINEAR.bnn, fit, x, y), functions
+
+    expected, scores, _ = fitted(hold=False)
+    found, again, _ = fitted(hold=True)
+    xr.testing.assert_identical(found["posterior"].dataset, expected["posterior"].dataset)
+    assert again["elpd"].item() == scores["elpd"].item()
 
 
 @pytest.mark.filterwarnings("ignore:fit_vi. far:UserWarning")

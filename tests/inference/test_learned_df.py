@@ -38,6 +38,7 @@ def posterior_by_quadrature():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:fit_mcmc. its predictions never vary")
 def test_the_posterior_is_that_of_quadrature():
     bnn = wp.BNN(wp.mlp(1, hidden=()), wp.StudentT(noise=1.0))
     # Weights so close to 0 that outputs do not matter.

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior._running.interrupts import held_back
 from weightprior._running.progress import compiling, counting
 from weightprior.model.bnn import BNN
@@ -50,7 +50,7 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     # On the host, where taking some of the rows compiles nothing.
     flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape((count, *np.shape(leaf)[2:])), draws)
     with jax.enable_x64(True), jax.disable_jit(False):
-        shared = jax.device_put((bnn, args))  # once for all batches
+        shared = jax.device_put(_arrays.own((bnn, args)))  # once for all batches
         pieces = []
         with counting(count, " draws", doing="evaluating") as done:
             for start in range(0, count, size):

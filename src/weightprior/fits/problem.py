@@ -7,7 +7,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from weightprior import _checks, _data
+from weightprior import _arrays, _checks, _data
 from weightprior._data import column_names
 from weightprior.fits.layout import named_outputs, prior_coords, row_coords
 from weightprior.fits.scales import scale_doubt
@@ -89,7 +89,7 @@ class Problem:
             num_sets = None if prior.labels is None else len(prior.labels)
             counts = _data.row_weights(row_weights, x, num_sets)
         coords = fit_coords(bnn, x, y, prior), target_coords(bnn, x, y, prior)
-        problem = cls(bnn, inputs, targets, prior, counts, key, *coords)
+        problem = cls(bnn, inputs, targets, _arrays.own(prior), counts, key, *coords)
         if problem.doubt:
             _checks.warn(problem.doubt)
         return problem

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from weightprior import _arrays
 from weightprior._running.interrupts import Held, held_back
 from weightprior.inference._blas import one_blas_thread
 from weightprior.inference._programs import Program, Task, compiled, like
@@ -81,6 +82,7 @@ def run(
     list of pytrees of numpy arrays
         In the order of `items`.
     """
+    shared, items = _arrays.own((shared, items))
     together = _on_accelerator() if vectorise is None else vectorise
     program = compiled(task, static, shared, like(items[0], _lead(items, together)), together)
     return _call((program,), lambda item, held: program(shared, item), items, on_done, together)
@@ -113,6 +115,7 @@ def run_steps(
     list of pytrees of numpy arrays
         The results, in the order of `items`.
     """
+    shared, items = _arrays.own((shared, items))
     together = _on_accelerator() if vectorise is None else vectorise
     lead = _lead(items, together)
     begun, moved = _compile_steps(begin, advance, static, shared, items[0], lead, together)
