@@ -27,7 +27,7 @@ from .inference.mcmc import fit_mcmc as fit_mcmc
 from .inference.tempered import fit_tempered as fit_tempered
 from .inference.vi import fit_vi as fit_vi
 from .model.bnn import BNN as BNN
-from .model.foreign.network import ModuleNetwork as ModuleNetwork
+from .model.foreign.module_network import ModuleNetwork as ModuleNetwork
 from .model.foreign.network import network as network
 from .model.likelihoods.base import Likelihood as Likelihood
 from .model.likelihoods.bernoulli import Bernoulli as Bernoulli

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from jax.core import Tracer
 
 from weightprior import _arrays, _checks
 
@@ -15,6 +16,8 @@ __all__ = [
     "inputs",
     "row_weights",
     "select_rows",
+    "untraced",
+    "untraced_inputs",
 ]
 
 
@@ -24,6 +27,18 @@ def checked(bnn: Any, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     targets = bnn.likelihood.check_target(y, len(array), bnn.network.num_outputs)
     aligned("y", y, x)
     return array, targets
+
+
+def untraced_inputs(bnn: Any, x: Any) -> Any:
+    """Return inputs as an array, or raise where known numbers do not suit the network."""
+    return x if isinstance(x, Tracer) else inputs(x, bnn.network.feature_names)
+
+
+def untraced(bnn: Any, x: Any, y: Any, counts: Any) -> tuple[Any, Any, Any]:
+    """Return rows and their weights as arrays, or raise where known numbers do not suit a model."""
+    if any(isinstance(part, Tracer) for part in (x, y, counts)):
+        return x, y, counts
+    return *checked(bnn, x, y), None if counts is None else row_weights(counts, x)
 
 
 def aligned(argument: str, values: Any, x: Any) -> None:

@@ -81,8 +81,8 @@ class _Run(NamedTuple):
         ]
         if unknown:
             raise ValueError(
-                "mcmc: expected draws of every site; got none of "
-                "Sites that were summed out, and rows that were subsampled, leave no density per draw."
+                f"mcmc: expected draws of every site; got none of {_checks.several(unknown)}. Of "
+                "sites that were summed out, and rows that were subsampled, a draw has no density."
             )
         own = {name: np.asarray(values) for name, values in draws.items()}
         return cls(model, args, kwargs, own, trace)

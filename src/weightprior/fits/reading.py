@@ -32,7 +32,6 @@ __all__ = [
     "parts_of",
     "prior_description",
     "same_rows",
-    "starts_of",
     "targets_of",
     "unstack_fit",
 ]
@@ -194,21 +193,6 @@ def _single(fit: xr.DataTree, index: int) -> xr.DataTree:
     part = xr.DataTree.from_dict(groups)
     part.attrs = dict(fit.attrs)
     return part
-
-
-def starts_of(bnn: BNN, fit: xr.DataTree) -> list[dict[str, np.ndarray]]:
-    """Points to start from, one axis in front; a dict per part of the prior.
-
-    They are a MAP's restarts, best first, or the last draw of every chain.
-    """
-    return [_starts_of_part(bnn, part) for part in parts_of(bnn, fit)]
-
-
-def _starts_of_part(bnn: BNN, part: Part) -> dict[str, np.ndarray]:
-    if "restarts" not in part.fit.children:
-        return {name: values[:, -1] for name, values in part.weights.items()}
-    restarts = part.fit["restarts"].dataset
-    return {name: restarts[name].to_numpy().astype(np.float64) for name in bnn.sites}
 
 
 def check_tree(fit: Any) -> None:

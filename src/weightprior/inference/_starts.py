@@ -7,16 +7,15 @@ import numpy as np
 import xarray as xr
 
 from weightprior.fits.problem import Problem
-from weightprior.fits.reading import starts_of
+from weightprior.fits.reading import Part, parts_of
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.model.adapters import reference_weights
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
-from weightprior.model.priors.normal_prior import normal_prior
 
 __all__ = ["kind_of", "starts_of_chains", "starts_of_restarts"]
 
-type Starts = list[dict[str, np.ndarray]]
+type Starts = list[dict[str, Any]]
 
 
 def kind_of(init: Any) -> str:
@@ -59,9 +58,9 @@ def _named(bnn: BNN, init: Any, num_parts: int) -> list[Starts]:
     """Starts for every part of a prior. Latents that they lack are where priors put them."""
     if not isinstance(init, xr.DataTree):
         found = reference_weights(bnn, init, argument="init")
-        usual = normal_prior(bnn).loc
-        return [[{name: found.get(name, usual[name]) for name in bnn.sites}]] * num_parts
-    draws = starts_of(bnn, init)
+        usual = {n: np.full(one.shape, one.prior[0]) for n, one in bnn.latents.items()}
+        return [[{**usual, **found}]] * num_parts
+    draws = [_starts_of(bnn, part) for part in parts_of(bnn, init)]
     if len(draws) not in (1, num_parts):
         raise ValueError(
             f"init: expected a fit of one prior or of as many as are fitted, {num_parts}; "
@@ -78,3 +77,11 @@ def _drawn(problem: Problem, task: Any, keys: list[jax.Array]) -> Starts:
         coordinates = Standardised(*problem.data, task, np.float64)
         found = [coordinates.weights(coordinates.draw(key)) for key in keys]
     return [{name: np.asarray(one[name]) for name in problem.bnn.sites} for one in found]
+
+
+def _starts_of(bnn: BNN, part: Part) -> dict[str, np.ndarray]:
+    """Points of a fit to start from: a MAP's restarts, best first, or the last draw of a chain."""
+    if "restarts" not in part.fit.children:
+        return {name: values[:, -1] for name, values in part.weights.items()}
+    restarts = part.fit["restarts"].dataset
+    return {name: restarts[name].to_numpy().astype(np.float64) for name in bnn.sites}

@@ -73,9 +73,7 @@ def fit_ensemble(
     tolerance : float
         A member has converged where no partial derivative of what it maximises exceeds this, as in
         `fit_map`.
-    <row_weights>
-    <log_likelihood>
-    <progress_bar>
+    <options>
 
     Returns
     -------

@@ -31,7 +31,8 @@ from weightprior.model.symmetry import log_num_symmetries, symmetries
 __all__ = ["fit_laplace"]
 
 _KINKS = "this approximation has no meaning there, and no curvature is to be had"
-_CURVATURES, _STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer")
+_CURVATURES, _WHY_PROPER = "no data have an evidence under it"
+_STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer")
 
 
 @names_its_options
@@ -82,9 +83,7 @@ def fit_laplace(
         with all others fixed at the MAP.
     num_restarts, max_iterations, tolerance
         Of the search for the MAP, as in `fit_map`.
-    <row_weights>
-    <log_likelihood>
-    <progress_bar>
+    <options>
 
     Returns
     -------
@@ -133,13 +132,7 @@ def fit_laplace(
     """
     began = time.perf_counter()
     problem = Problem.checked(
-        bnn,
-        x,
-        y,
-        prior=prior,
-        rng_key=rng_key,
-        row_weights=row_weights,
-        proper="no data have an evidence under it",
+        bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights, proper=_WHY_PROPER
     )
     num_samples = _checks.integer("num_samples", num_samples, 1)
     _checks.one_of("curvature", curvature, _CURVATURES)
@@ -286,7 +279,7 @@ def _check_structure(bnn: BNN, structure: str) -> None:
     if structure == "last_layer" and head_of(bnn.network) is None:
         raise ValueError(
             "structure: expected 'full' or 'diagonal' for a network that does not tell its last "
-            "linear layer (`head`); got 'last_layer'."
+            "linear layer (network(..., readout=...) does); got 'last_layer'."
         )
 
 

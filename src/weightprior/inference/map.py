@@ -74,9 +74,7 @@ def fit_map(
         Where the first restart begins: at weights, in any form that ``normal_prior(loc=...)``
         takes. The others begin at draws of the prior; with ``num_restarts=1`` there are none. Of a
         MAP fit all restarts are starts, best first, and of any other the last draws of its chains.
-    <row_weights>
-    <log_likelihood>
-    <progress_bar>
+    <options>
 
     Returns
     -------

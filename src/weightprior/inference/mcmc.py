@@ -111,9 +111,7 @@ def fit_mcmc(
     checkpoint : str or path, optional
         A folder to keep the run in, warm-up included, every few seconds. After an interrupt or a
         kill the same call goes on from there; once complete, it returns the fit at once.
-    <row_weights>
-    <log_likelihood>
-    <progress_bar>
+    <options>
 
     Returns
     -------

@@ -79,9 +79,7 @@ def fit_tempered(
         at least 50.
     num_chains : int
         Chains per prior, at least 4: the error is judged by them.
-    <row_weights>
-    <log_likelihood>
-    <progress_bar>
+    <options>
 
     Returns
     -------

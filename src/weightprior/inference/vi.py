@@ -89,9 +89,7 @@ def fit_vi(
         Steps of Adam.
     num_samples : int
         Draws from the approximation, at least 30.
-    <row_weights>
-    <log_likelihood>
-    <progress_bar>
+    <options>
 
     Returns
     -------

@@ -24,7 +24,7 @@ from weightprior.model.network import (
     unflatten_network,
 )
 from weightprior.model.priors.base import Prior
-from weightprior.model.sites import Site, Weights, check_sites
+from weightprior.model.sites import Site, Weights, check_latents, check_sites
 
 __all__ = ["BNN"]
 
@@ -80,26 +80,16 @@ class BNN:
                 f"network: expected none with an offset for {type(self.likelihood).__name__}: "
                 f"{self.likelihood.no_offset}. Leave offset out."
             )
-        self._check_names()
+        sizes = {"feature": len(input_columns(self.network)), "output": self.network.num_outputs}
+        derived = [latent.derived for latent in self.latents.values() if latent.derived]
+        check_sites(self.sites, derived, sizes)
+        check_latents(self.latents, self.network.sites)
 
     def __repr__(self) -> str:
         told = f"network={self.network!r}, likelihood={self.likelihood!r}"
         if latents := {name: latent.prior for name, latent in self.latents.items()}:
             told += f", latents={latents}"
         return f"BNN({told})"
-
-    def _check_names(self) -> None:
-        """Raise where a name stands for two things."""
-        network, latents = self.network, self.latents
-        derived = [latent.derived for latent in latents.values() if latent.derived]
-        sizes = {"feature": len(input_columns(network)), "output": network.num_outputs}
-        check_sites(self.sites, derived, sizes)
-        words = {word for n, site in network.sites.items() for word in (n, site.layer, site.kind)}
-        if both := [name for name in latents if name in words]:
-            raise ValueError(
-                f"likelihood: expected latents with names of their own; got {both[0]!r}, which is "
-                "a site, layer or kind of the network. Rename one of them."
-            )
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
         """Split into traced numbers (a known noise, numbers that a network holds) and structure."""
@@ -167,7 +157,7 @@ class BNN:
             targets = self.likelihood.check_target(y, np.shape(x)[0], self.network.num_outputs)
             _data.aligned("y", y, x)
             y = targets
-        x = self._inputs(x)
+        x = _data.untraced_inputs(self, x)
         dtype = jnp.result_type(float)
         for name, value in density.derived(self, weights).items():
             numpyro.deterministic(name, value)
@@ -204,19 +194,13 @@ class BNN:
 
         Examples
         --------
-        Counts by month, whose rate depends on covariates through a network:
-
-        >>> import numpy as np
         >>> import numpyro
         >>> import numpyro.distributions as dist
         >>> import weightprior as wp
         >>> bnn = wp.BNN(wp.mlp(2, hidden=(3,)), wp.Poisson())
-        >>> def model(x, month, y=None):
-        ...     weights = bnn.sample_weights(wp.normal_prior(bnn))
-        ...     with numpyro.plate("months", 12):
-        ...         effect = numpyro.sample("effect", dist.Normal(0, 0.5))
-        ...     log_rate = bnn.outputs(weights, x)[:, 0] + effect[month]
-        ...     numpyro.sample("y", dist.Poisson(jnp.exp(log_rate)), obs=y)
+        >>> def model(x, exposure, y=None):
+        ...     log_rate = bnn.outputs(bnn.sample_weights(wp.normal_prior(bnn)), x)[:, 0]
+        ...     numpyro.sample("y", dist.Poisson(exposure * jnp.exp(log_rate)), obs=y)
         """
         _checks.prior(self, prior, stacked=False, learned=True)
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
@@ -244,7 +228,7 @@ class BNN:
         -------
         array of shape (rows, outputs)
         """
-        return density.outputs(self, weights, self._inputs(x))
+        return density.outputs(self, weights, _data.untraced_inputs(self, x))
 
     def log_prior(self, weights: Weights, prior: Prior) -> jax.Array:
         """Log density of the weights under the prior, in nats; a flat site adds nothing.
@@ -286,7 +270,7 @@ class BNN:
         TypeError, ValueError
             For data that do not suit the model. In a program that JAX traces, numbers are not read.
         """
-        x, y, row_weights = self._data(x, y, row_weights)
+        x, y, row_weights = _data.untraced(self, x, y, row_weights)
         return density.log_likelihood(self, weights, x, y, row_weights)
 
     def log_joint(self, weights: Weights, x, y, prior: Prior, row_weights=None) -> jax.Array:
@@ -323,18 +307,5 @@ class BNN:
         -2.7568
         """
         _checks.prior(self, prior, stacked=False, learned=True)
-        x, y, row_weights = self._data(x, y, row_weights)
+        x, y, row_weights = _data.untraced(self, x, y, row_weights)
         return density.log_joint(self, weights, x, y, prior, row_weights)
-
-    def _inputs(self, x: Any) -> Any:
-        """Return known inputs as an array, or raise where they do not suit the network."""
-        return x if isinstance(x, Tracer) else _data.inputs(x, self.network.feature_names)
-
-    def _data(self, x: Any, y: Any, row_weights: Any) -> tuple[Any, Any, Any]:
-        """Return all rows as arrays, or raise where known numbers do not suit the model."""
-        given = (x, y) if row_weights is None else (x, y, row_weights)
-        if any(isinstance(part, Tracer) for part in given):
-            return x, y, row_weights
-        inputs, targets = _data.checked(self, x, y)
-        counts = None if row_weights is None else _data.row_weights(row_weights, x)
-        return inputs, targets, counts

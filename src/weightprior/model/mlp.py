@@ -16,7 +16,8 @@ from weightprior.model.activations import (
     checked_activations,
     describe_activation,
 )
-from weightprior.model.network import Head, HiddenLayer, HiddenUnits, checked_features
+from weightprior.model.features import checked_features
+from weightprior.model.network import Head, HiddenLayer, HiddenUnits
 from weightprior.model.sites import Site, Weights
 
 __all__ = ["MLP", "mlp"]

@@ -1,11 +1,10 @@
 """The protocol of a network: named weights and a pure function of them."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import numpy as np
 
 from weightprior import _checks
 from weightprior.model.sites import Site, Weights
@@ -18,7 +17,6 @@ __all__ = [
     "chained_layers_of",
     "check_inputs",
     "check_network",
-    "checked_features",
     "dense_layers_of",
     "describe_network",
     "flatten_network",
@@ -67,8 +65,7 @@ class Network(Protocol):
     A linear function of sines, in a class of its own:
 
     >>> import jax.numpy as jnp
-    >>> import numpy as np
-    >>> import weightprior as wp
+    >>>     >>> import weightprior as wp
     >>> class Sines:
     ...     sites = {"amplitude": wp.Site((3,), ("frequency",), 3, "weight", "amplitude")}
     ...     num_outputs = 1
@@ -281,26 +278,3 @@ def unflatten_network(structure: Any, numbers: Sequence[Any]) -> Network:
     if isinstance(structure, jax.tree_util.PyTreeDef):
         return structure.unflatten(numbers)
     return structure
-
-
-def checked_features(argument: str, num_features: Any) -> tuple[str | int, ...]:
-    """Return names of the columns of x, 0, 1, ... where only their number is given."""
-    if isinstance(num_features, str):
-        raise TypeError(
-            f"{argument}: expected a count or a list of names; got {num_features!r}. "
-            "For one feature pass 1 or a list with its name."
-        )
-    if not isinstance(num_features, Iterable):
-        return tuple(range(_checks.integer(argument, num_features, 1)))
-    given = list(num_features)
-    if any(np.ndim(name) > 0 for name in given):
-        raise TypeError(f"{argument}: expected a count or a list of names; got {given!r}.")
-    names = tuple(str(name) for name in given)
-    if not names or len(set(names)) < len(names):
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(
-            f"{argument}: expected at least one name and each once; "
-            f"got {len(names)} names"
-            + (f", doubled: {_checks.several(doubled)}." if doubled else ".")
-        )
-    return names

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import jax
 
-__all__ = ["Site", "Weights", "check_sites"]
+__all__ = ["Site", "Weights", "check_latents", "check_sites"]
 
 Weights = Mapping[str, jax.Array]
 
@@ -97,4 +97,14 @@ def _check_dims(name: str, site: Site) -> None:
         raise ValueError(
             f"sites[{name!r}]: expected axes of other names than a fit's own, {', '.join(_AXES)}; "
             f"got {both[0]!r}. Rename it."
+        )
+
+
+def check_latents(latents: Iterable[str], sites: Mapping[str, Site]) -> None:
+    """Raise where a latent of the likelihood has the name of something of the network's."""
+    words = {word for name, site in sites.items() for word in (name, site.layer, site.kind)}
+    if both := [name for name in latents if name in words]:
+        raise ValueError(
+            f"likelihood: expected latents with names of their own; got {both[0]!r}, which is "
+            "a site, layer or kind of the network. Rename one of them."
         )

@@ -7,9 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from weightprior.model.foreign.parameters import Parameter
-
-__all__ = ["Form", "Reading", "Readout", "comes_from", "dotted", "with_identity"]
+__all__ = ["Form", "Readout", "comes_from", "dotted", "with_identity"]
 
 
 class Form(Protocol):
@@ -39,24 +37,6 @@ class Readout(NamedTuple):
     weight: str
     bias: str
     output_first: bool
-
-
-class Reading(NamedTuple):
-    """A network of a library's, read.
-
-    Attributes
-    ----------
-    form : Form
-        How it is called.
-    parameters : sequence of Parameter
-        What may be fitted.
-    constants : dict of str to array
-        Arrays that are none of its parameters.
-    """
-
-    form: Form
-    parameters: Sequence[Parameter]
-    constants: dict[str, Any]
 
 
 def comes_from(value: Any, library: str) -> bool:

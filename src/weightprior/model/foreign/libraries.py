@@ -6,8 +6,7 @@ from typing import Any
 import jax
 
 from weightprior.model.foreign import equinox, function, linen, nnx
-from weightprior.model.foreign.form import Reading
-from weightprior.model.foreign.parameters import Parameter
+from weightprior.model.foreign.parameters import Parameter, Reading
 
 __all__ = ["read", "trained"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightprior.model.foreign.form import Reading, Readout, comes_from, with_identity
-from weightprior.model.foreign.parameters import Parameter
+from weightprior.model.foreign.form import Readout, comes_from, with_identity
+from weightprior.model.foreign.parameters import Parameter, Reading
 
 __all__ = ["matches", "parameters_of", "read"]
 

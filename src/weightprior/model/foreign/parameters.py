@@ -14,6 +14,7 @@ from weightprior.model.sites import Site
 __all__ = [
     "Original",
     "Parameter",
+    "Reading",
     "as_array",
     "by_name",
     "check_untied",
@@ -93,6 +94,24 @@ class Parameter(NamedTuple):
     def of_norm(self) -> bool:
         """Tell if the layer standardises its inputs."""
         return "norm" in (self.owner or "".join(self.path[-2:-1])).lower()
+
+
+class Reading(NamedTuple):
+    """A network of a library's, read.
+
+    Attributes
+    ----------
+    form : Form
+        How it is called; of `form`.
+    parameters : sequence of Parameter
+        What may be fitted.
+    constants : dict of str to array
+        Arrays that are none of its parameters.
+    """
+
+    form: Any
+    parameters: Sequence[Parameter]
+    constants: dict[str, Any]
 
 
 def as_array(value: Any) -> np.ndarray:
