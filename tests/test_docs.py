@@ -16,7 +16,8 @@ PAGES = [
 # Pages that take longest.
 LONG = {
     *("arviz.md", "centers.md", "coming_from.md", "evidence.md", "l2.md", "methods.md"),
-    *("posterior.md", "start.md", "strength.md", "when_it_goes_wrong.md"),
+    *("inside_numpyro.md", "posterior.md", "start.md", "strength.md", "when_it_goes_wrong.md"),
+    "your_own_network.md",
 }
 BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")

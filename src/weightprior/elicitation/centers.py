@@ -30,11 +30,11 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     ----------
     bnn : BNN
         The model.
-    reference : dict of arrays, DataTree, or scikit-learn MLP
+    reference : dict of arrays, DataTree, or trained network
         The network that one of the centres is: weights by site; a fit of a single prior (its
         posterior mean: of a MAP that is the MAP; of chains it is washed out where hidden units
-        can be exchanged, see `posterior_as_prior`); a fitted perceptron of scikit-learn; or the
-        arrays of a PyTorch state dict.
+        can be exchanged, see `posterior_as_prior`); or a trained network: a module of flax.nnx or
+        Equinox, parameters of flax.linen, a state dict of PyTorch, a perceptron of scikit-learn.
     scale : float or dict
         Standard deviations around every centre, in the forms of `normal_prior`.
     rng_key : int or JAX key
@@ -97,7 +97,7 @@ def center_path(bnn, reference: Any, fractions: Sequence[float], *, scale: Any) 
     ----------
     bnn : BNN
         The model.
-    reference : dict of arrays, DataTree, or scikit-learn MLP
+    reference : dict of arrays, DataTree, or trained network
         As for `matched_centers`.
     fractions : sequence of float
         How far along: 0 is zero, 1 the reference. The labels of the priors.

@@ -97,7 +97,7 @@ def prior_from_l2(
         Standard deviation of Gaussian noise, where the likelihood does not know it: squared
         error leaves it out. The prior of `log_noise` is then centred at its log, with a scale
         of 1, unless `loc` names it.
-    loc : float, dict, or DataTree
+    loc : float, dict, DataTree, or trained network
         What the weights are pulled to, as for `normal_prior`.
     reduction : str
         ``"mean"`` or ``"sum"``, the loss's, for ``"torch"`` and ``"keras"``.
