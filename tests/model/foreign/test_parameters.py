@@ -14,7 +14,7 @@ def test_a_norm_has_a_gain():
     sites = wp.network(Residual(), 2).sites
     assert sites["norm.scale"].kind == "gain"
     assert sites["norm.bias"].kind == "bias"
-    assert sites["norm.scale"].dims == sites["norm.bias"].dims == ("norm",)
+    assert sites["norm.scale"].dims == sites["norm.bias"].dims == ("norm_unit",)
 
 
 def test_a_prior_at_zero_for_a_gain_warns_and_its_advice_works():

@@ -27,8 +27,6 @@ __all__ = [
 _BIASES = ("b", "beta", "offset")
 _GAINS = ("scale", "gain", "gamma")
 _WEIGHTS = ("w", "weight", "kernel", "embedding")
-# Axes that a model and its fits have anyway.
-_TAKEN = ("feature", "output", "column", "chain", "draw", "prior", "obs_id", "y")
 
 
 class Original(NamedTuple):
@@ -244,7 +242,7 @@ def _fan_in(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
 
 
 def _dims(parameter: Parameter, parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
-    """Axes, of which that of a layer's units has the layer's name."""
+    """Axes, of which that of a layer's units has a name in common, which no number of a fit has."""
     shape, layer = parameter.value.shape, parameter.layer
     dims = [f"{parameter.name}_dim_{axis}" for axis in range(len(shape))]
     sizes = {
@@ -252,8 +250,8 @@ def _dims(parameter: Parameter, parameters: Mapping[str, Parameter]) -> tuple[st
         for p in parameters.values()
         if p.layer == layer and p.value.ndim
     }
-    if shape and len(sizes) == 1 and layer not in (*parameters, *_TAKEN):
-        dims[_unit_axis(parameter)] = layer
+    if shape and len(sizes) == 1:
+        dims[_unit_axis(parameter)] = f"{layer}_unit"
     return tuple(dims)
 
 
