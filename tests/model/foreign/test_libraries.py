@@ -9,6 +9,7 @@ import networks
 import weightprior as wp
 from networks import PARAMS, Linen, Perceptron, Residual
 from problems import NET
+from shared_fits import made_fit, random_weights
 
 # Sites of `mlp(2, (3,))`, and whether the weights stand the other way round.
 LIBRARIES = {
@@ -125,3 +126,47 @@ def test_a_trained_network_is_a_centre_of_mlp(library):
     prior = wp.normal_prior(NET.bnn, loc=trained)
     own = {name: jnp.asarray(prior.loc[name], jnp.float32) for name in NET.bnn.sites}
     np.testing.assert_allclose(NET.bnn.outputs(own, x), outputs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "library", [pytest.param(n, marks=[pytest.mark.slow] * (n != "equinox")) for n in LIBRARIES]
+)
+def test_its_optimum_and_predictions_are_those_of_mlp(library):
+    network, translate = of(library)
+    bnn = wp.BNN(network, wp.Gaussian(noise=0.5))
+    search = {"num_restarts": 1, "tolerance": 1e-8}
+    start = drawn()
+    ours = wp.fit_map(
+        bnn, NET.x, NET.y, prior=wp.normal_prior(bnn), init=translate(start), **search
+    )
+    theirs = wp.fit_map(NET.bnn, NET.x, NET.y, prior=NET.prior(), init=start, **search)
+    assert ours["restarts"]["lp"].item() == pytest.approx(theirs["restarts"]["lp"].item())
+    expected = wp.predict(NET.bnn, theirs, NET.x)["mean"].to_numpy()
+    # A gradient of 1e-8 leaves the optimum that far from the exact one, in prior sds, and less.
+    np.testing.assert_allclose(wp.predict(bnn, ours, NET.x)["mean"], expected, atol=1e-6)
+
+
+def relu(params, x):
+    hidden = jax.nn.relu(x @ params["inner"]["weight"] + params["inner"]["bias"])
+    return hidden @ params["out"]["weight"] + params["out"]["bias"]
+
+
+def test_a_changed_function_under_a_fit_is_noticed():
+    network, _ = of("function")
+    bnn = wp.BNN(network, wp.Gaussian(noise=0.5))
+    fit = made_fit(bnn, NET.x, NET.y, random_weights(bnn, np.random.default_rng(0), (1, 5)))
+    changed = wp.BNN(wp.network(relu, 2, params=PARAMS), wp.Gaussian(noise=0.5))
+    with pytest.raises(ValueError, match="fit: expected one of this model"):
+        wp.predict(changed, fit, NET.x)
+
+
+def test_another_value_of_what_is_fixed_is_noticed():
+    def held(seed):
+        model = Perceptron(seed=seed)
+        return wp.BNN(wp.network(model, 2, fixed={"inner": model.inner}), wp.Gaussian(noise=0.5))
+
+    bnn = held(1)
+    fit = made_fit(bnn, NET.x, NET.y, random_weights(bnn, np.random.default_rng(0), (1, 5)))
+    assert wp.predict(held(1), fit, NET.x).sizes["obs_id"] == len(NET.x)
+    with pytest.raises(ValueError, match="fit: expected one of this model"):
+        wp.predict(held(2), fit, NET.x)
