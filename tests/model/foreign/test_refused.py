@@ -142,6 +142,18 @@ REFUSED = {
         {"params": {"o": {"w": W, "b": np.zeros(1)}}, "readout": "o"},
         "last linear layer",
     ),
+    "a scalar of each row": (
+        lambda: eqx.nn.MLP(2, "scalar", 3, 1, key=KEY),
+        {},
+        "out_size=1",
+    ),
+    "no function for units": (lambda: slope, {"params": {"w": W}, "hidden_units": 5}, "a function"),
+    "units that are none": (
+        lambda: slope,
+        {"params": {"w": W}, "hidden_units": lambda p, x: {}},
+        "dict by layer",
+    ),
+    "an unknown option": (lambda: slope, {"parameters": {"w": W}}, "params"),
     "a last layer without a bias": (lambda: slope, {"params": {"w": W}, "readout": "w"}, "a bias"),
 }
 

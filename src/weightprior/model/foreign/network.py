@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from weightprior import _checks
+from weightprior._options import names_its_options
 from weightprior.model.features import checked_features
 from weightprior.model.foreign import units, verify
 from weightprior.model.foreign.form import Readout
@@ -26,6 +27,7 @@ from weightprior.model.foreign.parameters import (
 __all__ = ["network"]
 
 
+@names_its_options
 def network(
     model: Any,
     features: int | Sequence[str],
@@ -194,7 +196,7 @@ def _with_units(made: ModuleNetwork, parameters: Mapping[str, Parameter]) -> Mod
     weights, x = verify.example_weights(made.sites), verify.example_rows(len(made.feature_names))
     with jax.enable_x64(True):
         arrays, rows = made._prepared(verify.as_jax(weights), x)
-        shown = made.shows(made.form.build(arrays), rows)  # pyright: ignore
+        shown = units.shown(made.shows, made.form.build(arrays), rows)
     layers = units.hidden_layers(shown, parameters, len(x))
     made = replace(made, hidden_layers=layers)
     verify.check_units(made, weights, x)
@@ -214,7 +216,8 @@ def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) ->
     if found.ndim != 2 or len(found) != len(x):
         raise ValueError(
             f"model: expected outputs of shape (rows, outputs) for x of shape {x.shape}; got "
-            f"{found.shape}. End with output[:, None] where there is one output per row."
+            f"{found.shape}. Where there is one output per row, end with output[:, None], and a "
+            "module of Equinox, which is called row by row, with a vector: out_size=1."
         )
     if found.dtype != np.float64:
         raise TypeError(

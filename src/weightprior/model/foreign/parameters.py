@@ -200,8 +200,9 @@ def _given(values: Mapping[str, Any], parameter: Parameter) -> Any:
 
 def kind_of(parameter: Parameter) -> str:
     """Return what a parameter is in its layer, by its name, its layer and its shape."""
-    leaf = parameter.path[-1].lower()
-    if leaf in _BIASES or leaf.startswith("bias"):
+    leaf, is_line = parameter.path[-1].lower(), parameter.value.ndim < 2
+    # A list of a weight and a bias has numbers for names.
+    if leaf.startswith("bias") or (is_line and (leaf in _BIASES or leaf.isdigit())):
         return "bias"
     if parameter.of_norm or leaf in _GAINS:
         return "gain"

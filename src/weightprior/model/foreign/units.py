@@ -12,7 +12,7 @@ from weightprior.model.activations import ACTIVATIONS, activation_function
 from weightprior.model.foreign.parameters import Parameter
 from weightprior.model.network import HiddenLayer, HiddenUnits
 
-__all__ = ["Units", "held_at_mean", "hidden_layers", "hidden_units"]
+__all__ = ["Units", "held_at_mean", "hidden_layers", "hidden_units", "shown"]
 
 Units = Callable[[Any, Any], Mapping[str, Any]]
 # By these an activation is recognised from inputs and outputs, in this order.
@@ -31,6 +31,25 @@ _KNOWN = {
 _TOLERANCE = float(np.finfo(np.float64).eps) ** 0.6
 # Halvings of an interval until double precision does not tell its ends apart.
 _HALVINGS = 60
+
+
+def shown(function: Any, model: Any, x: Any) -> Mapping[str, Any]:
+    """Return what a user's function shows, or raise where it is no dict of two arrays by layer."""
+    if not callable(function):
+        raise TypeError(
+            f"hidden_units: expected a function of the model and x; got {function!r}. Return a "
+            "dict of the inputs and outputs of activations by layer."
+        )
+    found: Any = function(model, x)
+    pairs = isinstance(found, Mapping) and all(
+        isinstance(signals, tuple | list) and len(signals) in (2, 3) for signals in found.values()
+    )
+    if not pairs or not found:
+        raise TypeError(
+            "hidden_units: expected a dict by layer of inputs and outputs of its activations, "
+            f'{{"layer": (inputs, outputs)}}; got {found!r}.'
+        )
+    return found
 
 
 def hidden_units(function: Units, model: Any, x: Any) -> dict[str, HiddenUnits]:
