@@ -19,8 +19,8 @@ def checked_layers(bnn: BNN) -> tuple[HiddenLayer, ...]:
     if layers is None:
         raise ValueError(
             "bnn: expected a network that tells its hidden units; got "
-            f"{type(bnn.network).__name__}, whose units are not known. Give network(...) a function "
-            "that shows them, hidden_units=..., or a class of your own `hidden_layers`."
+            f"{type(bnn.network).__name__}, whose units are not known. Give network(...) a "
+            "function that shows them, hidden_units=..., or a class of your own `hidden_layers`."
         )
     if not layers:
         raise ValueError(
