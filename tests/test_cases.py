@@ -162,13 +162,8 @@ def _negative_binomial(design, offset, y):
     return np.append(at[:-1], np.exp(-at[-1]))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "NegativeBinomial",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("Poisson", "Binomial")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["NegativeBinomial", "Poisson", "Binomial"])
 def test_a_flat_prior_has_the_maximum_of_the_likelihood(name):
     np.testing.assert_allclose(ours(generated(name)), theirs(generated, name), rtol=0, atol=1e-6)
 

@@ -89,7 +89,13 @@ def test_interrupted_fits_are_not_scored():
         validated(fit=interrupted)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "poisson", "categorical", "bernoulli, two outputs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gaussian", "categorical"),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("poisson", "bernoulli, two outputs")),
+    ],
+)
 def test_in_scores(name):
     given = case(name)
     weights = np.array([2.0, 1.0, 0.0, 1.0, 2.0, 0.0, 1.0, 1.0])

@@ -101,6 +101,7 @@ def test_simulated_targets_have_the_trials_that_are_told():
     BNN.likelihood.check_target(y, 12, 1)
 
 
+@pytest.mark.slow
 def test_conflict_is_judged_by_data_sets_of_the_same_trials():
     # All fail where the prior is sure that all succeed.
     prior = wp.normal_prior(BNN, loc={"weight": 0.0, "bias": 3.0}, scale=0.1)

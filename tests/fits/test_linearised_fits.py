@@ -124,6 +124,7 @@ def test_calibration_ranks_outputs_of_the_tangent():
     np.testing.assert_allclose(drawn["lp"], fitted()["sample_stats"]["lp"], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_laplace_is_calibrated_on_a_linear_model():
     """A network whose hidden weights are all but known, which takes no other program."""
     rng = np.random.default_rng(0)

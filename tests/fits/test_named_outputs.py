@@ -113,7 +113,9 @@ def test_a_fit_has_the_names_and_integers_and_survives_netcdf(name, tmp_path):
             parts_of(wp.BNN(given.bnn.network, others), found)
 
 
-@pytest.mark.parametrize("name", PREDICTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != PREDICTED[0])) for n in PREDICTED]
+)
 def test_predictions_and_scores_have_the_names_of_the_targets(name):
     given, fit = CASES[name], fitted(name)
     discrete, classes = given.numbers is not None, given.bnn.likelihood.has_classes

@@ -50,6 +50,7 @@ def test_the_posterior_is_that_of_quadrature():
     np.testing.assert_allclose(fit["posterior"]["df"], np.exp(draws), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_made_up_draws_are_read_everywhere(tmp_path):
     weights = random_weights(BNN, np.random.default_rng(1), (2, 60))
     weights["log_df"] += 2.5

@@ -98,6 +98,7 @@ def test_the_expected_log_likelihood_never_falls(linear):
     assert (evidence < high).all()
 
 
+@pytest.mark.slow
 def test_a_learned_centre_meets_its_closed_form():
     base = SHARED.base
     # Centre and weights move together, so slowly that with fewer draws chains agree by luck.

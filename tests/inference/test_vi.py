@@ -74,6 +74,7 @@ def test_a_row_counted_twice_is_there_twice():
     assert_a_row_counted_twice_is_there_twice("vi")
 
 
+@pytest.mark.slow
 def test_a_learned_centre_has_the_evidence_of_its_closed_form():
     found = fit(LINEAR, SHARED, guide="full")
     unit, columns = oracle.from_sites(SHARED.base.scale), oracle.design(LINEAR.x)
