@@ -10,7 +10,12 @@ import pytest
 import weightprior as wp
 
 HEAVY = ("numpyro", "jax", "xarray", "arviz", "pandas", "matplotlib", "blackjax", "arviz_plots")
-STEPS = ("import weightprior as wp", "wp.mlp", "wp.fit_map", "wp.compare")
+# Libraries whose networks are read, by their modules alone.
+OTHERS = ("flax", "equinox", "torch", "sklearn")
+OF_A_FUNCTION = (
+    "wp.network(lambda p, x: x @ p['w'], 1, params={'w': __import__('numpy').ones((1, 1))})"
+)
+STEPS = ("import weightprior as wp", "wp.mlp", OF_A_FUNCTION, "wp.fit_map", "wp.compare")
 
 
 @cache
@@ -18,7 +23,7 @@ def loaded():
     """Which heavy packages are loaded after each step, in a process of its own."""
     lines = ["import json, sys", "loaded = {}"]
     for step in STEPS:
-        lines += [step, f"loaded[{step!r}] = [n for n in {HEAVY} if n in sys.modules]"]
+        lines += [step, f"loaded[{step!r}] = [n for n in {HEAVY + OTHERS} if n in sys.modules]"]
     # By now every module has been imported, whose names those of functions are.
     lines += ["assert all(callable(f) for f in (wp.score, wp.predict, wp.compare))"]
     lines += ["print(json.dumps(loaded))"]
@@ -37,8 +42,9 @@ def loaded():
     [
         (STEPS[0], HEAVY),
         ("wp.mlp", ("xarray", "arviz", "pandas", "matplotlib", "blackjax", "arviz_plots")),
-        ("wp.fit_map", ("matplotlib", "arviz_plots", "blackjax")),
-        ("wp.compare", ("matplotlib", "arviz_plots")),
+        (OF_A_FUNCTION, OTHERS),
+        ("wp.fit_map", ("matplotlib", "arviz_plots", "blackjax", *OTHERS)),
+        ("wp.compare", ("matplotlib", "arviz_plots", *OTHERS)),
     ],
 )
 def test_a_step_does_not_load(step, absent):

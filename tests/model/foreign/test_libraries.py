@@ -170,3 +170,13 @@ def test_another_value_of_what_is_fixed_is_noticed():
     assert wp.predict(held(1), fit, NET.x).sizes["obs_id"] == len(NET.x)
     with pytest.raises(ValueError, match="fit: expected one of this model"):
         wp.predict(held(2), fit, NET.x)
+
+
+def test_a_state_of_nnx_is_a_centre():
+    network, _ = of("nnx")
+    bnn, trained = wp.BNN(network, wp.Gaussian(noise=0.5)), Perceptron(seed=3)
+    by_module, by_state = (
+        wp.normal_prior(bnn, loc=given) for given in (trained, networks.nnx.state(trained))
+    )
+    for name in bnn.sites:
+        np.testing.assert_array_equal(by_state.loc[name], by_module.loc[name])
