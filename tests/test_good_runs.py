@@ -28,9 +28,6 @@ FITTERS = {
 }
 # Approximations by one normal distribution are good where there is no hidden layer.
 HIDDEN = {"laplace": (), "vi": ()}
-# Where the noise all but vanishes, in the first milliseconds, steps have to be short: as the
-# warning about divergences advises.
-ADVISED = {("mcycle", "mcmc"): {"target_accept_prob": 0.99}}
 RUNS = {
     "diabetes": wp.Gaussian(),
     "starsCYG": wp.StudentT(),
@@ -124,7 +121,7 @@ def test_a_good_run_raises_no_warning(name, function):
     bnn, x, y, prior = run_of(name, HIDDEN.get(function, (8,)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit = FITTERS[function](bnn, x, y, prior=prior, **ADVISED.get((name, function), {}))
+        fit = FITTERS[function](bnn, x, y, prior=prior)
         scores = wp.score(bnn, fit, x, y)
     assert np.isfinite(scores["elpd"])
 
