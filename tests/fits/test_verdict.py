@@ -69,7 +69,8 @@ def test_limits(limit, good, bad):
     [
         (0.8, "raise target_accept_prob to 0.95"),
         (0.95, "raise target_accept_prob to 0.99"),
-        (0.99, "standardise x and y"),
+        (0.99, "raise target_accept_prob to 0.999"),
+        (0.999, "standardise x and y"),
     ],
 )
 def test_advice_on_divergences_goes_beyond_what_was_tried(target, advice):

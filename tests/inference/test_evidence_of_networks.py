@@ -12,9 +12,9 @@ import weightprior as wp
 from assertions import FALSE_ALARM, assert_estimate
 from problems import NET, Problem, of_reference
 
-NUM_PARTICLE_RUNS, NUM_REPEATS = 8, 20
-# Twice the chains and four times the draws of a fit: an error of about a third.
-LONG = {"num_samples": 800, "num_chains": 32, "rng_key": 1, "log_likelihood": False}
+NUM_PARTICLE_RUNS, NUM_REPEATS = 8, 100
+# Ninety-six chains, as of six fits, and eight times the draws: an error of a fifth or less.
+LONG = {"num_samples": 1600, "num_chains": 96, "rng_key": 1, "log_likelihood": False}
 
 
 def waves():
@@ -74,8 +74,9 @@ def test_particles_and_longer_chains_give_the_same_evidence(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["2-3-1", "sk_diab1d"])
+@pytest.mark.parametrize("case", CASES)
 def test_error_bars_cover_the_value_of_a_long_run(case):
+    """Ninety of a hundred intervals that are to cover it with 95 %, at the least."""
     longer = long_run(case)
     found = [
         wp.log_evidence(tempered(case, rng_key=10 + i, progress_bar=False))
@@ -84,6 +85,6 @@ def test_error_bars_cover_the_value_of_a_long_run(case):
     values, errors = (
         np.array([one[name].item() for one in found]) for name in ("log_evidence", "error")
     )
-    half = stats.t.isf(0.025, 15) * np.hypot(errors, longer["error"].item())
+    half = stats.t.isf(0.025, 15) * errors
     covered = np.abs(values - longer["log_evidence"].item()) <= half
-    assert covered.sum() >= stats.binom.ppf(FALSE_ALARM, NUM_REPEATS, 0.95)
+    assert covered.sum() >= 90

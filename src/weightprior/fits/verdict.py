@@ -141,7 +141,7 @@ def _diverged(measured: Measured) -> list[Problem]:
     if count == 0:
         return []
     num_chains, num_draws, _ = measured.series.shape
-    higher = next((p for p in (0.95, 0.99) if p > measured.target_accept_prob), None)
+    higher = next((p for p in (0.95, 0.99, 0.999) if p > measured.target_accept_prob), None)
     advice = f"raise target_accept_prob to {higher}" if higher else "standardise x and y"
     return [Problem(f"{count} of {num_chains * num_draws} transitions diverged", advice)]
 
