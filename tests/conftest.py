@@ -7,6 +7,9 @@ import pytest
 
 from weightprior.inference import _programs
 
+# It runs where PyTorch is, which is not here.
+collect_ignore = ["references/make_torch.py"]
+
 # Every compiled program takes some of the memory maps that a process may have, 65,530 on Linux. A
 # slow test may need as many as all of a module's fast ones.
 _MANY_MAPS, _MANY_BEFORE_A_SLOW_TEST = 50_000, 20_000

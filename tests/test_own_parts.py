@@ -318,16 +318,16 @@ def test_a_module_is_advised_to_be_wrapped():
     assert bnn.outputs({"output.weight": np.ones((1, 1))}, [[2.0]]).tolist() == [[2.0]]
 
 
-def test_a_network_for_a_centre_is_answered_by_what_its_weights_are():
+def test_a_trained_network_is_a_centre_and_one_without_weights_is_refused():
     bnn = wp.BNN(wp.mlp(1, ()), wp.Gaussian(1.0))
     neural_network = pytest.importorskip("sklearn.neural_network")
     regressor = neural_network.MLPRegressor(hidden_layer_sizes=(), max_iter=2)
     regressor.coefs_, regressor.intercepts_ = [np.ones((1, 1))], [np.zeros(1)]
-    for loc in (regressor, Module()):
-        with pytest.raises(TypeError, match=r"^loc: expected a number, .*; got ") as told:
-            wp.normal_prior(bnn, loc=loc)
-        code = re.search(r"weights by weightprior\.(.*)\.$", str(told.value))[1]
-        prior = eval(f"wp.{code}", {"wp": wp, "bnn": bnn, "loc": loc})
-        assert prior.loc["output.weight"] == 1.0
-    with pytest.raises(TypeError, match=r"^loc: .*; got MLP\. It holds no weights"):
+    assert wp.normal_prior(bnn, loc=regressor).loc["output.weight"] == 1.0
+    with pytest.raises(TypeError, match=r"^loc: expected arrays; got a module of PyTorch") as told:
+        wp.normal_prior(bnn, loc=Module())
+    call = re.search(r"Pass its (.*)\.$", str(told.value))[1]
+    prior = wp.normal_prior(bnn, loc=eval(f"module.{call}", {"module": Module()}))
+    assert prior.loc["output.weight"] == 1.0
+    with pytest.raises(TypeError, match=r"^loc: .*; got MLP, which holds no weights"):
         wp.normal_prior(bnn, loc=bnn.network)

@@ -136,7 +136,7 @@ def test_what_the_network_decides_alone_is_told(tmp_path):
     train = (np.logaddexp.reduce(terms, axis=0) - np.log(DRAWS)).mean()
     assert table["lpd_train"].item() == pytest.approx(train)
     assert np.isfinite(az.loo(fit).elpd)
-    assert np.isfinite(wp.diagnostics.saturation(NET, fit, X)["saturation_by_layer"]).all()
+    assert np.isfinite(wp.diagnostics.saturation(NET, fit, X)["saturated_by_layer"]).all()
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_attributes_say_how_the_fit_was_made(method, prior, bnn):
         "nuts": {"num_warmup": 200, "num_samples": 150, "thinning": 1, "target_accept_prob": 0.95},
     }
     decoded = {n: json.loads(attrs.pop(n)) for n in ("options", "model", "versions")}
-    start = {"map": {}, "hmc": {"init": "prior"}, "nuts": {"init": "weights"}}
+    start = {"map": {"init": "prior"}, "hmc": {"init": "prior"}, "nuts": {"init": "weights"}}
     assert decoded["options"] == settings[method] | start[method] | {"rng_key": [0, 5]}
     assert decoded["model"] == {
         "network": {"activations": ["tanh"] * len(bnn.network.hidden)},

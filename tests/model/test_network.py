@@ -48,6 +48,8 @@ class Sines:
 
 
 BNN = wp.BNN(Sines(), wp.Gaussian())
+# A gain of 0 switches everything off, and a prior around it is warned of.
+CENTRE = {"weight": 0.0, "bias": 0.0, "gain": 1.0}
 
 
 def numbers(seed=1):
@@ -120,7 +122,7 @@ class TestFourMembers:
         assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(precision)}
 
     def test_numpyro_has_the_same_density(self):
-        prior = wp.normal_prior(BNN)
+        prior = wp.normal_prior(BNN, CENTRE)
         with jax.enable_x64(True):
 
             @jax.jit
@@ -131,7 +133,7 @@ class TestFourMembers:
             np.testing.assert_allclose(*both(in_jax(numbers())), rtol=1e-12)
 
     def test_draws_from_a_prior_have_its_shapes(self):
-        prior = wp.normal_prior(BNN, scale=0.5)
+        prior = wp.normal_prior(BNN, CENTRE, scale=0.5)
         drawn = jax.eval_shape(lambda k: density.draw(BNN, k, prior, float), jax.random.key(0))
         assert {name: values.shape for name, values in drawn.items()} == {
             name: site.shape for name, site in BNN.sites.items()
@@ -148,8 +150,10 @@ class TestFourMembers:
         np.testing.assert_array_equal(prior.loc["log_noise"], [-1.0, -1.0])
 
     def test_sites_are_called_by_their_kinds_and_layers(self):
-        by_kind = wp.normal_prior(BNN, scale={"weight": 0.5, "bias": np.inf, "gain": 3.0})
-        by_layer = wp.normal_prior(BNN, scale={"sines": 0.5, "sines.offset": np.inf, "gain": 3.0})
+        by_kind = wp.normal_prior(BNN, CENTRE, scale={"weight": 0.5, "bias": np.inf, "gain": 3.0})
+        by_layer = wp.normal_prior(
+            BNN, CENTRE, scale={"sines": 0.5, "sines.offset": np.inf, "gain": 3.0}
+        )
         for prior in (by_kind, by_layer):
             assert {name: np.unique(prior.scale[name]).tolist() for name in Sines.sites} == {
                 "sines.amplitude": [0.5],
@@ -158,12 +162,12 @@ class TestFourMembers:
             }
             assert prior.flat() == ["sines.offset"]
         with pytest.raises(ValueError, match=r"got none for 'gain'.*\('weight', 'bias', 'gain'\)"):
-            wp.normal_prior(BNN, scale={"weight": 0.5, "bias": 1.0})
+            wp.normal_prior(BNN, CENTRE, scale={"weight": 0.5, "bias": 1.0})
 
     def test_scales_by_fan_in_are_those_of_its_weights(self):
         scales = wp.fan_in_scale(BNN, gain=2.0)
         assert scales == {"sines.amplitude": 2 / 3**0.5, "sines.offset": 2.0, "gain": 2.0}
-        prior = wp.normal_prior(BNN, scale=scales)
+        prior = wp.normal_prior(BNN, CENTRE, scale=scales)
         np.testing.assert_array_equal(prior.scale["sines.amplitude"], np.full((3, 2), 2 / 3**0.5))
 
     def test_groups_of_a_learned_prior_are_its_layers_and_kinds(self):
@@ -189,7 +193,7 @@ class TestFourMembers:
         for told in (hidden_layers_of, head_of, dense_layers_of):
             assert told(network) is None
         assert describe_network(network) == {"class": "Sines"}
-        assert np.isnan(log_num_symmetries(symmetries(BNN, wp.normal_prior(BNN))))
+        assert np.isnan(log_num_symmetries(symmetries(BNN, wp.normal_prior(BNN, CENTRE))))
 
     def test_a_reference_is_a_dict_by_its_sites_and_no_perceptron(self):
         reference = {name: numbers()[name] for name in Sines.sites}
@@ -256,7 +260,7 @@ class TestNumbersInside:
     @pytest.mark.parametrize("make", [Tuned, Tupled])
     def test_they_are_traced(self, make):
         with jax.enable_x64(True):
-            prior, weights = wp.normal_prior(BNN), numbers()
+            prior, weights = wp.normal_prior(BNN, CENTRE), numbers()
             joint = jax.jit(lambda bnn, w: bnn.log_joint(w, X, Y, prior))
             for frequencies in FREQUENCIES:
                 ours = joint(wp.BNN(make(frequencies), wp.Gaussian()), in_jax(weights))
@@ -271,7 +275,7 @@ class TestNumbersInside:
         found = []
         for frequencies in FREQUENCIES[:2]:
             bnn = wp.BNN(Tuned(frequencies), wp.Gaussian(noise=0.5))
-            fit = wp.fit_map(bnn, X, Y, prior=wp.normal_prior(bnn), num_restarts=2)
+            fit = wp.fit_map(bnn, X, Y, prior=wp.normal_prior(bnn, CENTRE), num_restarts=2)
             predicted = wp.predict(bnn, fit, X)["mean"].to_numpy()[0, 0]
             weights = {name: fit["posterior"][name].to_numpy()[0, 0] for name in Sines.sites}
             np.testing.assert_allclose(predicted, outputs(weights, frequencies), rtol=1e-9)
@@ -280,7 +284,7 @@ class TestNumbersInside:
         assert compiled[found[0] :] == []
 
     def test_a_network_that_is_no_pytree_is_part_of_the_program(self):
-        joint = jax.jit(lambda bnn, w: bnn.log_joint(w, X, Y, wp.normal_prior(BNN)))
+        joint = jax.jit(lambda bnn, w: bnn.log_joint(w, X, Y, wp.normal_prior(BNN, CENTRE)))
         weights = in_jax(numbers())
         values = [joint(wp.BNN(Counted(base), wp.Gaussian()), weights) for base in (1, 1, 2)]
         assert values[0] == values[1] != values[2]
@@ -307,7 +311,7 @@ class TestNumbersInside:
 
     def test_its_numbers_can_be_differentiated(self):
         with jax.enable_x64(True):
-            weights, prior = in_jax(numbers()), wp.normal_prior(BNN)
+            weights, prior = in_jax(numbers()), wp.normal_prior(BNN, CENTRE)
 
             def joint(frequencies):
                 bnn = wp.BNN(Tuned(frequencies), wp.Gaussian())
@@ -380,7 +384,7 @@ class TestWhatIsNone:
 
         bnn = wp.BNN(Odd(), wp.Gaussian())
         with pytest.raises(ValueError, match=r"^network: expected outputs of shape \(6, 2\)"):
-            wp.prior_predictive(bnn, X, prior=wp.normal_prior(bnn))
+            wp.prior_predictive(bnn, X, prior=wp.normal_prior(bnn, CENTRE))
         with pytest.raises(ValueError, match=r"^network: expected outputs of shape \(6, 2\)"):
             bnn.outputs(in_jax(numbers()), X)
 

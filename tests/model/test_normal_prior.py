@@ -271,7 +271,7 @@ class TestFitAsCentre:
 
     def test_a_fit_of_another_model_is_not_for_this_one(self):
         other = wp.BNN(wp.mlp(3, hidden=(4,)), wp.Gaussian())
-        with pytest.raises(ValueError, match=r"^loc: .*got 'hidden_1.weight', 'hidden_1.bias'"):
+        with pytest.raises(ValueError, match=r"^loc: .*of this architecture, for 'output.weight'"):
             wp.normal_prior(other, loc=self.fit())
 
 

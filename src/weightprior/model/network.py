@@ -65,7 +65,8 @@ class Network(Protocol):
     A linear function of sines, in a class of its own:
 
     >>> import jax.numpy as jnp
-    >>>     >>> import weightprior as wp
+    >>> import numpy as np
+    >>> import weightprior as wp
     >>> class Sines:
     ...     sites = {"amplitude": wp.Site((3,), ("frequency",), 3, "weight", "amplitude")}
     ...     num_outputs = 1

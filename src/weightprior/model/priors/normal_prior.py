@@ -97,7 +97,13 @@ def _is_trained(bnn, loc: Any) -> bool:
         known = {n for name, s in bnn.sites.items() for n in (name, s.layer, s.kind)}
         foreign = not known & {*loc} and any(str(name).endswith(".weight") for name in loc)
         return foreign or any(isinstance(values, Mapping) for values in loc.values())
-    return not (np.isscalar(loc) or hasattr(loc, "shape") or isinstance(loc, Sequence))
+    if hasattr(loc, "sites"):
+        raise TypeError(
+            "loc: expected a number, a dict of arrays by site, a fit, or a trained network; got "
+            f"{type(loc).__name__}, which holds no weights. Pass a fit of it, or such a dict."
+        )
+    numbers = np.isscalar(loc) or hasattr(loc, "shape") or isinstance(loc, Sequence)
+    return not (numbers or loc is None)
 
 
 def _latent_priors(bnn, given: Any) -> dict[str, tuple[float, float]]:
@@ -131,7 +137,6 @@ def resolve(
     own = [site for name, site in sites.items() if name not in defaults]
     kinds = dict.fromkeys(["weight", "bias", *(site.kind for site in own)])
     if not isinstance(value, Mapping):
-        _check_form(argument, value)
         if np.ndim(value) > 0:
             raise TypeError(
                 f"{argument}: expected a number or a dict of arrays by site; got an array, which "
@@ -155,24 +160,6 @@ def resolve(
             f"({_checks.several(kinds)})."
         )
     return resolved
-
-
-def _check_form(argument: str, value: Any) -> None:
-    """Raise where a network stands where its weights are meant."""
-    fitted = hasattr(value, "coefs_")
-    if not (fitted or callable(getattr(value, "state_dict", None)) or hasattr(value, "apply")):
-        return
-    weights = argument if fitted else f"{argument}.state_dict()"
-    advice = (
-        f"Centre the prior at its weights by weightprior.center_path(bnn, {weights}, [1.0], "
-        "scale=1.0)[1.0]."
-    )
-    if hasattr(value, "sites"):
-        advice = "It holds no weights: pass a fit of it, or a dict of arrays by site."
-    raise TypeError(
-        f"{argument}: expected a number, a dict of arrays by site, or a fit; got "
-        f"{type(value).__name__}. {advice}"
-    )
 
 
 def _site_array(argument: str, value: Any, site: Site, is_site: bool) -> np.ndarray:

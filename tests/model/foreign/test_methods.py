@@ -94,7 +94,7 @@ READ = """
 import sys
 import xarray as xr
 import weightprior as wp
-from test_every_method import CASES, problem
+from test_methods import CASES, problem
 bnn, x, *_ = problem(sys.argv[1])
 with xr.open_datatree(sys.argv[2]) as fit:
     print(float(wp.predict(bnn, fit.load(), x[:5])["mean"].sum()))
