@@ -56,8 +56,8 @@ def hierarchical_prior(
         learned, but at 0.
     base : NormalPrior, optional
         The prior that centres and scales are counted from, such as
-        ``normal_prior(bnn, scale=fan_in_scale(bnn))``; `normal_prior`'s default otherwise. The
-        noise always keeps it.
+        ``normal_prior(bnn, scale=fan_in_scale(bnn))``; by default ``normal_prior(bnn)``, with
+        gains around 1. The noise always keeps it.
     standardised : dict of str to numpyro.distributions.Distribution, optional
         By site in a group, the distribution of its standardised weights: one on the real line, such
         as ``Laplace(0, 1)`` or ``StudentT(3, 0, 1)``; or one of positive numbers, which are local
@@ -103,7 +103,8 @@ def hierarchical_prior(
     ('chain', 'draw')
     """
     _checks.model(bnn)
-    base = normal_prior(bnn) if base is None else base
+    if base is None:
+        base = normal_prior(bnn, {name: site.neutral for name, site in bnn.network.sites.items()})
     _checks.prior(bnn, base, stacked=False, argument="base")
     sites = _resolve(bnn, groups)
     for group, members in sites.items():

@@ -74,20 +74,23 @@ def normal_prior(
     scale = resolve("scale", scale, bnn.sites, widths)
     for name, values in loc.items():
         _arrays.finite(f"loc[{name!r}]", values)
-    _warn_of_gains(bnn.sites, loc)
     for name, values in scale.items():
         check_scale(name, values)
+    _warn_of_gains(bnn.sites, loc, scale)
     return NormalPrior(loc, scale)
 
 
-def _warn_of_gains(sites: Mapping[str, Site], loc: Mapping[str, np.ndarray]) -> None:
-    """Warn of gains whose prior is centred where they switch their layer off."""
-    off = [n for n, site in sites.items() if site.neutral and not loc[n].any()]
+def _warn_of_gains(
+    sites: Mapping[str, Site], loc: Mapping[str, np.ndarray], scale: Mapping[str, np.ndarray]
+) -> None:
+    """Warn of gains that their prior pulls to where they switch their layer off."""
+    gains = [name for name, site in sites.items() if site.neutral]
+    off = [n for n in gains if not loc[n].any() and np.isfinite(scale[n]).any()]
     if off:
         _checks.warn(
             f"loc: 0 is the centre of {_checks.several(off)}, gains that multiply the signal of a "
-            "layer: the prior switches the layer off. Centre gains at 1: normal_prior(bnn, "
-            'loc={"weight": 0, "bias": 0, "gain": 1}).'
+            "layer: the prior switches the layer off. Centre gains at 1, by "
+            'loc={"weight": 0, "bias": 0, "gain": 1}.'
         )
 
 
