@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 import pytest
 
 import weightprior as wp
+from shared_fits import REGRESSION, drawn, point_fit
+
+LINE = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
 
 
 @dataclass(frozen=True)
@@ -92,3 +96,22 @@ def test_an_axis_has_one_name_and_one_size(shape, dims, message):
 def test_a_site_is_described_by_a_site():
     with pytest.raises(TypeError, match=r"^sites\['only'\]: expected a weightprior\.Site; got \("):
         wp.BNN(network(only=(2, 3)), wp.Gaussian(noise=1.0))
+
+
+def test_an_axis_is_called_like_nothing_in_fits_and_results():
+    """An axis has coordinates of its own name, which would clash with a variable."""
+    fits = [drawn(method) for method in ("map", "hmc")]
+    x, y = np.linspace(-1, 1, 6)[:, None], np.linspace(0, 1, 6)
+    prior = wp.stack_priors({s: wp.normal_prior(LINE, scale=s) for s in (0.5, 1.0)})
+    found = [
+        *(group.dataset for fit in fits for group in fit.subtree if group.name != "chain_state"),
+        wp.cross_validate(LINE, x, y, prior=prior, fit=point_fit, num_folds=2),
+        wp.predict(LINE, point_fit(LINE, x, y, prior=prior), x),
+    ]
+    own = {*REGRESSION.sites, *LINE.sites, "noise"}
+    sizes = {dim for bnn in (REGRESSION, LINE) for s in bnn.sites.values() for dim in s.dims}
+    names = {str(name) for result in found for name in (*result.variables, *result.dims)}
+    names = {n for n in names - own - sizes if not n.startswith(("prior_", "log_prior", "key_"))}
+    for name in sorted(names):
+        with pytest.raises(ValueError, match=r"^sites\['only'\]: expected (axes|the axis)"):
+            wp.BNN(network(only=site((7,), (name,))), wp.Gaussian(noise=1.0))

@@ -12,6 +12,17 @@ Weights = Mapping[str, jax.Array]
 # Axes that a fit puts in front of a site's own, and the targets' name in NumPyro's model.
 _AXES = ("chain", "draw", "prior", "obs_id")
 _TARGETS = "y"
+# Variables and further axes of fits, and of what is read from them. An axis has coordinates of its
+# own name, which would clash with them.
+_RESULTS = frozenset(
+    """
+    x y lp log_likelihood restart key fold fold_of_row level alpha quantile temperature row_weights
+    converged diverging acceptance_rate n_steps energy energy_variance step_size num_iterations
+    gradient_norm mean sd elpd elpd_i elpd_se elpd_diff elpd_diff_se prob_best best one_se rmse r2
+    crps brier accuracy coverage calibration_error norm distance effective_parameters train
+    noise_collapsed
+    """.split()
+)
 
 
 @dataclass(frozen=True)
@@ -93,10 +104,10 @@ def _check_dims(name: str, site: Site) -> None:
             f"sites[{name!r}]: expected a name for every axis of {site.shape}, each its own; got "
             f"{site.dims}."
         )
-    if both := [dim for dim in site.dims if dim in _AXES]:
+    if both := [dim for dim in site.dims if dim in _AXES or dim in _RESULTS]:
         raise ValueError(
-            f"sites[{name!r}]: expected axes of other names than a fit's own, {', '.join(_AXES)}; "
-            f"got {both[0]!r}. Rename it."
+            f"sites[{name!r}]: expected axes of other names than those in fits and results, such "
+            f"as {', '.join(_AXES)}; got {both[0]!r}. Rename it."
         )
 
 
