@@ -1,5 +1,7 @@
 """Networks from elsewhere: every form of a reference is the same function here."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ NETWORK = list(BNN.network.sites)
 _rng = np.random.default_rng(0)
 WEIGHTS = {name: _rng.normal(size=BNN.sites[name].shape) for name in NETWORK}
 X = _rng.normal(size=(30, 3))
+_PAIR = ("weight", "bias")
 
 
 def outputs(bnn, weights, x):
@@ -107,6 +110,35 @@ def test_a_state_dict_of_pytorch_is_turned():
         state[f"{2 * i}.weight"] = WEIGHTS[f"{layer}.weight"].T
         state[f"{2 * i}.bias"] = WEIGHTS[f"{layer}.bias"]
     assert_found(state)
+
+
+def test_layers_of_one_shape_are_told_apart_by_their_numbers():
+    """Of eight layers those of indices 10 and 12 come after that of index 8."""
+    bnn = wp.BNN(wp.mlp(4, (4,) * 7, 4), wp.Gaussian())
+    rng = np.random.default_rng(2)
+    weights = {name: rng.normal(size=site.shape) for name, site in bnn.network.sites.items()}
+    layers = list(enumerate(bnn.network.layers))
+    torch = {f"{2 * i}.{n}": weights[f"{layer}.{n}"].T for i, layer in layers for n in _PAIR}
+    linen = {f"Dense_{i}": {n: weights[f"{layer}.{n}"] for n in _PAIR} for i, layer in layers}
+    for reference in (torch, dict(reversed(torch.items())), linen):
+        found = reference_weights(bnn, reference)
+        for name, values in weights.items():
+            np.testing.assert_array_equal(found[name], values)
+
+
+def test_layers_that_nothing_tells_apart_are_none():
+    """In the order of the alphabet, into which JAX puts them, another function would come out."""
+    bnn = wp.BNN(wp.mlp(4, (4,), 4), wp.Gaussian())
+    layers = {name: {"weight": np.eye(4), "bias": np.zeros(4)} for name in ("enter", "decide")}
+    with pytest.raises(ValueError, match=r"^reference: .*'decide', 'enter', of one shape") as told:
+        wp.matched_centers(bnn, layers, scale=1.0)
+    names = re.findall(r"'(\S+\.\S+)'", str(told.value))
+    by_site = {name: np.ones(bnn.sites[name].shape) for name in names}
+    assert list(reference_weights(bnn, by_site)) == list(bnn.network.sites)
+    wide = wp.BNN(wp.mlp(4, (5,), 3), wp.Gaussian())
+    shapes = {"enter": (4, 5), "decide": (5, 3)}
+    other = {n: {"weight": np.ones(s), "bias": np.ones(s[1:])} for n, s in shapes.items()}
+    assert reference_weights(wide, other)["hidden_0.weight"].shape == (4, 5)
 
 
 def test_weights_by_site_stay():

@@ -1,6 +1,7 @@
 """Networks from elsewhere, as arrays by site: of fits, of scikit-learn, of PyTorch."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def _dense_layers(bnn, argument: str, source: str) -> list[tuple[str, str]]:
 
 
 def _of_layers(bnn, argument: str, given: Sequence[Parameter]) -> dict[str, Any]:
-    """Match parameters with sites: by name, by layer, or one layer of a perceptron after another.
+    """Match parameters with sites: by name, by layer, or as layers of a perceptron.
 
     A weight whose axes stand the other way round is turned.
     """
@@ -111,19 +112,64 @@ def _of_layers(bnn, argument: str, given: Sequence[Parameter]) -> dict[str, Any]
     own = dict.fromkeys(site.layer for site in sites.values())
     layers = dict(zip(by_layer, by_layer, strict=True))
     if {*own} != {*by_layer}:
-        dense = dense_layers_of(bnn.network)
-        if dense is None or len(dense) != len(by_layer):
-            raise ValueError(
-                f"{argument}: expected the layers {_checks.several(own)}; got "
-                f"{_checks.several(by_layer)}. Give a dict by site: {_checks.several(sites)}."
-            )
-        layers = {
-            sites[weight].layer: name for (weight, _), name in zip(dense, by_layer, strict=True)
-        }
+        layers = _layers_of_perceptron(bnn.network, argument, by_layer)
     return {
         name: _parameter(bnn.network, name, argument, by_layer[layers[site.layer]])
         for name, site in sites.items()
     }
+
+
+def _layers_of_perceptron(
+    network: Any, argument: str, given: Mapping[str, Sequence[Parameter]]
+) -> dict[str, str]:
+    """Return for each layer of a perceptron the one that stands for it, whose name is another.
+
+    Their shapes tell and, of equal shapes, the numbers in their names. The order in which they are
+    given does not: JAX sorts the keys of a dict.
+    """
+    dense, sites = dense_layers_of(network), network.sites
+    own = dict.fromkeys(site.layer for site in sites.values())
+    if dense is None or len(dense) != len(given):
+        raise ValueError(
+            f"{argument}: expected the layers {_checks.several(own)}; got "
+            f"{_checks.several(given)}. Give a dict by site: {_checks.several(sites)}."
+        )
+    places = _by_shape(
+        (sites[weight].layer, sites[weight].shape, weight in output_first_of(network))
+        for weight, _ in dense
+    )
+    weights = {name: max(layer, key=lambda p: p.value.ndim) for name, layer in given.items()}
+    found = _by_shape((name, p.value.shape, p.output_first) for name, p in weights.items())
+    if {shape: len(names) for shape, names in found.items()} != {
+        shape: len(names) for shape, names in places.items()
+    }:
+        # The first parameter of another shape is named later.
+        return dict(zip(own, sorted(given, key=_numbered), strict=True))
+    for names in found.values():
+        if len({re.sub(r"\d+", "", name) for name in names}) > 1:
+            raise ValueError(
+                f"{argument}: expected layers that shape or number tells apart; got "
+                f"{_checks.several(names)}, of one shape. Give a dict by site: "
+                f"{_checks.several(sites)}."
+            )
+    return {
+        place: name
+        for shape, names in found.items()
+        for place, name in zip(places[shape], sorted(names, key=_numbered), strict=True)
+    }
+
+
+def _by_shape(layers: Iterable[tuple[str, tuple[int, ...], bool]]) -> dict[Any, list[str]]:
+    """Return names of layers by the shape of their weight, inputs first."""
+    found: dict[Any, list[str]] = {}
+    for name, shape, output_first in layers:
+        found.setdefault(shape[::-1] if output_first else shape, []).append(name)
+    return found
+
+
+def _numbered(name: str) -> list[Any]:
+    """Return a key by which 10 comes after 2."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter]) -> np.ndarray:
