@@ -9,9 +9,10 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["check_container", "entries", "finite", "numbers", "own", "weights"]
+__all__ = ["check_container", "entries", "finite", "in_precision", "numbers", "own", "weights"]
 
 
 def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
@@ -26,14 +27,15 @@ def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
         finite(f"{argument}[{name!r}]", array)
 
 
-def finite(argument: str, values: Any) -> np.ndarray:
-    """Return `values` as a float64 array without NaN or infinity."""
+def finite(argument: str, values: Any, advice: str = "") -> np.ndarray:
+    """Return `values` as a float64 array without NaN or infinity; data by default."""
     array = numbers(argument, values)
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         raise ValueError(
             f"{argument}: expected finite numbers; got {len(bad)} NaN or infinite of {array.size}, "
-            f"the first at index {tuple(int(i) for i in bad[0])}. {_way_out(array)}"
+            f"the first at index {tuple(int(i) for i in bad[0])}. "
+            f"{advice or _way_out(array)}"
         )
     return array
 
@@ -57,6 +59,13 @@ def own(tree: Any) -> Any:
     it was first used in, and takes it for that in the other precision as well.
     """
     return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+def in_precision(values: Any, dtype: Any) -> jax.Array:
+    """Return an array in this precision, or as it is where its numbers are whole."""
+    is_real = jnp.issubdtype(jnp.asarray(values).dtype, jnp.floating)
+    # A copy, for one of NumPy's would be a constant of the program.
+    return jnp.asarray(values, dtype) if is_real else jnp.array(values)
 
 
 def numbers(argument: str, values: Any) -> np.ndarray:

@@ -181,7 +181,8 @@ class TestFourMembers:
 
     def test_a_fit_has_its_axes_and_is_read_back(self):
         weights = numbers()
-        fit = made_fit(BNN, X, Y, {name: values[None, None] for name, values in weights.items()})
+        draw = {name: values[None, None] for name, values in weights.items()}
+        fit = made_fit(BNN, X, Y, draw, prior=wp.normal_prior(BNN, CENTRE))
         posterior = fit["posterior"]
         assert posterior["sines.amplitude"].dims == ("chain", "draw", "frequency", "output")
         for name in BNN.sites:
@@ -199,7 +200,7 @@ class TestFourMembers:
     def test_a_reference_is_a_dict_by_its_sites_and_no_perceptron(self):
         reference = {name: numbers()[name] for name in Sines.sites}
         centers = wp.matched_centers(BNN, reference, scale=1.0)
-        np.testing.assert_array_equal(centers["mirrored"].loc["gain"], -reference["gain"])
+        np.testing.assert_array_equal(centers["mirrored"].loc["gain"], 2 - reference["gain"])
         perceptron = MLPRegressor(hidden_layer_sizes=(2,), max_iter=1)
         with pytest.warns(UserWarning, match="Maximum iterations"):
             perceptron.fit(X, Y)

@@ -96,16 +96,26 @@ class _Run(NamedTuple):
 
     def observed(self, y: np.ndarray) -> str:
         """Name of the site that has a density per row, or raise where that is not of these rows."""
-        found = {
-            name: np.shape(site["fn"].log_prob(site["value"]))
+        sites = {
+            name: site
             for name, site in self.trace.items()
             if site["type"] == "sample" and site["is_observed"]
         }
+        for name, site in sites.items():
+            expected, got = site["fn"].shape(), np.shape(site["value"])
+            if expected != got:
+                raise ValueError(
+                    f"mcmc: expected a distribution at {name!r} of the shape of what it observes, "
+                    f"{got}; got {expected}, which pairs every row with others. Of one output per "
+                    "row write outputs[:, 0]."
+                )
+        found = {name: np.shape(_log_prob(site)) for name, site in sites.items()}
         if [*found.values()] != [(len(y),)]:
             raise ValueError(
                 f"mcmc: expected a model with one observed site, of a log density per row of x, "
                 f"({len(y)},); got {found or 'none'}. Make the axes of a row its event: "
-                "distribution.to_event(1)."
+                "distribution.to_event(1). Of numpyro.factor no row has a density: write a "
+                "distribution."
             )
         [name] = found
         seen = np.asarray(self.trace[name]["value"], np.float64)
@@ -205,14 +215,21 @@ def from_numpyro(
 
 def _check_prior(run: _Run, prior: Prior, bnn: BNN, names: Mapping[str, str]) -> None:
     """Raise where the model has another density for a weight than the prior says."""
-    for i in range(_NUM_COMPARED):
-        draw = {name: values[i % len(values)] for name, values in run.compared().items()}
+    compared = run.compared()
+    for i in range(len(next(iter(compared.values())))):
+        draw = {name: values[i] for name, values in compared.items()}
         held = handlers.substitute(handlers.seed(run.model, 0), draw)
         trace = handlers.trace(held).get_trace(*run.args, **run.kwargs)
         weights = {own: jnp.asarray(draw[site]) for site, own in names.items()}
         expected = density.log_prior_by_site(bnn, weights, prior)
         for site, own in names.items():
-            found = jnp.sum(trace[site]["fn"].log_prob(weights[own]))
+            if trace[site]["type"] != "sample":
+                raise ValueError(
+                    f"mcmc: expected {site!r} to be sampled; got a value that is computed from "
+                    "other sites, as handlers.reparam makes it. Leave the network's sites out of "
+                    "it."
+                )
+            found = jnp.sum(_log_prob(trace[site]))
             if not np.allclose(found, jnp.sum(expected[own]), rtol=_TOLERANCE, atol=_TOLERANCE):
                 raise ValueError(
                     f"prior: expected that of the model; got the log density "
@@ -227,13 +244,19 @@ def _densities(run: _Run, observed: str) -> tuple[np.ndarray, np.ndarray]:
     def of_draw(draw):
         joint, trace = log_density(run.model, run.args, dict(run.kwargs), draw)
         site = trace[observed]
-        return site["fn"].log_prob(site["value"]), joint + sum(map(_log_volume, trace.values()))
+        return _log_prob(site), joint + sum(map(_log_volume, trace.values()))
 
     lead = next(iter(run.draws.values())).shape[:2]
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in run.draws.items()}
     found = jax.jit(partial(jax.lax.map, of_draw))(flat)
     terms, joint = (np.asarray(a, np.float64).reshape(*lead, *a.shape[1:]) for a in found)
     return terms, joint
+
+
+def _log_prob(site: dict[str, Any]) -> Any:
+    """Log density of a site, as often as handlers.scale counts it."""
+    found = site["fn"].log_prob(site["value"])
+    return found if site["scale"] is None else site["scale"] * found
 
 
 def _log_volume(site: dict[str, Any]) -> Any:
@@ -254,15 +277,16 @@ def _further(run: _Run, known: set[str], posterior: xr.Dataset) -> dict[str, Any
     """Sites of the model beside the network's, with the names of their plates as dims."""
     found = {}
     for name, values in run.draws.items():
-        if name in known or _is_there(name, values, posterior):
+        written = name.replace("/", ".")  # handlers.scope writes slashes, which a fit cannot hold
+        if name in known or _is_there(written, values, posterior):
             continue
-        dims = [f"{name}_dim_{i}" for i in range(values.ndim - 2)]
+        dims = [f"{written}_dim_{i}" for i in range(values.ndim - 2)]
         event = getattr(run.trace[name].get("fn"), "event_dim", 0)
         for plate in run.trace[name].get("cond_indep_stack", ()):
             axis = len(dims) - event + plate.dim
             if 0 <= axis < len(dims) and plate.name not in (*posterior.dims, *run.draws):
-                dims[axis] = plate.name
-        found[name] = ((*SAMPLE_DIMS, *dims), values)
+                dims[axis] = plate.name.replace("/", ".")
+        found[written] = ((*SAMPLE_DIMS, *dims), values)
     return found
 
 
@@ -274,6 +298,6 @@ def _is_there(name: str, values: np.ndarray, posterior: xr.Dataset) -> bool:
     if held.shape != values.shape or not np.allclose(held, values, rtol=_TOLERANCE):
         raise ValueError(
             f"mcmc: expected names that a fit of this network does not have; got {name!r}. Rename "
-            "that site of the model, or give sample_weights a name=..., and pass it here too."
+            "that site of the model."
         )
     return True

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from weightprior import _arrays, _checks
+from weightprior.model.foreign.form import comes_from
 from weightprior.model.foreign.libraries import trained
 from weightprior.model.foreign.parameters import Parameter, kind_of, turned
-from weightprior.model.network import dense_layers_of, output_first_of
+from weightprior.model.network import constants_of, dense_layers_of, output_first_of
 from weightprior.model.posterior_means import posterior_means
 from weightprior.model.sites import Site
 
@@ -48,11 +49,12 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
     elif hasattr(reference, "coefs_") and hasattr(reference, "intercepts_"):
         arrays = _of_scikit_learn(bnn, argument, reference)
         source = f"a {type(reference).__name__}"
-    elif isinstance(reference, Mapping) and any(name in bnn.sites for name in reference):
+    elif _is_by_site(bnn, reference):
         _checks.known_names(argument, reference, bnn.sites)
         arrays, source = dict(reference), "a dict"
     else:
-        given = trained(argument, reference)
+        held = constants_of(bnn.network)
+        given = [p for p in trained(argument, reference) if p.name not in held]
         arrays, source = _of_layers(bnn, argument, given), f"a {type(reference).__name__}"
     found = {name: np.shape(a) for name, a in arrays.items() if name not in bnn.latents}
     expected = {name: site.shape for name, site in bnn.network.sites.items()}
@@ -60,6 +62,13 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
         raise ValueError(_about_shapes(argument, source, found, expected))
     sites = {name: site for name, site in bnn.sites.items() if name in arrays}
     return {name: _numbers(argument, name, arrays[name], site) for name, site in sites.items()}
+
+
+def _is_by_site(bnn, reference: Any) -> bool:
+    """Tell if this is a dict by site; tensors of PyTorch are a state dict, whatever their names."""
+    if not isinstance(reference, Mapping) or not any(name in bnn.sites for name in reference):
+        return False
+    return not any(comes_from(values, "torch") for values in reference.values())
 
 
 def _about_shapes(argument: str, source: str, found: dict, expected: dict) -> str:
@@ -110,13 +119,21 @@ def _of_layers(bnn, argument: str, given: Sequence[Parameter]) -> dict[str, Any]
     for parameter in given:
         by_layer.setdefault(parameter.layer, []).append(parameter)
     own = dict.fromkeys(site.layer for site in sites.values())
-    layers = dict(zip(by_layer, by_layer, strict=True))
+    layers = {name: name for name in by_layer}
     if {*own} != {*by_layer}:
         layers = _layers_of_perceptron(bnn.network, argument, by_layer)
-    return {
+    found = {
         name: _parameter(bnn.network, name, argument, by_layer[layers[site.layer]])
         for name, site in sites.items()
     }
+    used = {id(parameter) for parameter in found.values()}
+    if others := [parameter.name for parameter in given if id(parameter) not in used]:
+        raise ValueError(
+            f"{argument}: expected a network of this architecture; got {_checks.several(others)} "
+            "besides, which no site of this model stands for. Leave out what it does not have, in "
+            f"a dict by site: {_checks.several(sites)}."
+        )
+    return {name: _oriented(bnn.network, name, parameter) for name, parameter in found.items()}
 
 
 def _layers_of_perceptron(
@@ -172,7 +189,7 @@ def _numbered(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter]) -> np.ndarray:
+def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter]) -> Parameter:
     """Return the parameter of a layer that a site stands for: its bias, or the other one."""
     is_bias = network.sites[name].kind == "bias"
     found = [p for p in layer if p.path[-1] == name.split(".")[-1]]
@@ -187,7 +204,11 @@ def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter
             f"{argument}: expected one parameter for {name!r}; got {len(found)} in the layer "
             f"{layer[0].layer!r}, of {_checks.several(p.name for p in layer)}."
         )
-    [one] = found
+    return found[0]
+
+
+def _oriented(network: Any, name: str, one: Parameter) -> np.ndarray:
+    """Return a parameter's numbers, with the axes as this site has them."""
     turn = one.value.ndim > 1 and one.output_first != (name in output_first_of(network))
     if not turn:
         return one.value
@@ -198,5 +219,4 @@ def _numbers(argument: str, name: str, values: Any, site: Site) -> np.ndarray:
     array = _arrays.numbers(f"{argument}[{name!r}]", values)
     if array.shape != site.shape:
         raise ValueError(f"{argument}[{name!r}]: expected shape {site.shape}; got {array.shape}.")
-    _arrays.finite(f"{argument}[{name!r}]", array)
-    return array
+    return _arrays.finite(f"{argument}[{name!r}]", array, "Train it again, with smaller steps.")

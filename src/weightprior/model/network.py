@@ -17,6 +17,7 @@ __all__ = [
     "chained_layers_of",
     "check_inputs",
     "check_network",
+    "constants_of",
     "dense_layers_of",
     "describe_network",
     "flatten_network",
@@ -220,6 +221,11 @@ def head_of(network: Network) -> Head | None:
 def output_first_of(network: Network) -> Collection[str]:
     """Return names of the weights whose first axis is that of the outputs."""
     return getattr(network, "output_first", ())
+
+
+def constants_of(network: Network) -> Collection[str]:
+    """Return names of the parameters that the network holds at their values."""
+    return getattr(network, "constants", ())
 
 
 def offset_of(network: Network) -> int | None:

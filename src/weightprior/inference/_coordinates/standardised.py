@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from weightprior import _arrays
 from weightprior.fits.task import Task
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -43,8 +44,10 @@ class Standardised:
         dtype: Any,
         names: Sequence[str] | None = None,
     ) -> None:
-        cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), (bnn, x, y, *task))
-        self.bnn, self.x, self.y, self.prior, self.row_weights = cast
+        # A network may hold whole numbers, such as indices of columns.
+        self.bnn = jax.tree.map(lambda a: _arrays.in_precision(a, dtype), bnn)
+        cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), (x, y, *task))
+        self.x, self.y, self.prior, self.row_weights = cast
         self.dtype = jnp.dtype(dtype)
         self.unit = self.prior.length_scale(bnn.sites)
         held = {name: bnn.sites[name] for name in (bnn.sites if names is None else names)}

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from weightprior.model.foreign.form import Readout, comes_from, dotted, with_identity
-from weightprior.model.foreign.parameters import Parameter, Reading, check_untied
+from weightprior.model.foreign.parameters import Parameter, Reading, check_no_key, check_untied
 
 __all__ = ["matches", "parameters_of", "read"]
 
@@ -52,6 +52,8 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
     parameters = parameters_of(model)
     own = {parameter.name for parameter in parameters}
     constants = {name: leaf for name, leaf in leaves if _is_array(leaf) and name not in own}
+    for name, leaf in constants.items():
+        check_no_key(name, leaf)
     static = tuple((name, None if _is_array(leaf) else leaf) for name, leaf in leaves)
     return Reading(_Form(structure, static), parameters, constants)
 

@@ -1,6 +1,6 @@
 """Networks that are a function of a pytree of parameters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,19 +51,33 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def parameters_of(params: Any) -> list[Parameter]:
-    """Return the parameters of a pytree of arrays; tensors of PyTorch have the outputs first."""
+    """Return the parameters of a pytree of arrays, with what PyTorch's names and axes mean."""
     leaves = jax.tree.flatten_with_path(params)[0]
     found = [Parameter.of(dotted(path), leaf) for path, leaf in leaves]
-    shapes = {parameter.path: parameter.value.shape for parameter in found}
+    biases = {p.path[:-1]: p.value.shape for p in found if p.path[-1] == "bias"}
+    beside = [(p, biases.get(p.path[:-1])) for p in found if p.path[-1] == "weight"]
+    turned = any(comes_from(leaf, "torch") for _, leaf in leaves) or _are_turned(params, beside)
+    gains = {p.path for p, bias in beside if p.value.ndim == 1 and p.value.shape == bias}
     return [
         parameter._replace(
-            output_first=comes_from(leaf, "torch") or _bias_is_first(parameter.path, shapes)
+            output_first=turned and parameter.path[-1] == "weight",
+            owner="Norm" if parameter.path in gains else "",
         )
-        for parameter, (_, leaf) in zip(found, leaves, strict=True)
+        for parameter in found
     ]
 
 
-def _bias_is_first(path: tuple[str, ...], shapes: Mapping[Any, tuple[int, ...]]) -> bool:
-    """Tell if a bias beside a weight is as long as its first axis, and not as its last."""
-    shape, bias = shapes[path], shapes.get((*path[:-1], "bias"))
-    return len(shape) > 1 and bias == shape[:1] and bias != shape[-1:]
+def _are_turned(params: Any, beside: Sequence[tuple[Parameter, tuple[int, ...] | None]]) -> bool:
+    """Tell if weights have the outputs first, from the biases beside them.
+
+    Square ones do not tell: they are as the others. Where no bias tells, names with dots and no
+    levels are those of a state dict.
+    """
+    shapes = [(p.value.shape, bias) for p, bias in beside if p.value.ndim > 1 and bias]
+    told = {
+        shape[:1] == bias for shape, bias in shapes if (shape[:1] == bias) != (shape[-1:] == bias)
+    }
+    if told:
+        return told == {True}
+    flat = isinstance(params, Mapping) and not any(isinstance(v, Mapping) for v in params.values())
+    return flat and any("." in str(name) for name in params)

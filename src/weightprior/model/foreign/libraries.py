@@ -25,6 +25,10 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
             "model: expected a function of JAX; got a module of PyTorch. Write its forward pass as "
             "function(params, x) with jax.numpy, and pass params=model.state_dict()."
         )
+    if isinstance(model, type):
+        raise TypeError(
+            f"model: expected a module; got the class {model.__name__}. Pass an instance of it."
+        )
     for library in _LIBRARIES:
         if library.matches(model):
             return library.read(model, params, num_features)
@@ -40,6 +44,11 @@ def trained(argument: str, network: Any) -> list[Parameter]:
     It is a module of nnx or Equinox, or a pytree of arrays, such as variables of Linen or a state
     dict of PyTorch.
     """
+    if hasattr(network, "fit") and hasattr(network, "get_params"):
+        raise TypeError(
+            f"{argument}: expected a perceptron of scikit-learn that is fitted; got "
+            f"{type(network).__name__}. Fit it first; of a Pipeline, pass its last step."
+        )
     if hasattr(network, "state_dict"):
         raise TypeError(
             f"{argument}: expected arrays; got a module of PyTorch. Pass its state_dict()."
@@ -52,8 +61,6 @@ def trained(argument: str, network: Any) -> list[Parameter]:
     library = next((one for one in (nnx, equinox) if one.matches(network)), function)
     alone = jax.tree_util.all_leaves([network])
     found = [] if alone else library.parameters_of(_unwrapped(network))
-    if _is_state_dict(network):
-        found = [p._replace(output_first=p.path[-1] == "weight") for p in found]
     if not found or any(parameter.value.dtype.kind == "O" for parameter in found):
         raise TypeError(
             f"{argument}: expected a dict of arrays, a fit, or a trained network; got "
@@ -66,9 +73,3 @@ def _unwrapped(values: Any) -> Any:
     """Return the parameters among the variables of Linen."""
     is_alone = isinstance(values, Mapping) and [*values] == ["params"]
     return values["params"] if is_alone and isinstance(values["params"], Mapping) else values
-
-
-def _is_state_dict(values: Any) -> bool:
-    """Tell if these are arrays by the dotted names of PyTorch, whose weights have outputs first."""
-    flat = isinstance(values, Mapping) and not any(isinstance(v, Mapping) for v in values.values())
-    return flat and any(str(name).endswith(".weight") for name in values)

@@ -58,6 +58,11 @@ class _Form:
 def read(model: Any, params: Any, num_features: int) -> Reading:
     """Read a module with its variables; without them it is initialised."""
     rows = jax.ShapeDtypeStruct((2, num_features), jnp.result_type(float))
+    if params is not None and not isinstance(params, Mapping):
+        raise TypeError(
+            "params: expected the variables of the module, a dict as module.init returns it; got "
+            f"{type(params).__name__}."
+        )
     if params is None:
         params = _tried(lambda: model.init(jax.random.key(0), jnp.zeros(rows.shape, rows.dtype)))
     variables = params if "params" in params else {"params": params}
@@ -76,11 +81,21 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 def _tried(call: Callable[[], Any]) -> Any:
     """Return what a call of a module returns, or raise where it asks for more than parameters."""
-    from flax.errors import InvalidRngError, ScopeCollectionNotFound
+    from flax.errors import FlaxError, InvalidRngError, ScopeCollectionNotFound
 
     try:
         return call()
     except (InvalidRngError, ScopeCollectionNotFound) as error:
         raise TypeError(
             f"model: expected a function of parameters and inputs; got {error}. {_ADVICE}"
+        ) from error
+    except FlaxError as error:
+        raise ValueError(
+            "params: expected those that module.init returns for x of this number of features; got "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    except TypeError as error:
+        raise TypeError(
+            f"model: expected a module that is called with x alone; got {error}. Set other "
+            "arguments when it is made, or wrap it in a module that passes them."
         ) from error

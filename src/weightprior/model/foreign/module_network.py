@@ -114,9 +114,9 @@ class ModuleNetwork:
 
     def check_inputs(self, x: np.ndarray) -> None:
         """Raise where the outputs of some of these rows depend on the others."""
-        verify.check_rows(
-            self.apply, verify.example_weights(self.sites), x[: len(verify.example_rows(1))]
-        )
+        weights = verify.example_weights(self.sites)
+        verify.check_rows(self.apply, weights, x[: verify.NUM_ROWS], parts=verify.NUM_ROWS)
+        verify.check_rows(self.apply, weights, x, parts=2)
 
     def _signal(self, weights: Weights, x: Any) -> jax.Array:
         assert self.readout is not None, "from head"
@@ -125,11 +125,7 @@ class ModuleNetwork:
 
     def _prepared(self, weights: Weights, x: Any) -> tuple[dict[str, Any], jax.Array]:
         dtype = jnp.asarray(weights[self.named_sites[0][0]]).dtype
-        held = {name: _in_precision(values, dtype) for name, values in self.constants.items()}
+        held = {
+            name: _arrays.in_precision(values, dtype) for name, values in self.constants.items()
+        }
         return {**held, **weights}, jnp.asarray(x, dtype)
-
-
-def _in_precision(values: Any, dtype: Any) -> jax.Array:
-    """Return an array of constants; numbers with a fraction in the precision of the weights."""
-    is_real = jnp.issubdtype(jnp.asarray(values).dtype, jnp.floating)
-    return jnp.asarray(values, dtype if is_real else None)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior._options import names_its_options
 from weightprior.model.features import checked_features
 from weightprior.model.foreign import units, verify
@@ -106,7 +106,7 @@ def network(
             "model: expected parameters to put a prior on; got none that is not fixed."
         )
     sites = sites_of(free, kinds, fan_ins)
-    constants = {**reading.constants, **held}
+    constants = {n: _held_as(values) for n, values in {**reading.constants, **held}.items()}
     originals = {name: parameter.original for name, parameter in parameters.items()}
     originals |= {name: Original.of(values) for name, values in reading.constants.items()}
     draft = ModuleNetwork(
@@ -135,17 +135,28 @@ def _held(fixed: Any, parameters: Mapping[str, Parameter]) -> dict[str, np.ndarr
         expected = {n: p for n, p in parameters.items() if n == key or n.startswith(f"{key}.")}
         if not expected:
             _checks.known_names("fixed", [key], [*parameters, *_layers(parameters)])
+        if both := [n for n in expected if n in found]:
+            raise ValueError(f"fixed: expected each parameter once; got {both[0]!r} twice.")
         arrays = _arrays_of_part(key, values, is_one=[*expected] == [key])
         shapes = {n: p.value.shape for n, p in expected.items()}
         if (got := {n: array.shape for n, array in arrays.items()}) != shapes:
             raise ValueError(f"fixed[{key!r}]: expected the shapes {shapes}; got {got}.")
+        for name, array in arrays.items():
+            _arrays.finite(f"fixed[{name!r}]", array, "It is held at these numbers.")
         found |= arrays
     return found
 
 
+def _held_as(values: Any) -> np.ndarray:
+    """Return an array to hold: whole numbers in 32 bits, which JAX has in either precision."""
+    array = np.asarray(values)
+    narrow = array.astype(np.int32) if array.dtype.kind in "iu" else array
+    return narrow if (narrow == array).all() else array
+
+
 def _arrays_of_part(key: str, values: Any, *, is_one: bool) -> dict[str, np.ndarray]:
     """Return what a parameter, or each parameter of a layer, is held at."""
-    if is_one and hasattr(values, "shape"):
+    if is_one and not isinstance(values, Mapping):
         return {key: as_array(values)}
     given = trained(f"fixed[{key!r}]", values)
     return {key if is_one else f"{key}.{p.name}": p.value for p in given}
@@ -175,7 +186,8 @@ def _verified(draft: ModuleNetwork) -> ModuleNetwork:
     weights, x = verify.example_weights(draft.sites), verify.example_rows(len(draft.feature_names))
     found = _outputs(draft, weights, x)
     verify.check_constants(draft.apply, weights, x)
-    verify.check_rows(draft.apply, weights, x)
+    verify.check_derivative(draft.apply, weights, x)
+    verify.check_rows(draft.apply, weights, x, parts=verify.NUM_ROWS)
     digest = hashlib.sha256()
     for name, values in sorted(draft.constants.items()):
         digest.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
@@ -219,6 +231,8 @@ def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) ->
             f"{found.shape}. Where there is one output per row, end with output[:, None], and a "
             "module of Equinox, which is called row by row, with a vector: out_size=1."
         )
+    if found.shape[1] == 0:
+        raise ValueError("model: expected at least one output per row; got none.")
     if found.dtype != np.float64:
         raise TypeError(
             "model: expected outputs in the precision of the parameters, which fits change; got "

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from weightprior.model.foreign.form import Readout, comes_from, with_identity
-from weightprior.model.foreign.parameters import Parameter, Reading
+from weightprior.model.foreign.parameters import Parameter, Reading, check_no_key, name_of
 
 __all__ = ["matches", "parameters_of", "read"]
 
 _RANDOM = (
-    "A layer such as Dropout draws random numbers, and a posterior is that of a fixed function. "
-    "Replace the layer: model{layer} = jax.nn.identity."
+    "It is of random numbers, and a posterior is that of a fixed function. Replace a Dropout, "
+    "model{layer} = jax.nn.identity; of other layers, leave out their rngs once they are made."
 )
 _INSTEAD = {
     "BatchStat": "Its statistics make rows depend on each other. Use LayerNorm or GroupNorm.",
@@ -68,7 +68,7 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
     graph, state = nnx.split(model)
     parameters, constants, leaves = [], {}, []
     for path, variable in nnx.to_flat_state(state):
-        name = ".".join(map(str, path))
+        name = name_of(path)
         value = variable.get_value() if isinstance(variable, nnx.Variable) else variable
         is_array = isinstance(value, jax.Array | np.ndarray)
         if isinstance(variable, nnx.Param):
@@ -76,6 +76,7 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
         elif isinstance(variable, nnx.Variable):
             raise TypeError(_about_state(path, variable))
         elif is_array:
+            check_no_key(name, value)
             constants[name] = value
         leaves.append((name, None if is_array else value))
     return Reading(_Form(graph, jax.tree.structure(state), tuple(leaves)), parameters, constants)

@@ -1,5 +1,6 @@
 """Parameters of a network from elsewhere: names, and what each of them is in its layer."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +18,10 @@ __all__ = [
     "Reading",
     "as_array",
     "by_name",
+    "check_no_key",
     "check_untied",
     "kind_of",
+    "name_of",
     "real",
     "sites_of",
     "turned",
@@ -27,6 +30,21 @@ __all__ = [
 _BIASES = ("b", "beta", "offset")
 _GAINS = ("scale", "gain", "gamma")
 _WEIGHTS = ("w", "weight", "kernel", "embedding")
+
+
+# Layers by the names of their classes, or by those that people give them.
+_NORM = r"(layer|group|rms|instance|batch)?_?norm(alization)?|[lbg]n"
+_EMBEDDING = r"emb(ed(ding)?s?)?"
+
+
+def _is_called(pattern: str, name: str) -> bool:
+    """Tell if a layer is called so, whatever its number."""
+    return re.fullmatch(rf"({pattern})_?\d*d?", name.lower()) is not None
+
+
+def name_of(path: Sequence[Any]) -> str:
+    """Write a path with dots; slashes, which a fit cannot hold, become dots as well."""
+    return ".".join(map(str, path)).replace("/", ".")
 
 
 class Original(NamedTuple):
@@ -76,22 +94,33 @@ class Parameter(NamedTuple):
     ) -> "Parameter":
         """Read a leaf; a number is an array without axes."""
         leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        if not hasattr(leaf, "detach"):
+            check_no_key(name_of(path), leaf)
         return cls(tuple(path), as_array(leaf), Original.of(leaf), owner, output_first)
 
     @property
     def name(self) -> str:
-        """The path with dots; slashes, which a fit cannot hold, become dots as well."""
-        return ".".join(self.path).replace("/", ".")
+        """The path with dots."""
+        return name_of(self.path)
 
     @property
     def layer(self) -> str:
         """The path of the layer, or the name where there is none."""
-        return ".".join(self.path[:-1]).replace("/", ".") or self.name
+        return name_of(self.path[:-1]) or self.name
 
     @property
     def of_norm(self) -> bool:
-        """Tell if the layer standardises its inputs."""
-        return "norm" in (self.owner or "".join(self.path[-2:-1])).lower()
+        """Tell if the layer standardises its inputs; of a name alone, only with a line of units."""
+        if self.owner:
+            return _is_called(_NORM, self.owner)
+        return self.value.ndim < 2 and any(_is_called(_NORM, name) for name in self.path[-2:-1])
+
+    @property
+    def of_embedding(self) -> bool:
+        """Tell if rows of this are looked up."""
+        return self.path[-1] == "embedding" or any(
+            _is_called(_EMBEDDING, name) for name in (self.owner or "".join(self.path[-2:-1]),)
+        )
 
 
 class Reading(NamedTuple):
@@ -110,6 +139,15 @@ class Reading(NamedTuple):
     form: Any
     parameters: Sequence[Parameter]
     constants: dict[str, Any]
+
+
+def check_no_key(name: str, value: Any) -> None:
+    """Raise where this is a key of random numbers."""
+    if jnp.issubdtype(getattr(value, "dtype", np.float64), jax.dtypes.prng_key):
+        raise TypeError(
+            f"model: expected a fixed function; got a key of random numbers, {name!r}. A posterior "
+            "is that of a fixed function: take the key out, and what draws from it."
+        )
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -201,8 +239,9 @@ def _given(values: Mapping[str, Any], parameter: Parameter) -> Any:
 def kind_of(parameter: Parameter) -> str:
     """Return what a parameter is in its layer, by its name, its layer and its shape."""
     leaf, is_line = parameter.path[-1].lower(), parameter.value.ndim < 2
-    # A list of a weight and a bias has numbers for names.
-    if leaf.startswith("bias") or (is_line and (leaf in _BIASES or leaf.isdigit())):
+    # A list of a weight and a bias has numbers for names, and flat parameters have b1 and W1.
+    word = leaf.rstrip("0123456789_")
+    if leaf.startswith("bias") or (is_line and (word in _BIASES or leaf.isdigit())):
         return "bias"
     if parameter.of_norm or leaf in _GAINS:
         return "gain"
@@ -226,17 +265,26 @@ def _num_output_axes(parameter: Parameter, parameters: Mapping[str, Parameter]) 
     return 1
 
 
-def _is_embedding(parameter: Parameter) -> bool:
-    return "embed" in parameter.owner.lower() or parameter.path[-1] == "embedding"
+def _is_stack(parameter: Parameter, parameters: Mapping[str, Parameter]) -> bool:
+    """Tell if weights of several layers stand one after another, as their biases beside them do."""
+    shape = parameter.value.shape
+    units = shape[1:2] if parameter.output_first else shape[-1:]
+    return len(shape) == 3 and any(
+        other.value.shape == (shape[0], *units) != shape[-2:]
+        for other in parameters.values()
+        if other.layer == parameter.layer and kind_of(other) == "bias"
+    )
 
 
 def _fan_in(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
     """Number of inputs that a unit sums up: of a row that is looked up, one."""
     shape = parameter.value.shape
-    if _is_embedding(parameter):
+    if parameter.of_embedding:
         return 1
     if len(shape) < 2:
         return int(np.prod(shape, dtype=int))
+    if _is_stack(parameter, parameters):
+        shape = shape[1:]
     units = _num_output_axes(parameter, parameters)
     summed = shape[units:] if parameter.output_first else shape[:-units]
     return int(np.prod(summed, dtype=int))

@@ -40,7 +40,13 @@ def shown(function: Any, model: Any, x: Any) -> Mapping[str, Any]:
             f"hidden_units: expected a function of the model and x; got {function!r}. Return a "
             "dict of the inputs and outputs of activations by layer."
         )
-    found: Any = function(model, x)
+    try:
+        found: Any = function(model, x)
+    except Exception as error:
+        raise TypeError(
+            "hidden_units: expected a function that can be called with the model, or params, and "
+            f"x; got {type(error).__name__}: {error}"
+        ) from error
     pairs = isinstance(found, Mapping) and all(
         isinstance(signals, tuple | list) and len(signals) in (2, 3) for signals in found.values()
     )

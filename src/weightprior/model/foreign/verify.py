@@ -11,8 +11,10 @@ from weightprior.model.foreign.units import held_at_mean
 from weightprior.model.sites import Site
 
 __all__ = [
+    "NUM_ROWS",
     "as_jax",
     "check_constants",
+    "check_derivative",
     "check_readout",
     "check_rows",
     "check_units",
@@ -21,7 +23,10 @@ __all__ = [
     "outputs",
 ]
 
-_NUM_ROWS = 6
+# Rows to try a network with, each by itself.
+NUM_ROWS = 6
+# A change of parameters that single precision tells, and half precision does not.
+_STEP = 1e-4
 # Sums over the rows may be taken in another order for another number of them.
 _TOLERANCE = float(np.finfo(np.float64).eps) ** 0.6
 
@@ -41,9 +46,9 @@ def example_weights(sites: Mapping[str, Site]) -> dict[str, np.ndarray]:
 
 def example_rows(num_features: int) -> np.ndarray:
     """Rows to try a network with: numbers around zero, and whole ones, as of categories."""
-    waves = np.sin(2.3 * np.arange(1, _NUM_ROWS * num_features + 1)).reshape(_NUM_ROWS, -1)
-    whole = np.arange(_NUM_ROWS * num_features).reshape(_NUM_ROWS, -1) % 3
-    return np.where(np.arange(_NUM_ROWS)[:, None] % 2, 1.5 * waves, whole)
+    waves = np.sin(2.3 * np.arange(1, NUM_ROWS * num_features + 1)).reshape(NUM_ROWS, -1)
+    whole = np.arange(NUM_ROWS * num_features).reshape(NUM_ROWS, -1) % 3
+    return np.where(np.arange(NUM_ROWS)[:, None] % 2, 1.5 * waves, whole)
 
 
 def outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> np.ndarray:
@@ -55,6 +60,33 @@ def outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> np.ndarray:
 def as_jax(weights: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Weights as JAX's arrays."""
     return {name: jnp.asarray(values) for name, values in weights.items()}
+
+
+def check_derivative(apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
+    """Raise where outputs do not change as their derivative says, by which fits find their way.
+
+    In half precision they change in steps, which are long beside a change of parameters. Single
+    precision is let through: some layers of Flax know no other.
+    """
+    with jax.enable_x64(True):
+        at = {name: jnp.asarray(values, jnp.float64) for name, values in weights.items()}
+        along = {name: jnp.cos(1.3 * jnp.arange(a.size)).reshape(a.shape) for name, a in at.items()}
+        rows = jnp.asarray(x, jnp.float64)
+
+        def change(step):
+            return apply({name: at[name] + step * along[name] for name in at}, rows)
+
+        found, slope = jax.jit(lambda: jax.jvp(change, (0.0,), (1.0,)))()
+        measured = (np.asarray(jax.jit(change)(_STEP)) - found) / _STEP
+    # Rounding of two outputs, a step apart.
+    noise = 10 * np.finfo(np.float32).eps / _STEP * np.nanmax(np.abs(found), initial=0.0)
+    tolerance = 0.01 * np.nanmax(np.abs(slope), initial=0.0) + noise
+    if not np.allclose(measured, slope, rtol=0, atol=tolerance, equal_nan=True):
+        raise TypeError(
+            "model: expected outputs that change with the parameters as their derivative says; got "
+            "others. Is there a layer in half precision, or a gradient that is stopped? Leave "
+            "out dtype=... where layers are made, casts of the signal, and stop_gradient."
+        )
 
 
 def check_constants(apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
@@ -96,18 +128,18 @@ def _all_constants(traced: Any) -> Iterator[Any]:
                 yield from _all_constants(part)
 
 
-def check_rows(apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
-    """Raise where the outputs of a row depend on the other rows, or on their number."""
+def check_rows(apply: Function, weights: Mapping[str, Any], x: np.ndarray, parts: int) -> None:
+    """Raise where the outputs of a row, in one of so many parts, depend on the other rows."""
     together = outputs(apply, weights, x)
-    alone = np.concatenate([outputs(apply, weights, x[i : i + 1]) for i in range(len(x))])
-    size = np.abs(together[np.isfinite(together)]).max(initial=0.0)
+    alone = np.concatenate([outputs(apply, weights, p) for p in np.array_split(x, parts) if len(p)])
+    size = np.max(np.abs(together), axis=0, where=np.isfinite(together), initial=0.0)
     same = np.isclose(together, alone, rtol=0, atol=_TOLERANCE * size, equal_nan=True)
     if not same.all():
         row = int(np.flatnonzero(~same.all(axis=1))[0])
         raise ValueError(
             "model: expected outputs of a row that depend on that row alone, as weights of rows, "
             f"folds and leave-one-out assume; got {together[row]} for row {row} among {len(x)}, "
-            f"and {alone[row]} for it alone. Normalise over features, as LayerNorm does, or over "
+            f"and {alone[row]} among fewer. Normalise over features, as LayerNorm does, or over "
             "the whole table before the fit."
         )
 
@@ -117,9 +149,14 @@ def check_readout(head: Any, apply: Function, weights: Mapping[str, Any], x: np.
     given, other = weights, {**weights}
     for name in head.sites:
         other[name] = np.cos(3.1 * np.arange(weights[name].size)).reshape(weights[name].shape)
-    signal = outputs(head.inputs, given, x)
+    try:
+        signal = outputs(head.inputs, given, x)
+    except (TypeError, ValueError, IndexError):  # it is unused, or those after it take one width
+        signal = np.full((len(x), 0), np.nan)
     for tried in (given, other):
-        made = signal @ head.oriented(np.asarray(tried[head.weight])) + tried[head.bias]
+        weight = head.oriented(np.asarray(tried[head.weight]))
+        fits = signal.ndim == 2 and signal.shape[1] == len(weight)
+        made = signal @ weight + tried[head.bias] if fits else signal
         found = outputs(apply, tried, x)
         if found.shape != made.shape or not np.allclose(
             found, made, rtol=0, atol=_TOLERANCE * np.abs(found).max(initial=1.0), equal_nan=True

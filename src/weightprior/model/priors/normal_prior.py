@@ -99,14 +99,21 @@ def _is_trained(bnn, loc: Any) -> bool:
     if isinstance(loc, Mapping):
         known = {n for name, s in bnn.sites.items() for n in (name, s.layer, s.kind)}
         foreign = not known & {*loc} and any(str(name).endswith(".weight") for name in loc)
-        return foreign or any(isinstance(values, Mapping) for values in loc.values())
+        return foreign or any(isinstance(v, Mapping) or _holds_arrays(v) for v in loc.values())
     if hasattr(loc, "sites"):
         raise TypeError(
             "loc: expected a number, a dict of arrays by site, a fit, or a trained network; got "
             f"{type(loc).__name__}, which holds no weights. Pass a fit of it, or such a dict."
         )
-    numbers = np.isscalar(loc) or hasattr(loc, "shape") or isinstance(loc, Sequence)
-    return not (numbers or loc is None)
+    if isinstance(loc, Sequence):
+        return _holds_arrays(loc)
+    return not (np.isscalar(loc) or hasattr(loc, "shape") or loc is None)
+
+
+def _holds_arrays(values: Any) -> bool:
+    """Tell if this is a list or tuple of arrays, or of what holds them, and no array itself."""
+    listed = isinstance(values, list | tuple)
+    return listed and any(hasattr(v, "shape") or _holds_arrays(v) for v in values)
 
 
 def _latent_priors(bnn, given: Any) -> dict[str, tuple[float, float]]:
