@@ -177,7 +177,38 @@ def named_alike(x, y=None):
     numpyro.sample("y", dist.Normal(LINE.outputs(weights, x)[:, 0], 1.0), obs=y)
 
 
+def every_pair(x, y=None):
+    outputs = LINE.outputs(LINE.sample_weights(LINE_PRIOR), x)
+    numpyro.sample("y", dist.Normal(outputs, 1.0).to_event(1), obs=y)
+
+
+def counted_thrice(x, y=None):
+    with numpyro.handlers.scale(scale=3.0):
+        weights = LINE.sample_weights(LINE_PRIOR)
+    numpyro.sample("y", dist.Normal(LINE.outputs(weights, x)[:, 0], 1.0), obs=y)
+
+
+def likelihood_cubed(x, y=None):
+    weights = LINE.sample_weights(LINE_PRIOR)
+    effect = numpyro.handlers.scope(lambda: numpyro.sample("e", dist.Normal(0, 1)), prefix="m")()
+    with numpyro.handlers.scale(scale=3.0):
+        numpyro.sample("y", dist.Normal(LINE.outputs(weights, x)[:, 0] + effect, 1.0), obs=y)
+
+
+def test_a_likelihood_that_counts_more_than_once_is_that_models_own():
+    ran = Ran(likelihood_cubed)
+    fit = wp.from_numpyro(LINE, ran, X, Y, prior=LINE_PRIOR)
+    assert fit.attrs["likelihood_elsewhere"] == 1
+    weight, bias, effect = (ran.draws[n][0] for n in ("output.weight", "output.bias", "m/e"))
+    outputs, effect = weight[:, :, 0] @ X.T + bias, effect[:, None]
+    terms = 3.0 * dist.Normal(outputs + effect, 1.0).log_prob(Y)
+    np.testing.assert_allclose(fit["log_likelihood"]["y"][0], terms, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(fit["posterior"]["m.e"], ran.draws["m/e"])
+
+
 REFUSED = {
+    "every row with every other": (lambda: Ran(every_pair), {}, r"write outputs\[:, 0\]"),
+    "a prior that counts more than once": (lambda: Ran(counted_thrice), {}, "expected that of"),
     "no run": (lambda: MCMC(NUTS(mixed), num_warmup=1, num_samples=1), {}, "Call mcmc.run"),
     "no MCMC": (lambda: run_alone().draws, {}, "numpyro.infer.MCMC"),
     "another prior": (run_alone, {"prior": wp.normal_prior(LINE)}, "prior: expected that of"),
