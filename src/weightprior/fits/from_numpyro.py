@@ -106,16 +106,14 @@ class _Run(NamedTuple):
             if expected != got:
                 raise ValueError(
                     f"mcmc: expected a distribution at {name!r} of the shape of what it observes, "
-                    f"{got}; got {expected}, which pairs every row with others. Of one output per "
-                    "row write outputs[:, 0]."
+                    f"{got}; got {expected}. Of one output per row write outputs[:, 0]."
                 )
         found = {name: np.shape(_log_prob(site)) for name, site in sites.items()}
         if [*found.values()] != [(len(y),)]:
             raise ValueError(
                 f"mcmc: expected a model with one observed site, of a log density per row of x, "
-                f"({len(y)},); got {found or 'none'}. Make the axes of a row its event: "
-                "distribution.to_event(1). Of numpyro.factor no row has a density: write a "
-                "distribution."
+                f"({len(y)},); got {found or 'none'}. Make the axes of a row its event, by "
+                "distribution.to_event(1), and write a distribution in place of numpyro.factor."
             )
         [name] = found
         seen = np.asarray(self.trace[name]["value"], np.float64)
@@ -226,8 +224,7 @@ def _check_prior(run: _Run, prior: Prior, bnn: BNN, names: Mapping[str, str]) ->
             if trace[site]["type"] != "sample":
                 raise ValueError(
                     f"mcmc: expected {site!r} to be sampled; got a value that is computed from "
-                    "other sites, as handlers.reparam makes it. Leave the network's sites out of "
-                    "it."
+                    "others. Leave the network's sites out of handlers.reparam."
                 )
             found = jnp.sum(_log_prob(trace[site]))
             if not np.allclose(found, jnp.sum(expected[own]), rtol=_TOLERANCE, atol=_TOLERANCE):

@@ -9,7 +9,8 @@ import numpy as np
 from weightprior import _arrays, _checks
 from weightprior.model.foreign.form import comes_from
 from weightprior.model.foreign.libraries import trained
-from weightprior.model.foreign.parameters import Parameter, kind_of, turned
+from weightprior.model.foreign.parameters import Parameter, turned
+from weightprior.model.foreign.sites import kind_of
 from weightprior.model.network import constants_of, dense_layers_of, output_first_of
 from weightprior.model.posterior_means import posterior_means
 from weightprior.model.sites import Site

@@ -21,8 +21,8 @@ from weightprior.model.foreign.parameters import (
     as_array,
     by_name,
     real,
-    sites_of,
 )
+from weightprior.model.foreign.sites import sites_of
 
 __all__ = ["network"]
 

@@ -9,9 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weightprior import _checks
-from weightprior.model.sites import Site
-
 __all__ = [
     "Original",
     "Parameter",
@@ -20,16 +17,10 @@ __all__ = [
     "by_name",
     "check_no_key",
     "check_untied",
-    "kind_of",
     "name_of",
     "real",
-    "sites_of",
     "turned",
 ]
-
-_BIASES = ("b", "beta", "offset")
-_GAINS = ("scale", "gain", "gamma")
-_WEIGHTS = ("w", "weight", "kernel", "embedding")
 
 
 # Layers by the names of their classes, or by those that people give them.
@@ -195,117 +186,6 @@ def check_untied(leaves: Mapping[str, Any], advice: str) -> None:
                 f"model: expected parameters that are not tied; got one array as "
                 f"{first[address]!r} and {name!r}. {advice}"
             )
-
-
-def sites_of(
-    parameters: Mapping[str, Parameter],
-    kinds: Mapping[str, str] | None,
-    fan_ins: Mapping[str, int] | None,
-) -> dict[str, Site]:
-    """Describe every parameter: axes, fan-in, kind and layer.
-
-    Parameters
-    ----------
-    parameters : mapping of str to Parameter
-        By name.
-    kinds, fan_ins : mapping of str
-        By name or layer, in place of what follows from path and shape.
-    """
-    layers = {parameter.layer for parameter in parameters.values()}
-    given = {"kinds": kinds or {}, "fan_ins": fan_ins or {}}
-    for argument, values in given.items():
-        _checks.known_names(argument, values, [*parameters, *sorted(layers - {*parameters})])
-    for name, kind in given["kinds"].items():
-        if not isinstance(kind, str) or not kind:
-            raise TypeError(f"kinds[{name!r}]: expected a word; got {kind!r}.")
-    found = {}
-    for name, parameter in parameters.items():
-        kind = _given(given["kinds"], parameter) or kind_of(parameter)
-        fan_in = _given(given["fan_ins"], parameter)
-        if fan_in is None:
-            fan_in = _fan_in(parameter, parameters) if kind == "weight" else None
-        else:
-            fan_in = _checks.integer(f"fan_ins[{name!r}]", fan_in, 1)
-        found[name] = Site(
-            parameter.value.shape, _dims(parameter, parameters), fan_in, kind, parameter.layer
-        )
-    return found
-
-
-def _given(values: Mapping[str, Any], parameter: Parameter) -> Any:
-    return values.get(parameter.name, values.get(parameter.layer))
-
-
-def kind_of(parameter: Parameter) -> str:
-    """Return what a parameter is in its layer, by its name, its layer and its shape."""
-    leaf, is_line = parameter.path[-1].lower(), parameter.value.ndim < 2
-    # A list of a weight and a bias has numbers for names, and flat parameters have b1 and W1.
-    word = leaf.rstrip("0123456789_")
-    if leaf.startswith("bias") or (is_line and (word in _BIASES or leaf.isdigit())):
-        return "bias"
-    if parameter.of_norm or leaf in _GAINS:
-        return "gain"
-    if parameter.value.ndim > 1 or leaf.startswith(_WEIGHTS):
-        return "weight"
-    # A word of its own, that no part of a model has already.
-    return parameter.path[-1] if parameter.path[-1] not in ("latent", parameter.name) else "other"
-
-
-def _num_output_axes(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
-    """Number of axes of the units: those of a bias beside, which attention has several of."""
-    shape = parameter.value.shape
-    for other in parameters.values():
-        own = tuple(n for n in other.value.shape if n > 1)
-        beside = other.layer == parameter.layer and other.name != parameter.name
-        if beside and kind_of(other) == "bias" and 0 < other.value.ndim < len(shape):
-            if other.value.shape == shape[-other.value.ndim :] and not parameter.output_first:
-                return other.value.ndim
-            if parameter.output_first and own == shape[:1]:
-                return 1
-    return 1
-
-
-def _is_stack(parameter: Parameter, parameters: Mapping[str, Parameter]) -> bool:
-    """Tell if weights of several layers stand one after another, as their biases beside them do."""
-    shape = parameter.value.shape
-    units = shape[1:2] if parameter.output_first else shape[-1:]
-    return len(shape) == 3 and any(
-        other.value.shape == (shape[0], *units) != shape[-2:]
-        for other in parameters.values()
-        if other.layer == parameter.layer and kind_of(other) == "bias"
-    )
-
-
-def _fan_in(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
-    """Number of inputs that a unit sums up: of a row that is looked up, one."""
-    shape = parameter.value.shape
-    if parameter.of_embedding:
-        return 1
-    if len(shape) < 2:
-        return int(np.prod(shape, dtype=int))
-    if _is_stack(parameter, parameters):
-        shape = shape[1:]
-    units = _num_output_axes(parameter, parameters)
-    summed = shape[units:] if parameter.output_first else shape[:-units]
-    return int(np.prod(summed, dtype=int))
-
-
-def _dims(parameter: Parameter, parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
-    """Axes, of which that of a layer's units has a name in common, which no number of a fit has."""
-    shape, layer = parameter.value.shape, parameter.layer
-    dims = [f"{parameter.name}_dim_{axis}" for axis in range(len(shape))]
-    sizes = {
-        p.value.shape[_unit_axis(p)]
-        for p in parameters.values()
-        if p.layer == layer and p.value.ndim
-    }
-    if shape and len(sizes) == 1:
-        dims[_unit_axis(parameter)] = f"{layer}_unit"
-    return tuple(dims)
-
-
-def _unit_axis(parameter: Parameter) -> int:
-    return 0 if parameter.output_first else -1
 
 
 def turned(array: np.ndarray, *, to_output_first: bool) -> np.ndarray:
