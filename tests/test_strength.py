@@ -15,6 +15,9 @@ import weightprior as wp
 FOLDER = Path(__file__).resolve().parent.parent.parent / "shared" / "references" / "uci"
 SCALES = np.geomspace(0.03, 3.0, 9)
 FIT = partial(wp.fit_map, num_restarts=4, max_iterations=20_000)
+# Runs to average over. On concrete they differ, by where searches and folds begin, as much as a
+# standard error.
+NUM_RUNS = {"concrete": 3}
 
 
 def split_of(name, split):
@@ -31,14 +34,15 @@ def split_of(name, split):
     return [(x[part], y[part]) for part in rows]
 
 
-def scores_of_split(name, split):
-    """Mean log density of the test rows at each scale, and the index of the scale chosen."""
+def scores_of_split(name, split, run):
+    """Mean log density of the test rows at each scale, and at the scale chosen, in one run."""
     (x, y), (x_test, y_test) = split_of(name, split)
     bnn = wp.BNN(wp.mlp(x.shape[1], hidden=(16,)), wp.Gaussian())
     path = wp.stack_priors({float(s): wp.normal_prior(bnn, scale=s) for s in SCALES})
-    found = wp.cross_validate(bnn, x, y, prior=path, fit=FIT, num_folds=10)
-    test = wp.score(bnn, FIT(bnn, x, y, prior=path), x_test, y_test)["elpd"] / len(y_test)
-    return test.to_numpy(), found["prior"].to_numpy().tolist().index(found["best"].item())
+    fit = partial(FIT, rng_key=run)
+    found = wp.cross_validate(bnn, x, y, prior=path, fit=fit, num_folds=10, rng_key=run)
+    test = wp.score(bnn, fit(bnn, x, y, prior=path), x_test, y_test)["elpd"] / len(y_test)
+    return np.append(test, test.sel(prior=found["best"]))
 
 
 @pytest.mark.slow
@@ -46,8 +50,10 @@ def scores_of_split(name, split):
 @pytest.mark.parametrize("name", ["boston", "concrete", "energy", "yacht"])
 def test_the_chosen_scale_predicts_about_as_well_as_the_best_in_the_grid(name):
     # A split has some dozens of test rows, too few to tell neighbours in the grid apart.
-    splits = [scores_of_split(name, split) for split in range(20)]
-    test = np.array([scores for scores, _ in splits])
-    chosen = np.array([scores[choice] for scores, choice in splits])
+    runs = range(NUM_RUNS.get(name, 1))
+    scores = np.array(
+        [np.mean([scores_of_split(name, i, run) for run in runs], axis=0) for i in range(20)]
+    )
+    test, chosen = scores[:, :-1], scores[:, -1]
     best = test[:, test.mean(0).argmax()]
     assert chosen.mean() >= best.mean() - best.std(ddof=1) / np.sqrt(len(best))
