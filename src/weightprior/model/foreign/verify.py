@@ -1,4 +1,4 @@
-"""What has to be true of a network so that its posterior means anything, checked with numbers."""
+"""Checks with numbers of what a network has to be, so that its posterior means anything."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
