@@ -81,6 +81,22 @@ def test_flat_parameters_have_biases():
     }
 
 
+def test_a_kind_and_a_fan_in_may_be_given_for_a_block():
+    params = {"block": {"a": {"w": np.ones((4, 3)), "b": np.ones(3)}}, "o": np.ones((3, 1))}
+    network = wp.network(
+        lambda p, x: jnp.tanh(x @ p["block"]["a"]["w"] + p["block"]["a"]["b"]) @ p["o"],
+        4,
+        params=params,
+        kinds={"o": "last"},
+        fan_ins={"block": 7},
+    )
+    assert told(network) == {
+        "block.a.b": ("bias", None),
+        "block.a.w": ("weight", 7),
+        "o": ("last", None),
+    }
+
+
 def test_layers_in_a_stack_have_the_inputs_of_one():
     params = {"l": {"kernel": np.ones((3, 4, 4)), "bias": np.ones((3, 4))}, "o": np.ones((4, 1))}
 
@@ -251,6 +267,8 @@ REFUSED = {
         {"params": {**W, "o": np.ones(2)}, "fixed": {"o": np.array([1.0, np.nan])}},
         r"^fixed\['o'\]: expected finite",
     ),
+    "several outputs": (lambda: lambda p, x: (x @ p["w"], x), {"params": W}, "got a tuple"),
+    "named outputs": (lambda: lambda p, x: {"y": x @ p["w"]}, {"params": W}, "got a dict of 'y'"),
     "no outputs": (lambda: lambda p, x: (x @ p["w"])[:, :0], {"params": W}, "at least one output"),
     "rows on the scale of other outputs": (
         lambda: (

@@ -55,8 +55,8 @@ def network(
     params : pytree of arrays, optional
         Parameters of a function or of a Linen module; a state dict of PyTorch is one.
     kinds, fan_ins : dict of str, optional
-        Kind (``"weight"``, ``"bias"``, ``"gain"`` or a word of your own) and fan-in by site or
-        layer, where path and shape mislead.
+        Kind (``"weight"``, ``"bias"``, ``"gain"`` or a word of your own) and fan-in by site,
+        layer or block of layers, where path and shape mislead.
     readout : str, optional
         Path of the last linear layer, whose outputs are the network's. It may then be integrated
         out, or be approximated alone.
@@ -219,12 +219,18 @@ def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) ->
     """Outputs at some rows, or raise where the network cannot compute them as fits do."""
     count = len(draft.feature_names)
     try:
-        found = verify.outputs(draft.apply, weights, x)
+        form = jax.eval_shape(draft.apply, weights, x)
+        found = verify.outputs(draft.apply, weights, x) if hasattr(form, "shape") else None
     except Exception as error:
         raise TypeError(
             f"model: expected a network that can be called with an array of shape (rows, {count}), "
             f"and parameters of the shapes that it has; got {type(error).__name__}: {error}"
         ) from error
+    if found is None:
+        raise TypeError(
+            f"model: expected one array of outputs; got {_kind(form)}. Write a function or module "
+            "around it that returns the array alone."
+        )
     if found.ndim != 2 or len(found) != len(x):
         raise ValueError(
             f"model: expected outputs of shape (rows, outputs) for x of shape {x.shape}; got "
@@ -240,3 +246,10 @@ def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) ->
             "and casts of the signal."
         )
     return found
+
+
+def _kind(outputs: Any) -> str:
+    """Say what a network returned in place of an array."""
+    if isinstance(outputs, Mapping):
+        return f"a dict of {_checks.several(outputs)}"
+    return f"a {type(outputs).__name__}"

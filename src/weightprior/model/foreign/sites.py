@@ -28,31 +28,38 @@ def sites_of(
     parameters : mapping of str to Parameter
         By name.
     kinds, fan_ins : mapping of str
-        By name or layer, in place of what follows from path and shape.
+        By name or part, in place of what follows from path and shape.
     """
-    layers = {parameter.layer for parameter in parameters.values()}
+    known = dict.fromkeys(part for name in parameters for part in _parts(name))
     given = {"kinds": kinds or {}, "fan_ins": fan_ins or {}}
     for argument, values in given.items():
-        _checks.known_names(argument, values, [*parameters, *sorted(layers - {*parameters})])
+        _checks.known_names(argument, values, known)
+    for name, number in given["fan_ins"].items():
+        _checks.integer(f"fan_ins[{name!r}]", number, 1)
     for name, kind in given["kinds"].items():
         if not isinstance(kind, str) or not kind:
             raise TypeError(f"kinds[{name!r}]: expected a word; got {kind!r}.")
     found = {}
     for name, parameter in parameters.items():
-        kind = _given(given["kinds"], parameter) or kind_of(parameter)
-        fan_in = _given(given["fan_ins"], parameter)
-        if fan_in is None:
-            fan_in = _fan_in(parameter, parameters) if kind == "weight" else None
-        else:
-            fan_in = _checks.integer(f"fan_ins[{name!r}]", fan_in, 1)
+        kind = _given(given["kinds"], name) or kind_of(parameter)
+        fan_in = None
+        if kind == "weight":
+            fan_in = _given(given["fan_ins"], name) or _fan_in(parameter, parameters)
         found[name] = Site(
             parameter.value.shape, _dims(parameter, parameters), fan_in, kind, parameter.layer
         )
     return found
 
 
-def _given(values: Mapping[str, Any], parameter: Parameter) -> Any:
-    return values.get(parameter.name, values.get(parameter.layer))
+def _given(values: Mapping[str, Any], name: str) -> Any:
+    """Return what is given for a parameter or, if nothing is, for the smallest part around it."""
+    return next((values[part] for part in _parts(name) if part in values), None)
+
+
+def _parts(name: str) -> list[str]:
+    """Return the name and those of the parts around it, the smallest first."""
+    steps = name.split(".")
+    return [".".join(steps[:i]) for i in range(len(steps), 0, -1)]
 
 
 def kind_of(parameter: Parameter) -> str:
