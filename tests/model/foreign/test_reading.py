@@ -68,6 +68,11 @@ def test_a_state_dict_has_norms_and_embeddings():
     assert found["1.weight"] == ("weight", 4)
 
 
+def test_names_with_dots_alone_do_not_turn_weights():
+    network = wp.network(lambda p, x: x @ p["o.weight"], 4, params={"o.weight": np.ones((4, 1))})
+    assert told(network) == {"o.weight": ("weight", 4)}
+
+
 def test_flat_parameters_have_biases():
     params = {"W1": np.ones((4, 3)), "b1": np.zeros(3), "W2": np.ones((3, 1)), "b2": np.zeros(1)}
     network = wp.network(

@@ -43,20 +43,26 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
             "params: expected the parameters of the function, a dict of arrays or any other "
             "pytree; got none."
         )
-    parameters, structure = parameters_of(params), jax.tree.structure(params)
+    parameters = parameters_of(params, dots_are_torch=False)
+    structure = jax.tree.structure(params)
     names = tuple(parameter.name for parameter in parameters)
     named = dict(zip(names, jax.tree.leaves(params), strict=True))
     check_untied(named, "Leave one out, and use the other in its place in the function.")
     return Reading(_Form(model, structure, names), parameters, {})
 
 
-def parameters_of(params: Any) -> list[Parameter]:
-    """Return the parameters of a pytree of arrays, with what PyTorch's names and axes mean."""
+def parameters_of(params: Any, *, dots_are_torch: bool = True) -> list[Parameter]:
+    """Return the parameters of a pytree of arrays, with what PyTorch's names and axes mean.
+
+    Names with dots and no levels may be those of a state dict of PyTorch's. They are taken for it
+    where nothing else tells and the arrays are a centre, whose shapes are held against the sites.
+    """
     leaves = jax.tree.flatten_with_path(params)[0]
     found = [Parameter.of(dotted(path), leaf) for path, leaf in leaves]
     biases = {p.path[:-1]: p.value.shape for p in found if p.path[-1] == "bias"}
     beside = [(p, biases.get(p.path[:-1])) for p in found if p.path[-1] == "weight"]
-    turned = any(comes_from(leaf, "torch") for _, leaf in leaves) or _are_turned(params, beside)
+    told = any(comes_from(leaf, "torch") for _, leaf in leaves) or _are_turned(beside)
+    turned = dots_are_torch and _is_flat(params) if told is None else told
     gains = {p.path for p, bias in beside if p.value.ndim == 1 and p.value.shape == bias}
     return [
         parameter._replace(
@@ -67,17 +73,19 @@ def parameters_of(params: Any) -> list[Parameter]:
     ]
 
 
-def _are_turned(params: Any, beside: Sequence[tuple[Parameter, tuple[int, ...] | None]]) -> bool:
-    """Tell if weights have the outputs first, from the biases beside them.
+def _are_turned(beside: Sequence[tuple[Parameter, tuple[int, ...] | None]]) -> bool | None:
+    """Tell if weights have the outputs first, from the biases beside them; None if none tells.
 
-    Square ones do not tell: they are as the others. Where no bias tells, names with dots and no
-    levels are those of a state dict.
+    Square ones do not tell: they are as the others.
     """
     shapes = [(p.value.shape, bias) for p, bias in beside if p.value.ndim > 1 and bias]
     told = {
         shape[:1] == bias for shape, bias in shapes if (shape[:1] == bias) != (shape[-1:] == bias)
     }
-    if told:
-        return told == {True}
+    return told == {True} if told else None
+
+
+def _is_flat(params: Any) -> bool:
+    """Tell if these have names with dots and no levels."""
     flat = isinstance(params, Mapping) and not any(isinstance(v, Mapping) for v in params.values())
     return flat and any("." in str(name) for name in params)

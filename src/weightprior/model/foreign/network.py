@@ -219,7 +219,7 @@ def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) ->
     """Outputs at some rows, or raise where the network cannot compute them as fits do."""
     count = len(draft.feature_names)
     try:
-        form = jax.eval_shape(draft.apply, weights, x)
+        form = verify.form_of_outputs(draft.apply, weights, x)
         found = verify.outputs(draft.apply, weights, x) if hasattr(form, "shape") else None
     except Exception as error:
         raise TypeError(

@@ -20,6 +20,7 @@ __all__ = [
     "check_units",
     "example_rows",
     "example_weights",
+    "form_of_outputs",
     "outputs",
 ]
 
@@ -49,6 +50,12 @@ def example_rows(num_features: int) -> np.ndarray:
     waves = np.sin(2.3 * np.arange(1, NUM_ROWS * num_features + 1)).reshape(NUM_ROWS, -1)
     whole = np.arange(NUM_ROWS * num_features).reshape(NUM_ROWS, -1) % 3
     return np.where(np.arange(NUM_ROWS)[:, None] % 2, 1.5 * waves, whole)
+
+
+def form_of_outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> Any:
+    """Shape of a network's outputs, or what else it returns; in double precision as well."""
+    with jax.enable_x64(True):
+        return jax.eval_shape(apply, weights, jnp.asarray(x, jnp.float64))
 
 
 def outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> np.ndarray:
