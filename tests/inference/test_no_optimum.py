@@ -81,6 +81,42 @@ def test_chains_are_not_run_where_there_is_no_posterior():
                 function(bnn, X, y, prior=flat)
 
 
+LIMITS = {
+    # Light tails; counts that scatter less than a Poisson law's.
+    "a normal law": (wp.StudentT(), "log_df", np.sin(40 * X[:, 0])),
+    "a Poisson law": (wp.NegativeBinomial(), "log_concentration", 2 + np.arange(20) % 2),
+}
+
+
+@pytest.mark.parametrize(
+    "limit", [pytest.param("a normal law", marks=pytest.mark.slow), "a Poisson law"]
+)
+def test_a_latent_that_runs_off_has_no_optimum(limit):
+    likelihood, name, y = LIMITS[limit]
+    bnn = linear(likelihood)
+    flat = wp.normal_prior(bnn, latents={name: (0.0, np.inf)})
+    fit, (message,) = told(wp.fit_map, bnn, y, flat)
+    assert re.search(f"There is no finite optimum: '{name}' ran to [0-9.]+, and", message)
+    assert not fit["restarts"]["converged"].any()
+    with pytest.raises(ValueError, match=f"an improper one: as '{name}' grows, .* {limit}"):
+        wp.fit_mcmc(bnn, X, y, prior=flat)
+    # As the message says.
+    fit, messages = told(wp.fit_map, bnn, y, wp.normal_prior(bnn))
+    assert not messages
+    assert fit["restarts"]["converged"].all()
+
+
+@pytest.mark.slow
+def test_a_latent_with_an_optimum_needs_no_prior_to_have_one():
+    bnn = linear(wp.NegativeBinomial())
+    y = np.round(np.exp(2 * np.sin(40 * np.arange(20))))
+    fit, messages = told(
+        wp.fit_map, bnn, y, wp.normal_prior(bnn, latents={"log_concentration": (0.0, np.inf)})
+    )
+    assert not messages
+    assert fit["restarts"]["converged"].all()
+
+
 def test_an_optimum_that_is_not_unique_is_said_to_be_that():
     bnn = wp.BNN(wp.mlp(2, ()), wp.Gaussian(noise=1.0))
     twice = np.column_stack([X, X])

@@ -11,12 +11,15 @@ from weightprior import _checks
 from weightprior.fits.problem import Problem, under
 from weightprior.fits.recession import Design, blind, level, rising
 from weightprior.fits.task import Task
+from weightprior.model import density
 from weightprior.model.network import Head, head_of, hidden_layers_of, input_columns
 from weightprior.model.sites import Weights
 
 __all__ = ["Open", "check_proper", "leave_unconverged", "open_ends", "open_ends_at", "warn_open"]
 
-_REMEDY = "give every weight a finite scale, as normal_prior(bnn) does"
+_REMEDY = "give every site a finite scale, as normal_prior(bnn) does"
+# Nats by which the density changes, if a latent does by 1, where no optimum holds it.
+_ADRIFT = 1e-3
 # Columns that a message names.
 _MAX_NAMED = 4
 
@@ -43,26 +46,65 @@ def open_ends(problem: Problem) -> list[Open]:
     """Tell of every prior what the data leave open under it; nothing where that is not known.
 
     It is proven for the weights of a last layer without hidden units below it, and for the biases
-    of any last layer, since what these multiply depends on no other weights.
+    of any last layer, since what these multiply depends on no other weights; and for a latent under
+    which the targets tend to another law.
     """
-    return [_open_end(problem, task, None) for task in problem.tasks]
+    return [_worse(_open_end(problem, t, None), _without_end(problem, t)) for t in problem.tasks]
 
 
 def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
     """Tell of every prior if the density rises for ever from where a search ended under it.
 
-    With hidden units at these weights the last layer is a linear model of what they make of x.
+    With hidden units at these weights the last layer is a linear model of what they make of x. A
+    latent on which the density no longer depends has run off.
     """
     with jax.enable_x64(True):
-        return [_open_end(problem, *both) for both in zip(problem.tasks, weights, strict=True)]
+        return [
+            _worse(_open_end(problem, task, ended), _adrift(problem, task, ended))
+            for task, ended in zip(problem.tasks, weights, strict=True)
+        ]
+
+
+def _worse(one: Open, other: Open) -> Open:
+    """Return what is worse of two: without an optimum, without a posterior, or neither."""
+    return max(one, other, key=lambda found: (bool(found.rises), bool(found.level)))
+
+
+def _without_end(problem: Problem, task: Task) -> Open:
+    """Tell of a latent with a flat prior, under which the targets tend to another law."""
+    for name, latent in problem.bnn.latents.items():
+        if latent.limit and _is_flat(problem, task, name).any():
+            return Open(level=f"as {name!r} grows, the targets come to have {latent.limit}")
+    return Open()
+
+
+def _adrift(problem: Problem, task: Task, weights: Weights) -> Open:
+    """Tell of a latent with a flat prior, on which the density no longer depends."""
+    bnn, x, y = problem.data
+    for name in bnn.latents:
+        ended = np.asarray(weights[name], float)
+        for index in map(tuple, np.argwhere(_is_flat(problem, task, name))):
+            step = np.zeros_like(ended)
+            step[index] = 1.0
+            moved = [{**weights, name: ended + times * step} for times in (-1, 0, 1)]
+            found = [density.log_joint(bnn, w, x, y, task.prior, task.row_weights) for w in moved]
+            if max(found) - min(found) < _ADRIFT:
+                where = f"{name!r} ran to {ended[index]:.3g}"
+                return Open(rises=f"{where}, and the density no longer changes with it")
+    return Open()
+
+
+def _is_flat(problem: Problem, task: Task, name: str) -> np.ndarray:
+    scale = np.asarray(task.prior.scale[name], float)
+    return np.isinf(scale) & (name in problem.prior.flat())
 
 
 def _open_end(problem: Problem, task: Task, weights: Weights | None) -> Open:
-    head, flat = head_of(problem.bnn.network), problem.prior.flat()
+    head = head_of(problem.bnn.network)
     rows = np.asarray(task.row_weights) > 0
     if head is None or not rows.any():
         return Open()
-    free = [np.isinf(np.asarray(task.prior.scale[n], float)) & (n in flat) for n in head.sites]
+    free = [_is_flat(problem, task, name) for name in head.sites]
     inputs, names = _inputs(problem, head, weights)
     if inputs is None:  # those of hidden units: the bias alone is known
         inputs, free[0] = np.empty((len(rows), 0)), free[0][:0]

@@ -54,7 +54,9 @@ class NegativeBinomial(Likelihood):
     def latents(self, num_outputs):
         if self.concentration is not None:
             return {}
-        latent = latent_of_outputs(num_outputs, _LOG_CONCENTRATION_PRIOR, "concentration")
+        latent = latent_of_outputs(
+            num_outputs, _LOG_CONCENTRATION_PRIOR, "concentration", limit="a Poisson law"
+        )
         return {"log_concentration": latent}
 
     def check_target(self, y, num_obs, num_outputs):

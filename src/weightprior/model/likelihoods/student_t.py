@@ -76,7 +76,9 @@ class StudentT(Scaled):
         """Logarithms of the noise and of the degrees of freedom, one per output, where learned."""
         found = super().latents(num_outputs)
         if self.df is None:
-            found["log_df"] = latent_of_outputs(num_outputs, _LOG_DF_PRIOR, "df")
+            found["log_df"] = latent_of_outputs(
+                num_outputs, _LOG_DF_PRIOR, "df", limit="a normal law"
+            )
         return found
 
     def distribution(self, output, weights):

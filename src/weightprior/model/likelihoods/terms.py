@@ -31,6 +31,10 @@ class Latent:
         Expected information that one target carries about each number of it, where that is the same
         for all rows and none is shared with the outputs. None: found by differentiation, together
         with that about the outputs.
+    limit : str
+        Law that the targets come to have as it grows without end, such as "a normal law"; none by
+        default. As the likelihood stays above zero there, a posterior under a flat prior is
+        improper.
     """
 
     shape: tuple[int, ...] = ()
@@ -39,14 +43,19 @@ class Latent:
     derived: str = ""
     natural: Callable[[jax.Array], jax.Array] = jnp.exp
     information: Any = None
+    limit: str = ""
 
 
 def latent_of_outputs(
-    num_outputs: int, prior: tuple[float, float], derived: str, information: Any = None
+    num_outputs: int,
+    prior: tuple[float, float],
+    derived: str,
+    information: Any = None,
+    limit: str = "",
 ) -> Latent:
     """Describe the logarithm of a positive number that each output has."""
     shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
-    return Latent(shape, dims, prior, derived, jnp.exp, information)
+    return Latent(shape, dims, prior, derived, jnp.exp, information, limit)
 
 
 class RandomTerms(NamedTuple):
