@@ -321,6 +321,8 @@ def mean(bnn, weights, x):
     """E[y | weights, x] of every draw."""
     if isinstance(bnn.likelihood, wp.Categorical):
         return special.softmax(outputs(bnn, weights, x), axis=-1)
+    if isinstance(bnn.likelihood, wp.Binomial):
+        return special.expit(outputs(bnn, weights, x)[..., 0])
     return law(bnn, weights, x).mean()
 
 
@@ -328,6 +330,8 @@ def log_density(bnn, weights, x, y):
     """Log density of every row given every draw."""
     if isinstance(bnn.likelihood, wp.Categorical):
         return np.log(mean(bnn, weights, x))[..., np.arange(len(y)), np.asarray(y, int)]
+    if isinstance(bnn.likelihood, wp.Binomial):
+        return stats.binom(y.sum(axis=1), mean(bnn, weights, x)).logpmf(y[:, 0])
     given = law(bnn, weights, x)
     terms = given.logpmf(y) if hasattr(given.dist, "pmf") else given.logpdf(y)
     return terms.sum(-1) if np.ndim(y) == 2 else terms

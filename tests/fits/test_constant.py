@@ -25,6 +25,7 @@ GOOD = {
     "log_noise": np.array(-2.0),
 }
 NARROW = 0.01
+SUCCESSES = np.digitize(X[:, 0], [-1.0, -0.5, 0.0, 0.5, 1.0])
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +97,11 @@ def test_a_better_optimum_is_looked_for_where_the_prior_is_wide():
         (wp.Bernoulli(), 1, (X[:, 0] > 0).astype(int)),
         (wp.Categorical(3), 3, np.digitize(X[:, 0], [-0.5, 0.5])),
         (wp.Poisson(), 1, np.round(np.exp(1 + X[:, 0]))),
+        (wp.Binomial(), 1, np.stack([SUCCESSES, 5 - SUCCESSES], axis=1)),
         (wp.StudentT(df=4.0), 1, SIGNAL),
         (wp.Gaussian(), 2, np.stack([SIGNAL, NOISE], axis=1)),
     ],
-    ids=["classes", "several classes", "counts", "outliers", "two outputs"],
+    ids=["classes", "several classes", "counts", "trials", "outliers", "two outputs"],
 )
 def test_every_likelihood_is_judged_by_its_means(likelihood, num_outputs, y):
     bnn = wp.BNN(wp.mlp(2, hidden=(3,), num_outputs=num_outputs), likelihood)

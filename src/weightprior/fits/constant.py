@@ -76,7 +76,7 @@ def constant_doubt(problem: Problem, fit: xr.DataTree) -> str:
     Nothing is compiled for a fit whose rows are more probable than any constant makes them.
     """
     bnn = problem.bnn
-    if problem.doubt or bnn.likelihood.columns or _says_something(problem, fit):
+    if problem.doubt or _says_something(problem, fit):
         return ""
     if "converged" in fit["sample_stats"] and not fit["sample_stats"]["converged"].any():
         return ""
@@ -157,7 +157,10 @@ def _of_part(problem: Problem, part: Part) -> str:
 def _predict(problem: Problem, part: Part) -> _Predicted:
     """Predictions at the rows that count, by draws that are evenly spread."""
     bnn, counted = problem.bnn, part.row_weights > 0
-    rows, x, draws = Rows(part.row_weights[counted]), problem.x, _some(part.weights)
+    y, weights = problem.y[counted], part.row_weights[counted]
+    if bnn.likelihood.columns:  # counts of outcomes: the share of the first in so many trials
+        weights, y = weights * y.sum(axis=1), y[:, 0] / y.sum(axis=1)
+    rows, x, draws = Rows(weights), problem.x, _some(part.weights)
     alike = varying = _means(bnn, part.model, draws, x)[:, counted]
     if (offset := offset_of(bnn.network)) is not None:
         # What varies by the offset alone says nothing of the inputs.
@@ -165,7 +168,7 @@ def _predict(problem: Problem, part: Part) -> _Predicted:
         level[:, offset] = rows.mean(x[counted, offset])
         alike = _means(bnn, part.model, draws, level)[:, counted]
     spread = np.sqrt(np.mean([np.square(_sd(one, rows)) for one in alike]))
-    error, y, mean = 0.0, problem.y[counted], varying.mean(axis=0)
+    error, mean = 0.0, varying.mean(axis=0)
     if len(varying) > 1:
         error = rows.mean(varying.var(axis=0, ddof=1).sum(axis=1)) / len(varying)
     if bnn.likelihood.has_classes:
