@@ -37,7 +37,7 @@ def untraced_inputs(bnn: Any, x: Any) -> Any:
 def untraced(bnn: Any, x: Any, y: Any, counts: Any) -> tuple[Any, Any, Any]:
     """Return rows and their weights as arrays, or raise where known numbers do not suit a model."""
     if any(isinstance(part, Tracer) for part in (x, y, counts)):
-        return x, y, counts
+        return _arrays.own((x, y, counts))
     return *checked(bnn, x, y), None if counts is None else row_weights(counts, x)
 
 

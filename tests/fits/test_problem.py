@@ -79,6 +79,25 @@ def test_arrays_that_somebody_else_holds_are_read_in_full(method):
     assert again["elpd"].item() == scores["elpd"].item()
 
 
+def test_densities_of_arrays_that_somebody_else_holds_are_of_double_precision():
+    bnn, x, y = LINEAR.bnn, LINEAR.x.copy(), LINEAR.y.copy()
+    prior = wp.NormalPrior(*(dict(part) for part in (START, LINEAR.prior().scale)))
+    weights = {name: np.cos(array + 1.0) for name, array in START.items()}
+    arrays = [x, y, *weights.values(), *prior.loc.values(), *prior.scale.values()]
+    functions = [held_by_a_function(a) for a in arrays]
+    with jax.enable_x64(True):
+        found = {
+            "outputs": bnn.outputs(weights, x),
+            "log_prior": bnn.log_prior(weights, prior),
+            "log_likelihood": bnn.log_likelihood(weights, x, y),
+            "log_joint": bnn.log_joint(weights, x, y, prior),
+        }
+    assert functions
+    assert {name: str(value.dtype) for name, value in found.items()} == dict.fromkeys(
+        found, "float64"
+    )
+
+
 @pytest.mark.filterwarnings("ignore:fit_vi. far:UserWarning")
 @pytest.mark.parametrize(
     "method", [pytest.param(n, marks=[pytest.mark.slow] * (n in AT_LEISURE)) for n in FITS]

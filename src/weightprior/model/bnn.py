@@ -10,7 +10,7 @@ import numpy as np
 import numpyro
 from jax.core import Tracer
 
-from weightprior import _checks, _data
+from weightprior import _arrays, _checks, _data
 from weightprior.model import density
 from weightprior.model.likelihoods.base import Likelihood, check_likelihood
 from weightprior.model.likelihoods.terms import Latent
@@ -206,6 +206,7 @@ class BNN:
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
             raise TypeError(f"name: expected a word without slashes; got {name!r}.")
         prefix, dtype = "" if name is None else f"{name}.", jnp.result_type(float)
+        prior = _arrays.own(prior)
         laws = prior.hyperparameters(dtype).items()
         drawn = {site: numpyro.sample(prefix + site, law) for site, law in laws}
         conditional = prior.conditional(drawn)
@@ -228,7 +229,7 @@ class BNN:
         -------
         array of shape (rows, outputs)
         """
-        return density.outputs(self, weights, _data.untraced_inputs(self, x))
+        return density.outputs(self, _arrays.own(weights), _data.untraced_inputs(self, x))
 
     def log_prior(self, weights: Weights, prior: Prior) -> jax.Array:
         """Log density of the weights under the prior, in nats; a flat site adds nothing.
@@ -245,7 +246,7 @@ class BNN:
         array of shape ()
         """
         _checks.prior(self, prior, stacked=False, learned=True)
-        return density.log_prior(self, weights, prior)
+        return density.log_prior(self, *_arrays.own((weights, prior)))
 
     def log_likelihood(self, weights: Weights, x, y, row_weights=None) -> jax.Array:
         """Log density of all targets given the weights, in nats.
@@ -271,7 +272,7 @@ class BNN:
             For data that do not suit the model. In a program that JAX traces, numbers are not read.
         """
         x, y, row_weights = _data.untraced(self, x, y, row_weights)
-        return density.log_likelihood(self, weights, x, y, row_weights)
+        return density.log_likelihood(self, _arrays.own(weights), x, y, row_weights)
 
     def log_joint(self, weights: Weights, x, y, prior: Prior, row_weights=None) -> jax.Array:
         """Log density of weights and targets: the one that every method evaluates.
@@ -308,4 +309,5 @@ class BNN:
         """
         _checks.prior(self, prior, stacked=False, learned=True)
         x, y, row_weights = _data.untraced(self, x, y, row_weights)
+        weights, prior = _arrays.own((weights, prior))
         return density.log_joint(self, weights, x, y, prior, row_weights)
