@@ -99,6 +99,11 @@ REFUSED = {
     "Dropout of Equinox": (lambda: around(eqx.nn.Dropout(0.1)), {}, "inference_mode"),
     "a state of its own": (lambda: Around(_Counting()), {}, "Variable"),
     "tied in Equinox": (tied, {}, "equinox.nn.Shared"),
+    "tied by a view": (
+        lambda: lambda p, x: x @ p["w"] @ p["v"] @ p["w"],
+        {"params": (lambda w: {"w": w, "v": w.T})(np.ones((2, 1)))},
+        "one array as 'v' and 'w'",
+    ),
     "tied in a pytree": (
         lambda: lambda p, x: x @ p["a"] + x @ p["b"],
         {"params": {"a": W, "b": W}},

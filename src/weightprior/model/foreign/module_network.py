@@ -40,7 +40,7 @@ class ModuleNetwork:
     shows: units.Units | None = field(metadata={"static": True})
     hidden_layers: tuple[HiddenLayer, ...] | None = field(metadata={"static": True})
     output_first: frozenset[str] = field(metadata={"static": True})
-    told: tuple[tuple[str, Any], ...] = field(metadata={"static": True})
+    fingerprint: tuple[tuple[str, Any], ...] = field(metadata={"static": True})
     constants: dict[str, Any]
 
     @property
@@ -109,7 +109,8 @@ class ModuleNetwork:
     def describe(self) -> dict[str, Any]:
         """Describe the function by what it puts out at some weights and rows, and its constants."""
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in self.told
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.fingerprint
         }
 
     def check_inputs(self, x: np.ndarray) -> None:

@@ -110,17 +110,17 @@ def network(
     originals = {name: parameter.original for name, parameter in parameters.items()}
     originals |= {name: Original.of(values) for name, values in reading.constants.items()}
     draft = ModuleNetwork(
-        reading.form,
-        names,
-        1,
-        tuple(sites.items()),
-        tuple(originals.items()),
-        None if readout is None else _readout(readout, free),
-        hidden_units,
-        None,
-        frozenset(name for name, p in free.items() if p.output_first),
-        (),
-        constants,
+        form=reading.form,
+        feature_names=names,
+        num_outputs=1,  # until it is called
+        named_sites=tuple(sites.items()),
+        originals=tuple(originals.items()),
+        readout=None if readout is None else _readout(readout, free),
+        shows=hidden_units,
+        hidden_layers=None,
+        output_first=frozenset(name for name, p in free.items() if p.output_first),
+        fingerprint=(),
+        constants=constants,
     )
     made = _verified(draft)
     return made if hidden_units is None else _with_units(made, free)
@@ -191,13 +191,13 @@ def _verified(draft: ModuleNetwork) -> ModuleNetwork:
     digest = hashlib.sha256()
     for name, values in sorted(draft.constants.items()):
         digest.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
-    told = {
+    fingerprint = {
         "library": draft.form.library,
         # Enough digits to tell functions apart, and none that another machine rounds otherwise.
         "outputs": tuple(f"{value:.4g}" for value in found.ravel()[:12]),
         "constants": digest.hexdigest()[:16] if draft.constants else "",
     }
-    made = replace(draft, num_outputs=found.shape[1], told=tuple(told.items()))
+    made = replace(draft, num_outputs=found.shape[1], fingerprint=tuple(fingerprint.items()))
     if made.head is not None:
         verify.check_readout(made.head, made.apply, weights, x)
     return made

@@ -168,9 +168,8 @@ def by_name(parameters: Sequence[Parameter]) -> dict[str, Parameter]:
     for parameter in parameters:
         if parameter.name in found:
             raise ValueError(
-                "model: expected a name for every parameter; got "
-                f"{found[parameter.name].path} and {parameter.path}, which are both "
-                f"{parameter.name!r} with dots. Rename one of them."
+                "model: expected a name for every parameter; got two that are called "
+                f"{parameter.name!r}, once their paths are written with dots. Rename one of them."
             )
         found[parameter.name] = parameter
     return found
@@ -180,12 +179,18 @@ def check_untied(leaves: Mapping[str, Any], advice: str) -> None:
     """Raise where one array stands in two places, which would be sampled apart."""
     first: dict[Any, str] = {}
     for name, leaf in leaves.items():
-        address = leaf.data_ptr() if hasattr(leaf, "data_ptr") else id(leaf)
-        if hasattr(leaf, "dtype") and first.setdefault(address, name) != name:
+        if hasattr(leaf, "dtype") and first.setdefault(_address(leaf), name) != name:
             raise ValueError(
                 f"model: expected parameters that are not tied; got one array as "
-                f"{first[address]!r} and {name!r}. {advice}"
+                f"{first[_address(leaf)]!r} and {name!r}. {advice}"
             )
+
+
+def _address(leaf: Any) -> int:
+    """Tell arrays apart: by their memory, which a view such as a transpose shares."""
+    if isinstance(leaf, np.ndarray) and leaf.size:
+        return leaf.__array_interface__["data"][0]
+    return leaf.data_ptr() if hasattr(leaf, "data_ptr") else id(leaf)
 
 
 def turned(array: np.ndarray, *, to_output_first: bool) -> np.ndarray:
