@@ -104,6 +104,23 @@ def test_a_classifier_of_scikit_learn_has_our_probabilities():
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_perceptron_of_other_units_is_another_function():
+    perceptron = MLPRegressor(hidden_layer_sizes=(4, 4), activation="logistic", max_iter=2)
+    perceptron.fit(X, X[:, 0])
+    with pytest.warns(
+        UserWarning, match=r"^reference: .*activation='sigmoid'\) makes its own"
+    ) as told:
+        reference_weights(BNN, perceptron)
+    assert len(told) == 1
+    # As the message says.
+    bnn = wp.BNN(wp.mlp(3, (4, 4), activation="sigmoid"), wp.Gaussian())
+    found = wp.normal_prior(bnn, loc=perceptron).loc
+    with jax.enable_x64(True):
+        ours = bnn.outputs({n: found[n] for n in bnn.sites}, X)[:, 0]
+    np.testing.assert_allclose(ours, perceptron.predict(X), rtol=1e-12, atol=1e-13)
+
+
 def test_a_state_dict_of_pytorch_is_turned():
     state = {}
     for i, layer in enumerate(BNN.network.layers):

@@ -4,14 +4,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from weightprior import _arrays, _checks
+from weightprior.model.activations import activation_function
 from weightprior.model.foreign.form import comes_from
 from weightprior.model.foreign.libraries import trained
 from weightprior.model.foreign.parameters import Parameter, turned
 from weightprior.model.foreign.sites import kind_of
-from weightprior.model.network import constants_of, dense_layers_of, output_first_of
+from weightprior.model.network import (
+    constants_of,
+    dense_layers_of,
+    hidden_layers_of,
+    output_first_of,
+)
 from weightprior.model.posterior_means import posterior_means
 from weightprior.model.sites import Site
 
@@ -42,6 +49,11 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
     ------
     TypeError, ValueError
         Where the reference is none of these, is of another architecture, or holds NaN.
+
+    Warns
+    -----
+    UserWarning
+        Where a perceptron of scikit-learn has other hidden units than this model.
     """
     _checks.model(bnn)
     means = posterior_means(argument, reference, bnn.sites)
@@ -94,10 +106,27 @@ def _of_scikit_learn(bnn, argument: str, perceptron: Any) -> dict[str, np.ndarra
             f"{argument}: expected the layers {_checks.several(names)}; got a "
             f"{type(perceptron).__name__} of {num_layers}. It has to be of this architecture."
         )
+    _warn_of_other_units(bnn.network, argument, perceptron)
     given = zip(layers, perceptron.coefs_, perceptron.intercepts_, strict=True)
     return {
         name: array for sites, *arrays in given for name, array in zip(sites, arrays, strict=True)
     }
+
+
+def _warn_of_other_units(network: Any, argument: str, perceptron: Any) -> None:
+    """Warn where hidden units differ, so that the weights make another function here."""
+    theirs = "sigmoid" if perceptron.activation == "logistic" else perceptron.activation
+    at = jnp.linspace(-3.0, 3.0, 13)
+    for layer in hidden_layers_of(network) or ():
+        pair = (activation_function(one)(at) for one in (layer.activation, theirs))
+        if not np.allclose(*pair, atol=1e-5):
+            _checks.warn(
+                f"{argument}: expected a perceptron with the hidden units of this network; got a "
+                f"{type(perceptron).__name__} with activation={perceptron.activation!r}, whose "
+                "weights make another function here. "
+                f"mlp(..., activation={theirs!r}) makes its own."
+            )
+            return
 
 
 def _dense_layers(bnn, argument: str, source: str) -> list[tuple[str, str]]:

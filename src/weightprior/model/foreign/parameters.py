@@ -188,9 +188,11 @@ def check_untied(leaves: Mapping[str, Any], advice: str) -> None:
 
 def _address(leaf: Any) -> int:
     """Tell arrays apart: by their memory, which a view such as a transpose shares."""
+    if hasattr(leaf, "data_ptr"):
+        return leaf.data_ptr()
     if isinstance(leaf, np.ndarray) and leaf.size:
         return leaf.__array_interface__["data"][0]
-    return leaf.data_ptr() if hasattr(leaf, "data_ptr") else id(leaf)
+    return id(leaf)
 
 
 def turned(array: np.ndarray, *, to_output_first: bool) -> np.ndarray:
