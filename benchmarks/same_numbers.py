@@ -110,6 +110,8 @@ def numbers_of(name: str, problem: Problem) -> dict[str, np.ndarray]:
         found[f"optimum/cross_validate/{part}"] = folds[part].to_numpy()
     learned = wp.hierarchical_prior(bnn, "layer")
     tree = FITS["hmc"](bnn, x, y, prior=learned, rng_key=3)
+    for site in (*learned.sites, *bnn.sites):
+        found[f"draws/hierarchical/{site}"] = tree["posterior"][site].to_numpy()
     found["draws/hierarchical/lp"] = tree["sample_stats"]["lp"].to_numpy()
     drawn = wp.prior_predictive(bnn, x, prior=learned, num_samples=20, rng_key=2)
     found["draws/prior_predictive/y"] = drawn["prior_predictive"]["y"].to_numpy()
@@ -118,18 +120,27 @@ def numbers_of(name: str, problem: Problem) -> dict[str, np.ndarray]:
 
 def densities_of(problem: Problem) -> dict[str, np.ndarray]:
     """Log joint densities and their gradients at many points, in float64."""
-    bnn, prior = problem.bnn, problem.prior["moved"]
-    rng = np.random.default_rng(1)
-    points = {n: rng.normal(size=(NUM_POINTS, *site.shape)) for n, site in bnn.sites.items()}
-    with jax.enable_x64(True):
-        x, y = jnp.asarray(problem.x), jnp.asarray(problem.y)
+    bnn = problem.bnn
+    priors = {
+        "": problem.prior["moved"],
+        "under a learned prior, ": wp.hierarchical_prior(bnn, "layer"),
+    }
+    found = {}
+    for words, prior in priors.items():
+        rng = np.random.default_rng(1)
+        sites = {**bnn.sites, **prior.sites} if words else bnn.sites
+        points = {n: rng.normal(size=(NUM_POINTS, *site.shape)) for n, site in sites.items()}
+        with jax.enable_x64(True):
+            x, y = jnp.asarray(problem.x), jnp.asarray(problem.y)
 
-        def log_joint(weights):
-            return bnn.log_joint(weights, x, y, prior)
+            def log_joint(weights, prior=prior, x=x, y=y):
+                return bnn.log_joint(weights, x, y, prior)
 
-        values, gradients = jax.jit(jax.vmap(jax.value_and_grad(log_joint)))(points)
-    found = {"density/value": np.asarray(values)}
-    return found | {f"density/gradient of {n}": np.asarray(g) for n, g in gradients.items()}
+            values, gradients = jax.jit(jax.vmap(jax.value_and_grad(log_joint)))(points)
+        found[f"density/{words}value"] = np.asarray(values)
+        for name, gradient in gradients.items():
+            found[f"density/{words}gradient of {name}"] = np.asarray(gradient)
+    return found
 
 
 def write(file: str) -> None:

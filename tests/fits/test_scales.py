@@ -98,7 +98,12 @@ def test_one_warning_names_columns_and_targets_and_verdicts_do_not_ask_for_more_
     linear = wp.BNN(wp.mlp(list(frame.columns), hidden=()), wp.Gaussian(noise=1.0))
     with pytest.warns(UserWarning, match="Standardise y") as caught:
         fit = wp.fit_mcmc(
-            linear, frame, Y * 1e9, prior=wp.normal_prior(linear, scale=0.5), num_samples=20
+            linear,
+            frame,
+            Y * 1e9,
+            prior=wp.normal_prior(linear, scale=0.5),
+            num_warmup=50,
+            num_samples=20,
         )
     first, *others = [str(one.message) for one in caught]
     assert first.startswith("y: mean 7.46e+08")

@@ -96,8 +96,8 @@ class TestTheNegativeBinomialDensity:
         value, *slopes = value_and_slopes(*given)
         assert np.isfinite(value).all()
         assert np.isfinite(slopes).all()
-        hessian = jax.vmap(
-            jax.hessian(lambda at, y: NegativeBinomialLogMean(at[0], at[1]).log_prob(y))
+        hessian = jax.jit(
+            jax.vmap(jax.hessian(lambda at, y: NegativeBinomialLogMean(at[0], at[1]).log_prob(y)))
         )
         assert np.isfinite(hessian(jnp.stack(given[:2], axis=1), given[2])).all()
         # Where both overflow, the targets are impossible, and not undefined.
