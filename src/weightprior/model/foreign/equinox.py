@@ -28,14 +28,29 @@ class _Form:
     library: str = "equinox"
 
     def call(self, arrays: Mapping[str, Any], x: jax.Array) -> jax.Array:
-        return jax.vmap(self.build(arrays))(x)
+        return self._of_rows(_inputs_first(arrays), x)
 
     def signal(self, arrays: Mapping[str, Any], x: jax.Array, layer: Readout) -> jax.Array:
-        return self.call(with_identity(arrays, layer), x)
+        return self._of_rows(with_identity(_inputs_first(arrays), layer), x)
+
+    def _of_rows(self, arrays: Mapping[str, Any], x: jax.Array) -> jax.Array:
+        return jax.vmap(self.build(arrays))(x)
 
     def build(self, arrays: Mapping[str, Any]) -> Any:
         leaves = [arrays[name] if leaf is None else leaf for name, leaf in self.leaves]
         return jax.tree.unflatten(self.structure, leaves)
+
+
+def _inputs_first(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay matrices out in memory with inputs first, as a product with all rows reads them.
+
+    Equinox's stand outputs first. By itself XLA multiplies rows by them as they stand, which takes
+    a third longer.
+    """
+    return {
+        name: jax.lax.optimization_barrier(a.T).T if np.ndim(a) == 2 else a
+        for name, a in arrays.items()
+    }
 
 
 def read(model: Any, params: Any, num_features: int) -> Reading:
