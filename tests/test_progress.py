@@ -85,7 +85,7 @@ def shown(monkeypatch):
 
 
 def wait():
-    time.sleep(0.5)
+    time.sleep(0.25)
 
 
 @shows_progress

@@ -112,7 +112,7 @@ def test_every_prior_by_itself():
 
 
 def test_one_point_tells_nothing():
-    found = wp.diagnostics.convergence(REGRESSION, fitted("map"), FRAME)
+    found = wp.diagnostics.convergence(REGRESSION, fits.drawn("map"), FRAME)
     assert found["verdict"].item() == "Not judged: a MAP is one point, without chains."
     assert not found["converged"]
     numbers = found.drop_vars(["verdict", "converged"])

@@ -25,6 +25,7 @@ from problems import (
 )
 from shared_fits import LIKELIHOODS, random_targets, random_weights
 from weightprior.fits.problem import Problem
+from weightprior.fits.propriety import Open
 from weightprior.fits.task import Task
 from weightprior.inference._coordinates.randomised import Member, Randomised
 from weightprior.inference._optima.collapse import Collapse
@@ -313,7 +314,7 @@ def test_kinks_are_given_as_a_reason():
     arrays = {name: np.array(values) for name, values in members.items()}
     none = [[Collapse(np.inf, 1.0)] * 2]
     with pytest.warns(UserWarning, match=r"1 of 2 \(gradient norm up to 1.0e\+00\).*lie on kinks"):
-        _warn_unconverged(problem, Search("fit_ensemble", 5000, 1e-6), [arrays], none)
+        _warn_unconverged(problem, Search("fit_ensemble", 5000, 1e-6), [arrays], none, [Open()])
 
 
 @pytest.mark.filterwarnings("ignore:y. mean")  # which tells of it first

@@ -58,6 +58,10 @@ def test_hidden_units_that_separate_classes_have_no_optimum_either():
     fit, (message,) = told(wp.fit_map, bnn, y, flat)
     assert "no finite optimum: the classes are separated by 'output.weight[" in message
     assert not fit["restarts"]["converged"].any()
+    for anchored in (True, False):
+        fit, (message,) = told(wp.fit_ensemble, bnn, y, flat, num_members=3, anchored=anchored)
+        assert message.startswith("fit_ensemble: There is no finite optimum: the classes are")
+        assert not fit["sample_stats"]["converged"].any()
     fit, messages = told(wp.fit_map, bnn, y, wp.normal_prior(bnn))
     assert not messages
     assert fit["restarts"]["converged"][0]
@@ -104,6 +108,17 @@ def test_a_latent_that_runs_off_has_no_optimum(limit):
     fit, messages = told(wp.fit_map, bnn, y, wp.normal_prior(bnn))
     assert not messages
     assert fit["restarts"]["converged"].all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_latent_that_runs_off_is_told_of_members_too(limit):
+    likelihood, name, y = LIMITS[limit]
+    bnn = linear(likelihood)
+    flat = wp.normal_prior(bnn, latents={name: (0.0, np.inf)})
+    fit, (message,) = told(wp.fit_ensemble, bnn, y, flat, num_members=3)
+    assert message.startswith(f"fit_ensemble: There is no finite optimum: '{name}' ran to")
+    assert not fit["sample_stats"]["converged"].any()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Tests, before any search, of a finite optimum and a proper posterior under a flat prior."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,15 @@ from weightprior.model import density
 from weightprior.model.network import Head, head_of, hidden_layers_of, input_columns
 from weightprior.model.sites import Weights
 
-__all__ = ["Open", "check_proper", "leave_unconverged", "open_ends", "open_ends_at", "warn_open"]
+__all__ = [
+    "Open",
+    "check_proper",
+    "leave_unconverged",
+    "open_ends",
+    "open_ends_at",
+    "warn_open",
+    "warn_open_at_ends",
+]
 
 _REMEDY = "give every site a finite scale, as normal_prior(bnn) does"
 # Nats by which the density changes, if a latent does by 1, where no optimum holds it.
@@ -105,11 +114,13 @@ def _open_end(problem: Problem, task: Task, weights: Weights | None) -> Open:
     if head is None or not rows.any():
         return Open()
     free = [_is_flat(problem, task, name) for name in head.sites]
-    inputs, names = _inputs(problem, head, weights)
-    if inputs is None:  # those of hidden units: the bias alone is known
-        inputs, free[0] = np.empty((len(rows), 0)), free[0][:0]
     if not any(one.any() for one in free):
         return Open()
+    inputs, names = _inputs(problem, head, weights)
+    if inputs is None:  # those of hidden units: the bias alone is known
+        if not free[1].any():
+            return Open()
+        inputs, free[0] = np.empty((len(rows), 0)), free[0][:0]
     num_outputs = problem.bnn.network.num_outputs
     any_change = np.broadcast_to(np.eye(num_outputs), (int(rows.sum()), num_outputs, num_outputs))
     inputs = np.column_stack([inputs[rows], np.ones(rows.sum())])
@@ -182,6 +193,28 @@ def warn_open(method: str, problem: Problem, found: Sequence[Open]) -> None:
                 f"{method}: The optimum is not unique{where}: {one.level}, where the prior is "
                 f"flat, and which one is found depends on the starts. Drop columns, or {_REMEDY}."
             )
+
+
+def warn_open_at_ends(
+    method: str,
+    problem: Problem,
+    opened: Sequence[Open],
+    ends: Sequence[Sequence[dict[str, np.ndarray]]],
+) -> list[Open]:
+    """Find what is open once hidden units are known as well, and warn of what is new.
+
+    Parameters
+    ----------
+    opened : sequence of Open
+        What was known, and told, before the search; of every prior.
+    ends : sequence of sequence of dict
+        Weights at which searches ended; of every prior, each as long as the others.
+    """
+    found = [open_ends_at(problem, at) for at in zip(*ends, strict=True)]
+    worst = [reduce(_worse, of_prior) for of_prior in zip(*found, strict=True)]
+    pairs = list(zip(opened, worst, strict=True))
+    warn_open(method, problem, [Open() if before.rises else after for before, after in pairs])
+    return [before if before.rises else after for before, after in pairs]
 
 
 def leave_unconverged(found: Sequence[Open], parts: Sequence[dict[str, Any]]) -> None:

@@ -11,7 +11,13 @@ from weightprior._options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem, under
-from weightprior.fits.propriety import leave_unconverged, open_ends, warn_open
+from weightprior.fits.propriety import (
+    Open,
+    leave_unconverged,
+    open_ends,
+    warn_open,
+    warn_open_at_ends,
+)
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._coordinates.collapsed import is_normal
 from weightprior.inference._coordinates.randomised import Member, Randomised
@@ -144,8 +150,10 @@ def fit_ensemble(
     opened = open_ends(problem)
     warn_open("fit_ensemble", problem, opened)
     members, collapses = _members(problem, search, num_members, bool(anchored))
+    ends = [[{n: m[n][i] for n in bnn.sites} for i in range(num_members)] for m in members]
+    opened = warn_open_at_ends("fit_ensemble", problem, opened, ends)
     seconds = time.perf_counter() - began
-    _warn_unconverged(problem, search, members, collapses)
+    _warn_unconverged(problem, search, members, collapses, opened)
     leave_unconverged(opened, members)
     stats = ("converged", "gradient_norm", "num_iterations")
     outcome = Outcome(
@@ -200,10 +208,11 @@ def _warn_unconverged(
     search: Search,
     members: list[dict[str, np.ndarray]],
     collapses: list[list[Collapse]],
+    opened: list[Open],
 ) -> None:
     late, exhausted, gone = [], False, []
-    for label, part, noises in zip(problem.labels, members, collapses, strict=True):
-        behind = ~part["converged"]
+    for label, part, noises, one in zip(problem.labels, members, collapses, opened, strict=True):
+        behind = ~part["converged"] & (not one.rises)
         if behind.any():
             worst = part["gradient_norm"].max()
             count = f"{behind.sum()} of {behind.size}{under(label)}"

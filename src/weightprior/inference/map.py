@@ -15,8 +15,8 @@ from weightprior.fits.propriety import (
     Open,
     leave_unconverged,
     open_ends,
-    open_ends_at,
     warn_open,
+    warn_open_at_ends,
 )
 from weightprior.fits.results import Outcome, build
 from weightprior.inference._docs import shares_docs
@@ -118,7 +118,8 @@ def fit_map(
     opened = open_ends(problem)
     warn_open("fit_map", problem, opened)
     restarts, collapses = optima.find(problem, search, num_restarts, init)
-    opened = _where_they_ended(problem, restarts, opened)
+    best = [[{name: r[name][0] for name in bnn.sites}] for r in restarts]
+    opened = warn_open_at_ends("fit_map", problem, opened, best)
     seconds = time.perf_counter() - began
     _warn(problem, search, restarts, collapses, opened)
     stats = ("converged", "gradient_norm", "num_iterations")
@@ -140,16 +141,6 @@ def fit_map(
     )
     warn_constant("fit_map", problem, fit)
     return fit
-
-
-def _where_they_ended(
-    problem: Problem, restarts: list[dict[str, np.ndarray]], opened: list[Open]
-) -> list[Open]:
-    """Find what is open once hidden units are known as well, and warn of what is new."""
-    at_end = open_ends_at(problem, [{n: r[n][0] for n in problem.bnn.sites} for r in restarts])
-    found = list(zip(opened, at_end, strict=True))
-    warn_open("fit_map", problem, [Open() if before.rises else after for before, after in found])
-    return [before if before.rises else after for before, after in found]
 
 
 def _warn(

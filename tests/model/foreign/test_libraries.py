@@ -128,9 +128,8 @@ def test_a_trained_network_is_a_centre_of_mlp(library):
     np.testing.assert_allclose(NET.bnn.outputs(own, x), outputs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "library", [pytest.param(n, marks=[pytest.mark.slow] * (n != "equinox")) for n in LIBRARIES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_its_optimum_and_predictions_are_those_of_mlp(library):
     network, translate = of(library)
     bnn = wp.BNN(network, wp.Gaussian(noise=0.5))
