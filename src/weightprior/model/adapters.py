@@ -10,7 +10,7 @@ import numpy as np
 from weightprior import _arrays, _checks
 from weightprior.model.activations import activation_function
 from weightprior.model.foreign.form import comes_from
-from weightprior.model.foreign.libraries import trained
+from weightprior.model.foreign.libraries import outputs_of, trained
 from weightprior.model.foreign.parameters import Parameter, turned
 from weightprior.model.foreign.sites import kind_of
 from weightprior.model.network import (
@@ -23,6 +23,9 @@ from weightprior.model.posterior_means import posterior_means
 from weightprior.model.sites import Site
 
 __all__ = ["reference_weights"]
+
+# Rows on which outputs are compared, and how far half precision may put them apart.
+_NUM_ROWS, _ALIKE = 16, 0.02
 
 
 def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> dict[str, np.ndarray]:
@@ -53,7 +56,8 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
     Warns
     -----
     UserWarning
-        Where a perceptron of scikit-learn has other hidden units than this model.
+        Where a perceptron of scikit-learn has other hidden units than this model, or a module puts
+        out something else than this model with its weights.
     """
     _checks.model(bnn)
     means = posterior_means(argument, reference, bnn.sites)
@@ -74,7 +78,32 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
     if found != expected:
         raise ValueError(_about_shapes(argument, source, found, expected))
     sites = {name: site for name, site in bnn.sites.items() if name in arrays}
-    return {name: _numbers(argument, name, arrays[name], site) for name, site in sites.items()}
+    weights = {n: _numbers(argument, n, arrays[n], site) for n, site in sites.items()}
+    _warn_of_another_function(bnn.network, argument, reference, weights)
+    return weights
+
+
+def _warn_of_another_function(
+    network: Any, argument: str, module: Any, weights: Mapping[str, np.ndarray]
+) -> None:
+    """Warn where a module's weights make another function here, as other activations do."""
+    num_features = len(network.feature_names)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(_NUM_ROWS, num_features)))
+    theirs = outputs_of(module, x)
+    if theirs is None:
+        return
+    single = {name: jnp.asarray(weights[name], x.dtype) for name in network.sites}
+    found = [network.apply(single, x), theirs]
+    ours, theirs = (np.asarray(outputs, float).reshape(_NUM_ROWS, -1) for outputs in found)
+    within = _ALIKE * np.abs(ours).max()
+    if ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=0, atol=within):
+        return
+    _checks.warn(
+        f"{argument}: expected a network that these weights make the same function of x as this "
+        f"one; got a {type(module).__name__} that puts out something else, as with other "
+        "activations. Give this network the same ones, or make the module itself a model: "
+        f"BNN(network(module, {num_features}), ...)."
+    )
 
 
 def _is_by_site(bnn, reference: Any) -> bool:

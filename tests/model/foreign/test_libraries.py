@@ -1,5 +1,6 @@
 """Networks of other libraries compute what they compute there, and what `mlp` computes."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,6 +114,27 @@ def test_module_takes_a_fit():
         outputs = networks.function(params, NET.x)[:, 0]
     found = wp.predict(bnn, fit, NET.x)["mean"].to_numpy().ravel()
     np.testing.assert_allclose(found, outputs, rtol=1e-12)
+
+
+class Relu(Perceptron):
+    def __call__(self, x):
+        return self.out(jax.nn.relu(self.hidden(x)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("library", ["nnx", "equinox"])
+def test_a_centre_that_is_another_function_here_is_told(library):
+    if library == "nnx":
+        trained = Relu(seed=3)
+    else:
+        trained = eqx.nn.MLP(2, 1, 3, 1, activation=jax.nn.relu, key=jax.random.key(3))
+    with pytest.warns(UserWarning, match="^loc: .*puts out something else") as told:
+        wp.normal_prior(NET.bnn, loc=trained)
+    assert len(told) == 1
+    # As the message says.
+    same = wp.mlp(2, (3,), activation="relu")
+    for network in (same, wp.network(trained, 2)):
+        assert wp.normal_prior(wp.BNN(network, wp.Gaussian()), loc=trained).loc
 
 
 @pytest.mark.parametrize("library", ["nnx", "equinox", "linen"])

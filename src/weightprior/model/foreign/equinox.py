@@ -10,7 +10,7 @@ import numpy as np
 from weightprior.model.foreign.form import Readout, comes_from, dotted, with_identity
 from weightprior.model.foreign.parameters import Parameter, Reading, check_no_key, check_untied
 
-__all__ = ["matches", "parameters_of", "read"]
+__all__ = ["matches", "outputs_of", "parameters_of", "read"]
 
 
 def matches(model: Any) -> bool:
@@ -71,6 +71,11 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
         check_no_key(name, leaf)
     static = tuple((name, None if _is_array(leaf) else leaf) for name, leaf in leaves)
     return Reading(_Form(structure, static), parameters, constants)
+
+
+def outputs_of(model: Any, x: jax.Array) -> jax.Array:
+    """Outputs of a module for every row."""
+    return jax.vmap(model)(x)
 
 
 def parameters_of(model: Any) -> list[Parameter]:

@@ -8,7 +8,7 @@ import jax
 from weightprior.model.foreign import equinox, function, linen, nnx
 from weightprior.model.foreign.parameters import Parameter, Reading
 
-__all__ = ["read", "trained"]
+__all__ = ["outputs_of", "read", "trained"]
 
 _LIBRARIES = (nnx, linen, equinox, function)
 
@@ -67,6 +67,17 @@ def trained(argument: str, network: Any) -> list[Parameter]:
             f"{type(network).__name__}, which is none of these."
         )
     return found
+
+
+def outputs_of(network: Any, x: jax.Array) -> jax.Array | None:
+    """Outputs of a trained module; None of arrays alone, and where it takes no such rows."""
+    if not callable(network):
+        return None
+    library = next((one for one in (nnx, equinox) if one.matches(network)), None)
+    try:
+        return None if library is None else library.outputs_of(network, x)
+    except Exception:  # whatever its user's code raises: it is asked for its parameters
+        return None
 
 
 def _unwrapped(values: Any) -> Any:

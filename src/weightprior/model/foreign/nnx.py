@@ -10,7 +10,7 @@ import numpy as np
 from weightprior.model.foreign.form import Readout, comes_from, with_identity
 from weightprior.model.foreign.parameters import Parameter, Reading, check_no_key, name_of
 
-__all__ = ["matches", "parameters_of", "read"]
+__all__ = ["matches", "outputs_of", "parameters_of", "read"]
 
 _RANDOM = (
     "It is of random numbers, and a posterior is that of a fixed function. Replace a Dropout, "
@@ -80,6 +80,13 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
             constants[name] = value
         leaves.append((name, None if is_array else value))
     return Reading(_Form(graph, jax.tree.structure(state), tuple(leaves)), parameters, constants)
+
+
+def outputs_of(model: Any, x: jax.Array) -> jax.Array:
+    """Outputs of a module, which may have a state that a call would change."""
+    from flax import nnx
+
+    return nnx.clone(model)(x)
 
 
 def parameters_of(values: Any) -> list[Parameter]:
