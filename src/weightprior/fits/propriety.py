@@ -1,4 +1,4 @@
-"""Tests, before any search, of a finite optimum and a proper posterior under a flat prior."""
+"""Tests of a finite optimum and a proper posterior, before a search and at its end."""
 
 from collections.abc import Sequence
 from functools import reduce

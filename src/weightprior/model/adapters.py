@@ -24,8 +24,9 @@ from weightprior.model.sites import Site
 
 __all__ = ["reference_weights"]
 
-# Rows on which outputs are compared, and how far half precision may put them apart.
-_NUM_ROWS, _ALIKE = 16, 0.02
+# Rows on which outputs are compared, and how far apart they may be: this share of their spread,
+# and what so many units of rounding make of their size.
+_NUM_ROWS, _ALIKE, _ROUNDINGS = 16, 5e-3, 16
 
 
 def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> dict[str, np.ndarray]:
@@ -93,10 +94,10 @@ def _warn_of_another_function(
     if theirs is None:
         return
     single = {name: jnp.asarray(weights[name], x.dtype) for name in network.sites}
+    rounding = _ROUNDINGS * float(jnp.finfo(theirs.dtype).eps)
     found = [network.apply(single, x), theirs]
     ours, theirs = (np.asarray(outputs, float).reshape(_NUM_ROWS, -1) for outputs in found)
-    within = _ALIKE * np.abs(ours).max()
-    if ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=0, atol=within):
+    if _alike(ours, theirs, rounding):
         return
     _checks.warn(
         f"{argument}: expected a network that these weights make the same function of x as this "
@@ -104,6 +105,18 @@ def _warn_of_another_function(
         "activations. Give this network the same ones, or make the module itself a model: "
         f"BNN(network(module, {num_features}), ...)."
     )
+
+
+def _alike(ours: np.ndarray, theirs: np.ndarray, rounding: float) -> bool:
+    """Tell if outputs are the same numbers, to rounding; where there are none, both have none."""
+    if ours.shape != theirs.shape or np.any(np.isfinite(ours) != np.isfinite(theirs)):
+        return False
+    numbers = np.isfinite(ours)
+    if not numbers.any():
+        return True
+    ours, theirs = ours[numbers], theirs[numbers]
+    within = _ALIKE * np.ptp(ours) + rounding * np.abs(ours).max()
+    return bool(np.all(np.abs(ours - theirs) <= within))
 
 
 def _is_by_site(bnn, reference: Any) -> bool:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import networks
 import weightprior as wp
@@ -135,6 +136,35 @@ def test_a_centre_that_is_another_function_here_is_told(library):
     same = wp.mlp(2, (3,), activation="relu")
     for network in (same, wp.network(trained, 2)):
         assert wp.normal_prior(wp.BNN(network, wp.Gaussian()), loc=trained).loc
+
+
+class Training(Perceptron):
+    """Drops half of its units, as long as it is trained."""
+
+    def __init__(self):
+        super().__init__(seed=3)
+        self.drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.out(self.drop(jnp.tanh(self.hidden(x))))
+
+
+class Named(Perceptron):
+    def __call__(self, x):
+        return {"mean": super().__call__(x), "rows": len(x)}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("make", [Training, Named, Perceptron])
+def test_a_centre_that_is_the_same_function_or_tells_none_is_silent(make):
+    assert wp.normal_prior(NET.bnn, loc=make()).loc
+
+
+def test_a_difference_beside_a_large_constant_is_told():
+    module = Relu(seed=3)
+    module.out.bias[...] = jnp.full(1, 30.0)
+    with pytest.warns(UserWarning, match="puts out something else"):
+        wp.normal_prior(NET.bnn, loc=module)
 
 
 @pytest.mark.parametrize("library", ["nnx", "equinox", "linen"])

@@ -74,8 +74,10 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def outputs_of(model: Any, x: jax.Array) -> jax.Array:
-    """Outputs of a module for every row."""
-    return jax.vmap(model)(x)
+    """Outputs for every row of a module whose training is over."""
+    import equinox
+
+    return jax.vmap(equinox.nn.inference_mode(model))(x)
 
 
 def parameters_of(model: Any) -> list[Parameter]:

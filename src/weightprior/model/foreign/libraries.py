@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from weightprior.model.foreign import equinox, function, linen, nnx
 from weightprior.model.foreign.parameters import Parameter, Reading
@@ -70,14 +71,16 @@ def trained(argument: str, network: Any) -> list[Parameter]:
 
 
 def outputs_of(network: Any, x: jax.Array) -> jax.Array | None:
-    """Outputs of a trained module; None of arrays alone, and where it takes no such rows."""
-    if not callable(network):
-        return None
+    """Outputs of a trained module; None of arrays alone, and where it makes no numbers per row."""
     library = next((one for one in (nnx, equinox) if one.matches(network)), None)
+    if library is None or not callable(network):
+        return None
     try:
-        return None if library is None else library.outputs_of(network, x)
+        found = library.outputs_of(network, x)
     except Exception:  # whatever its user's code raises: it is asked for its parameters
         return None
+    rows = isinstance(found, jax.Array) and found.shape[:1] == (len(x),)
+    return found if rows and jnp.issubdtype(found.dtype, jnp.floating) else None
 
 
 def _unwrapped(values: Any) -> Any:

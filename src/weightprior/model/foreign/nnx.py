@@ -83,10 +83,12 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def outputs_of(model: Any, x: jax.Array) -> jax.Array:
-    """Outputs of a module, which may have a state that a call would change."""
+    """Outputs of a module whose training is over; a call could change the state of the original."""
     from flax import nnx
 
-    return nnx.clone(model)(x)
+    own = nnx.clone(model)
+    own.eval()
+    return own(x)
 
 
 def parameters_of(values: Any) -> list[Parameter]:
