@@ -162,7 +162,7 @@ def test_a_centre_that_is_the_same_function_or_tells_none_is_silent(make):
 
 def test_a_difference_beside_a_large_constant_is_told():
     module = Relu(seed=3)
-    module.out.bias[...] = jnp.full(1, 30.0)
+    module.out.bias[...] = jnp.full(1, 1000.0)
     with pytest.warns(UserWarning, match="puts out something else"):
         wp.normal_prior(NET.bnn, loc=module)
 
