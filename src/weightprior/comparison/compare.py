@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from weightprior import _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.comparison._cells import (
     Line,

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _data
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior.diagnostics.align import align
 from weightprior.diagnostics.contraction import contraction
 from weightprior.elicitation.prior_predictive import prior_predictive

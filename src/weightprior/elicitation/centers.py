@@ -8,7 +8,7 @@ import numpy as np
 from scipy import linalg
 
 from weightprior import _arrays, _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior.model.adapters import reference_weights
 from weightprior.model.priors.normal import NormalPrior, stack_priors
 from weightprior.model.priors.normal_prior import normal_prior

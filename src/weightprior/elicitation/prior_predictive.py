@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks, _data
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import fit_coords, target_coords

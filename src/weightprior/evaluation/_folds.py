@@ -9,7 +9,7 @@ from weightprior import _checks
 from weightprior.evaluation.refits import grouped
 from weightprior.model.bnn import BNN
 
-__all__ = ["Folds", "folds_of"]
+__all__ = ["Folds", "dealt", "folds_of"]
 
 
 class Folds(NamedTuple):
@@ -87,11 +87,16 @@ def _by_chance(
     order = np.asarray(jax.random.permutation(key, most))
     if groups is not None:
         return np.arange(num_folds), _evenly(np.bincount(groups), order, num_folds)[groups]
+    return np.arange(num_folds), dealt(bnn, y, num_folds, order)
+
+
+def dealt(bnn: BNN, y: np.ndarray, num_folds: int, order: np.ndarray) -> np.ndarray:
+    """Fold of every row, dealt one by one in a random order; classes are spread evenly."""
     if bnn.likelihood.has_classes and y.ndim == 1:
-        order = order[np.argsort(y[order], kind="stable")]  # spreads classes evenly
+        order = order[np.argsort(y[order], kind="stable")]
     fold_of_row = np.empty(len(y), int)
     fold_of_row[order] = np.arange(len(y)) % num_folds
-    return np.arange(num_folds), fold_of_row
+    return fold_of_row
 
 
 def _evenly(sizes: np.ndarray, order: np.ndarray, num_folds: int) -> np.ndarray:

@@ -14,7 +14,16 @@ from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.trials import counted
 
-__all__ = ["LEVELS", "NAMES", "NO_DENSITY", "dims_of_scores", "log_mean", "score_rows", "summarise"]
+__all__ = [
+    "LEVELS",
+    "NAMES",
+    "NO_DENSITY",
+    "dims_of_scores",
+    "log_mean",
+    "log_predictive_density",
+    "score_rows",
+    "summarise",
+]
 
 # A row whose log density is below this has none, for all that a model can tell: 140 sds away from
 # a normal mean.
@@ -73,6 +82,11 @@ def log_mean(log_densities: np.ndarray) -> np.ndarray:
     """Log of the mean density over the axes chain and draw."""
     num_draws = np.prod(log_densities.shape[:2])
     return logsumexp(log_densities, axis=(0, 1)) - np.log(num_draws)
+
+
+def log_predictive_density(bnn: BNN, weights: Draws, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Log of the mean density of every row over draws, and nothing else that scores are made of."""
+    return log_mean(evaluate(density.pointwise_log_likelihood, bnn, weights, x, y))
 
 
 def _classes_of_draw(bnn: BNN, weights, x, y) -> dict[str, jax.Array]:

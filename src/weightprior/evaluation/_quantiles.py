@@ -4,16 +4,17 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from weightprior import _arrays
 from weightprior.fits.evaluate import evaluate, numbered
-from weightprior.fits.reading import Part
+from weightprior.fits.reading import Draws, Part
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.trials import in_trials
 
-__all__ = ["check_room", "checked_levels", "summed_up"]
+__all__ = ["check_room", "checked_levels", "sampled", "summed_up"]
 
 # Draws with noise that a quantile is estimated from, at the least: an sd is then off by one
 # percent, and the probability beneath a quantile by less than 0.01.
@@ -80,13 +81,55 @@ def summed_up(
         drawn = evaluate(_noisy, model, draws, x[rows], jax.random.fold_in(key, block))
         y = drawn["y"].reshape(-1, *drawn["y"].shape[3:])
         mean, quantiles = drawn["mean"].mean(axis=(0, 1)), np.quantile(y, levels, axis=0)
-        pieces.append((mean, y.std(axis=0, ddof=1), np.moveaxis(quantiles, 0, -1)))
+        pieces.append((mean, _sd(drawn, y), np.moveaxis(quantiles, 0, -1)))
     mean, sd, quantiles = (np.concatenate(parts)[: len(x)] for parts in zip(*pieces, strict=True))
     return {"mean": mean, "sd": sd, "quantiles": quantiles}
+
+
+def _sd(drawn: dict[str, np.ndarray], y: np.ndarray) -> np.ndarray:
+    """Standard deviation of new targets: by the variances of their laws, where these have any."""
+    means, variances = (drawn[name].reshape(-1, *y.shape[1:]) for name in ("mean", "variance"))
+    total = variances.mean(axis=0) + means.var(axis=0, ddof=min(1, len(means) - 1))
+    return np.where(np.isfinite(total), np.sqrt(total), y.std(axis=0, ddof=1))
+
+
+def sampled(part: Part, x: np.ndarray, key: jax.Array, chosen: np.ndarray) -> np.ndarray:
+    """Draw new targets in every row, a sample for each draw that is chosen by its number.
+
+    Parameters
+    ----------
+    part : Part
+        A fit of one prior.
+    x : array of shape (rows, features)
+        New inputs.
+    key : JAX key
+        Decides the noise.
+    chosen : array of int of shape (samples,)
+        Numbers of draws, those of all chains counted on.
+
+    Returns
+    -------
+    array of shape (samples, rows) or (samples, rows, targets)
+    """
+    taken = {
+        name: values.reshape(-1, *values.shape[2:])[None, chosen]
+        for name, values in part.weights.items()
+    }
+    draws = Draws(taken), numbered(1, len(chosen), 1)
+    return evaluate(_noisy, part.model, draws, x, key)["y"][0, :, 0]
 
 
 def _noisy(bnn: BNN, draw: Any, x: Any, key: jax.Array) -> dict[str, jax.Array]:
     weights, numbers = draw
     law = density.targets(bnn, weights, x)
     y = jax.vmap(lambda number: law.sample(jax.random.fold_in(key, number)))(numbers)
-    return {"mean": density.mean(bnn, weights, x), "y": y.astype(x.dtype)}
+    mean = density.mean(bnn, weights, x)
+    return {"mean": mean, "variance": _variance(law, mean), "y": y.astype(x.dtype)}
+
+
+def _variance(law: Any, mean: jax.Array) -> jax.Array:
+    """Variances of a law's targets; NaN where it does not tell them."""
+    try:
+        return jnp.broadcast_to(law.variance, mean.shape)
+    except NotImplementedError:
+        return jnp.full_like(mean, jnp.nan)

@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 
 from weightprior import _checks, _data
+from weightprior._checks.options import names_its_options
 from weightprior._data import select_rows
-from weightprior._options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation._collapse import (
@@ -28,9 +27,9 @@ from weightprior.evaluation._metrics import (
     score_rows,
     summarise,
 )
+from weightprior.evaluation.choice import choice, ends_of
 from weightprior.evaluation.refits import Refit, grouped, refit, row_weights_of
 from weightprior.evaluation.score import weight_norms
-from weightprior.fits.grid import gain_of_rows, grid_of, open_ends
 from weightprior.fits.layout import lay_out, prior_arrays, prior_dims, row_coords
 from weightprior.fits.problem import fit_coords, target_coords
 from weightprior.fits.rows import Rows
@@ -39,8 +38,6 @@ from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["cross_validate"]
-
-NUM_BOOTSTRAP = 1000  # a probability's own error is 0.016 at most
 
 
 @names_its_options
@@ -186,8 +183,8 @@ def cross_validate(
     found = lay_out(pieces, (), dims, coords).merge(_priors(bnn, *given, prior), compat="equals")
     found = found.assign_coords(_of_rows(divided, rows, of_group))
     if prior.labels is not None:
-        choice = _choice(bnn, found["elpd_i"].to_numpy(), rows, prior, key)
-        found = found.merge(choice, compat="equals")
+        chosen = choice(bnn, found["elpd_i"].to_numpy(), rows, prior, key)
+        found = found.merge(chosen, compat="equals")
     found.attrs = {
         "function": "cross_validate",
         "fit": method,
@@ -196,15 +193,8 @@ def cross_validate(
         "model": json.dumps(bnn.describe()),
     }
     if prior.labels is not None:
-        found.attrs["note"] = _note(prior, found["elpd_i"].to_numpy(), rows)
+        found.attrs["note"] = ends_of(prior, found["elpd_i"].to_numpy(), rows)
     return found
-
-
-def _note(prior: NormalPrior, elpd_i: np.ndarray, rows: Rows) -> str:
-    """Say that the best prior is at the end of a grid; nothing where it is not."""
-    grid = grid_of(prior.labels or (), dict(prior.coords), prior.singles())
-    ends = open_ends(grid, int(rows.total(elpd_i).argmax()), gain_of_rows(elpd_i, rows))
-    return f"best at {ends}" if ends else ""
 
 
 def _of_rows(divided: Folds, rows: Rows, groups: np.ndarray | None) -> dict[str, Any]:
@@ -257,42 +247,3 @@ def _score_part(
     noises = [noise_of_draws(bnn, fit.weights) for fit in fits]
     collapse = collapse_of(bnn, noises, [rowwise["elpd_i"][held] for held in folds.held])
     return found | ({} if collapse is None else {"noise_collapsed": collapse.fits}), collapse
-
-
-def _choice(
-    bnn: BNN, elpd_i: np.ndarray, rows: Rows, prior: NormalPrior, key: jax.Array
-) -> xr.Dataset:
-    """Differences from the best prior, and the strongest one that is about as good."""
-    labels = list(prior.labels or ())
-    best = int(rows.total(elpd_i).argmax())
-    terms = elpd_i - elpd_i[best]
-    diff, diff_se = rows.total(terms), np.array([rows.standard_error(row) for row in terms])
-    width = [_width(bnn, part) for part in prior.singles()]
-    close = np.flatnonzero((diff >= -diff_se) | (np.arange(len(labels)) == best))
-    # Of equally strong ones the best; the best itself where all are as wide as it.
-    one_se = min(close, key=lambda i: (width[i], -diff[i]))
-    return xr.Dataset(
-        {
-            "elpd_diff": ("prior", diff),
-            "elpd_diff_se": ("prior", diff_se),
-            "prob_best": ("prior", _prob_best(terms, rows, key)),
-            "best": ((), labels[best]),
-            "one_se": ((), labels[one_se]),
-        },
-        {"prior": labels},
-    )
-
-
-def _prob_best(terms: np.ndarray, rows: Rows, key: jax.Array) -> np.ndarray:
-    """Share of bootstrap samples of the rows in which each prior has the largest sum over them."""
-    # Not the numbers that the folds are made of.
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 1))))
-    won = [np.argmax(rows.bootstrap(terms, rng)) for _ in range(NUM_BOOTSTRAP)]
-    return np.bincount(won, minlength=len(terms)) / NUM_BOOTSTRAP
-
-
-def _width(bnn: BNN, prior: NormalPrior) -> tuple[int, float]:
-    """Width of a prior: by its flat scales, then by the geometric mean of the others."""
-    scales = np.concatenate([np.ravel(prior.scale[name]) for name in bnn.network.sites])
-    proper = scales[np.isfinite(scales)]
-    return scales.size - proper.size, float(np.log(proper).mean()) if proper.size else 0.0

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.evaluation._quantiles import check_room, checked_levels, summed_up
 from weightprior.fits.evaluate import evaluate, numbered

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks, _data
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior._running.progress import Count, counting, shows_progress
 from weightprior.elicitation.prior_predictive import prior_predictive
 from weightprior.evaluation._ranks import effective, judge_ranks, rank

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks, _data
+from weightprior._checks.options import names_its_options
 from weightprior._data import select_rows
-from weightprior._options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.evaluation._collapse import collapse_of, noise_of_draws
 from weightprior.evaluation._metrics import log_mean

@@ -14,7 +14,7 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 
 from weightprior import _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.problem import Problem
 from weightprior.fits.results import Outcome, build

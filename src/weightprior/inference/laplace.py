@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem, under

@@ -11,7 +11,7 @@ from arviz_stats.base.array import array_stats
 from scipy.integrate import cumulative_trapezoid
 
 from weightprior import _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior._running.progress import counting, shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.problem import Problem

@@ -19,7 +19,7 @@ from numpyro.infer.autoguide import (
 from numpyro.optim import optax_to_numpyro
 
 from weightprior import _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior._running.progress import counting, shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed

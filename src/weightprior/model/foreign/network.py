@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from weightprior import _arrays, _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior.model.features import checked_features
 from weightprior.model.foreign import units, verify
 from weightprior.model.foreign.form import Readout

@@ -1,6 +1,7 @@
 """Location families: targets around the outputs, with a scale that is known or learned."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -8,8 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior import _checks
-from weightprior.model.likelihoods.base import Likelihood, per_target
-from weightprior.model.likelihoods.terms import Latent, Recession, latent_of_outputs
+from weightprior.model.likelihoods.base import Likelihood
+from weightprior.model.likelihoods.terms import (
+    Latent,
+    Recession,
+    Restated,
+    latent_of_outputs,
+    per_target,
+)
 from weightprior.model.sites import Weights
 
 __all__ = ["Scaled", "of_outputs", "set_noise"]
@@ -46,6 +53,16 @@ class Scaled(Likelihood):
     def noise_centers(self, noise: float) -> dict[str, float]:
         """Its logarithm, where it is learned."""
         return {} if self.noise is not None else {"log_noise": float(np.log(noise))}
+
+    def restated(self, shift, factor, num_outputs):
+        """The same law around other locations, with a noise that is multiplied as the targets."""
+        if self.noise is None:
+            added = np.log(factor) if num_outputs > 1 else np.log(factor[0])
+            return Restated(self, factor, shift, {"log_noise": added})
+        known: Any = self  # its subclasses are dataclasses
+        noise = np.broadcast_to(self.noise * factor, (num_outputs,))
+        noise = float(noise[0]) if num_outputs == 1 else noise.tolist()
+        return Restated(replace(known, noise=noise), factor, shift, {})
 
     def recession(self, y, num_outputs):
         """None: a target holds its location."""

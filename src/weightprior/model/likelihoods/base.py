@@ -16,10 +16,10 @@ from jax.flatten_util import ravel_pytree
 
 from weightprior import _arrays, _checks
 from weightprior.model.likelihoods._traced import Traced
-from weightprior.model.likelihoods.terms import Latent, RandomTerms, Recession
+from weightprior.model.likelihoods.terms import Latent, RandomTerms, Recession, Restated, per_target
 from weightprior.model.sites import Weights
 
-__all__ = ["Likelihood", "check_likelihood", "per_target"]
+__all__ = ["Likelihood", "check_likelihood"]
 
 
 class Likelihood(Traced):
@@ -191,6 +191,10 @@ class Likelihood(Traced):
         """Values of the latents at which every target has this noise."""
         return {}
 
+    def restated(self, shift: np.ndarray, factor: np.ndarray, num_outputs: int) -> Restated | None:
+        """Tell the law of ``shift + factor * y``; None where targets have to stay as they are."""
+        return None
+
     def information_root(self, output: jax.Array, weights: Weights) -> jax.Array | None:
         """Root R of the expected information R R' that one row carries; None where not known.
 
@@ -292,8 +296,3 @@ def check_likelihood(likelihood: Any) -> None:
         )
     told = "Name fields that are no numbers in `static`."
     _checks.leaves("likelihood", jax.tree.leaves(likelihood), told)
-
-
-def per_target(output: jax.Array) -> jax.Array:
-    """Drop the axis of a single output: targets of one output have the shape (rows,)."""
-    return output[:, 0] if output.shape[1] == 1 else output

@@ -10,8 +10,7 @@ import numpy as np
 
 from weightprior.model._distributions import BernoulliLogits
 from weightprior.model.likelihoods._classes import APART, EMPTY, Classes, labels_of
-from weightprior.model.likelihoods.base import per_target
-from weightprior.model.likelihoods.terms import RandomTerms, Recession
+from weightprior.model.likelihoods.terms import RandomTerms, Recession, per_target
 
 __all__ = ["Bernoulli"]
 

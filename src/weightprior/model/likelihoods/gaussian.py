@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from weightprior.model.likelihoods._scaled import Scaled, set_noise
-from weightprior.model.likelihoods.base import per_target
-from weightprior.model.likelihoods.terms import RandomTerms
+from weightprior.model.likelihoods.terms import RandomTerms, per_target
 
 __all__ = ["Gaussian"]
 

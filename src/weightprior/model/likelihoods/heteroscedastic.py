@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior.model._distributions import NormalLogScale
-from weightprior.model.likelihoods.base import Likelihood, per_target
-from weightprior.model.likelihoods.terms import RandomTerms, Recession
+from weightprior.model.likelihoods.base import Likelihood
+from weightprior.model.likelihoods.terms import RandomTerms, Recession, Restated, per_target
 
 __all__ = ["HeteroscedasticGaussian"]
 
@@ -57,6 +57,10 @@ class HeteroscedasticGaussian(Likelihood):
         log_noise = output[output.size // 2 :]
         roots = jnp.exp(-log_noise), jnp.full_like(log_noise, 2**0.5)
         return jnp.diag(jnp.concatenate(roots))
+
+    def restated(self, shift, factor, num_outputs):
+        multiplier = np.concatenate([factor, np.ones_like(factor)])
+        return Restated(self, multiplier, np.concatenate([shift, np.log(factor)]), {})
 
     def recession(self, y, num_outputs):
         never = np.zeros((len(y), num_outputs), bool)

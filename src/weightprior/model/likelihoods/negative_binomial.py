@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from weightprior.model._distributions import NegativeBinomialLogMean
 from weightprior.model.likelihoods._counts import check_counts, recession_of_counts
 from weightprior.model.likelihoods._fields import set_positive
-from weightprior.model.likelihoods.base import Likelihood, per_target
-from weightprior.model.likelihoods.terms import latent_of_outputs
+from weightprior.model.likelihoods.base import Likelihood
+from weightprior.model.likelihoods.terms import latent_of_outputs, per_target
 from weightprior.model.sites import Weights
 
 __all__ = ["NegativeBinomial"]

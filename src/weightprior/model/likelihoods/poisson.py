@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from weightprior.model._distributions import PoissonLogRate
 from weightprior.model.likelihoods._counts import check_counts, recession_of_counts
-from weightprior.model.likelihoods.base import Likelihood, per_target
-from weightprior.model.likelihoods.terms import RandomTerms
+from weightprior.model.likelihoods.base import Likelihood
+from weightprior.model.likelihoods.terms import RandomTerms, per_target
 
 __all__ = ["Poisson"]
 

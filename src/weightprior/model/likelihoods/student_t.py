@@ -11,8 +11,7 @@ from jax.scipy.special import zeta
 from weightprior.model._distributions import LearnedStudentT
 from weightprior.model.likelihoods._fields import set_positive
 from weightprior.model.likelihoods._scaled import Scaled, of_outputs, set_noise
-from weightprior.model.likelihoods.base import per_target
-from weightprior.model.likelihoods.terms import latent_of_outputs
+from weightprior.model.likelihoods.terms import latent_of_outputs, per_target
 
 __all__ = ["StudentT"]
 

@@ -1,6 +1,6 @@
 """Terms in which a likelihood speaks of itself: what it learns, and what an ensemble adds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Latent", "RandomTerms", "Recession", "latent_of_outputs"]
+__all__ = ["Latent", "RandomTerms", "Recession", "Restated", "latent_of_outputs", "per_target"]
 
 
 @dataclass(frozen=True)
@@ -101,3 +101,27 @@ class Recession(NamedTuple):
             axis=1,
         )
         return cls(held, apart, empty)
+
+
+class Restated(NamedTuple):
+    """The law of targets that were shifted and multiplied, as one of a likelihood's own.
+
+    Attributes
+    ----------
+    likelihood : Likelihood
+        That of the new targets.
+    multiplier, addend : array of shape (outputs,)
+        Its outputs are ``addend + multiplier * outputs``.
+    latents : mapping of str to array
+        What is added to each latent.
+    """
+
+    likelihood: Any
+    multiplier: np.ndarray
+    addend: np.ndarray
+    latents: Mapping[str, Any]
+
+
+def per_target(output: jax.Array) -> jax.Array:
+    """Drop the axis of a single output: targets of one output have the shape (rows,)."""
+    return output[:, 0] if output.shape[1] == 1 else output

@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from weightprior import _arrays, _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior.model.priors._shapes import describe_distribution
 from weightprior.model.priors.hierarchical import HierarchicalPrior
 from weightprior.model.priors.normal import NormalPrior

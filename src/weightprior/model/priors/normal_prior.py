@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from weightprior import _arrays, _checks
-from weightprior._options import names_its_options
+from weightprior._checks.options import names_its_options
 from weightprior.model.adapters import reference_weights
 from weightprior.model.priors.normal import NormalPrior, check_scale
 from weightprior.model.sites import Site

@@ -38,7 +38,8 @@ __all__ = [
 
 def warn(message: str) -> None:
     """Warn at the line outside this package that called into it."""
-    warnings.warn(message, skip_file_prefixes=(os.path.join(os.path.dirname(__file__), ""),))
+    package = os.path.dirname(os.path.dirname(__file__))
+    warnings.warn(message, skip_file_prefixes=(os.path.join(package, ""),))
 
 
 def several(names: Iterable[Any]) -> str:

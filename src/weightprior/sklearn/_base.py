@@ -1,0 +1,264 @@
+"""Common ground of the two estimators: from their parameters to a chosen prior and its fit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+import weightprior as wp
+from weightprior import _checks
+from weightprior.evaluation._metrics import log_predictive_density
+from weightprior.fits.layout import row_coords
+from weightprior.fits.reading import Part, parts_of
+from weightprior.model.adapters import reference_weights
+from weightprior.sklearn._padding import Padded, padded, size_for
+from weightprior.sklearn._selection import CRITERIA, selection
+from weightprior.sklearn._standardization import Standardization, moved
+
+__all__ = ["BayesianMLP"]
+
+METHODS = ("map", "mcmc", "laplace", "vi", "tempered", "ensemble")
+SCALES = (0.1, 0.3, 1.0, 3.0, 10.0)
+# Methods that tell the evidence themselves; of the others Laplace's approximation does.
+_EVIDENCE = {"tempered": "tempered", "vi": "vi"}
+# Options of fit functions that the estimators give themselves.
+_GIVEN = {"prior": "loc and scale", "rng_key": "random_state", "row_weights": "sample_weight"}
+# Numbers of a prediction that are held at once.
+_NUMBERS_AT_ONCE = 2**22
+
+
+class BayesianMLP(BaseEstimator):
+    """A perceptron under a Gaussian prior whose scale is given, or chosen."""
+
+    hidden_layer_sizes: Any
+    activation: Any
+    loc: Any
+    scale: Any
+    method: Any
+    select: Any
+    standardize: Any
+    random_state: Any
+    fit_options: Any
+
+    bnn_: wp.BNN
+    prior_: wp.NormalPrior
+    fit_: xr.DataTree
+    scale_: float
+    selection_: xr.Dataset
+    standardization_: Standardization
+    n_features_in_: int
+
+    def _fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        likelihood: wp.Likelihood,
+        num_outputs: int,
+        *,
+        frame: Any,
+        sample_weight: Any,
+        target_names: Sequence[Any] | None = None,
+    ) -> Self:
+        """Choose a scale, and fit; `X` and `y` are checked, `frame` is X as it was passed."""
+        row_weights = np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
+        if np.any(row_weights < 0) or not row_weights.any():
+            raise ValueError("sample_weight: expected numbers of at least 0, and one above 0.")
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        zero = np.zeros(likelihood.num_targets(num_outputs))
+        can_move = likelihood.restated(zero, zero + 1.0, num_outputs) is not None
+        units = Standardization.none(X.shape[1], len(zero))
+        if self.standardize:
+            units = Standardization.of(X, y if can_move else None, row_weights)
+        likelihood = self._in_units(likelihood, units, num_outputs)
+        names = getattr(self, "feature_names_in_", None)
+        features = X.shape[1] if names is None else [str(name) for name in names]
+        hidden = self.hidden_layer_sizes
+        widths = (int(hidden),) if isinstance(hidden, Integral) else hidden
+        network: Any = wp.mlp(features, widths, num_outputs, self.activation)
+        self.bnn_ = wp.BNN(network, likelihood)
+        targets = units.targets(y) if can_move else y
+        data = Padded.of(units.inputs(X), targets, row_weights)
+        if target_names is not None:
+            data = data._replace(y=pd.DataFrame(data.y, columns=target_names))
+
+        priors = self._priors(units)
+        self.scale_ = next(iter(priors))
+        if len(priors) > 1:
+            self.selection_ = self._selection(data, wp.stack_priors(priors), seed)
+            for total in {"elpd", "log_evidence"} & {*self.selection_}:
+                self.selection_[total] -= row_weights.sum() * units.log_unit
+            self.scale_ = float(self.selection_["chosen"])
+        elif hasattr(self, "selection_"):
+            del self.selection_
+        self.prior_ = priors[self.scale_]
+        found = self._fit_function(seed)(
+            self.bnn_, data.x, data.y, prior=self.prior_, row_weights=data.row_weights
+        )
+        self.fit_ = data.without_padding(found, weighted=sample_weight is not None)
+        self._name_rows(frame)
+        units.write_into(self.fit_)
+        self.standardization_ = units
+        return self
+
+    @staticmethod
+    def _in_units(
+        likelihood: wp.Likelihood, units: Standardization, num_outputs: int
+    ) -> wp.Likelihood:
+        """Return a likelihood whose known noise is in the units of standardised targets."""
+        factor = 1.0 / units.y_scale
+        told = likelihood.restated(-units.y_mean * factor, factor, num_outputs)
+        return likelihood if told is None else told.likelihood
+
+    def _priors(self, units: Standardization) -> dict[float, wp.NormalPrior]:
+        """Return the priors to choose from, by scale."""
+        loc = self._center(units)
+        fan_in = wp.fan_in_scale(self.bnn_)
+
+        def prior(scale: float) -> wp.NormalPrior:
+            widths = {name: scale * values for name, values in fan_in.items()}
+            return wp.normal_prior(self.bnn_, loc, widths)
+
+        return {scale: prior(scale) for scale in _scales(self.scale)}
+
+    def _center(self, units: Standardization) -> Any:
+        """Return the centre, for standardised rows where it was for others."""
+        loc = self.loc
+        if isinstance(loc, Real) or (isinstance(loc, Mapping) and not self._is_by_site(loc)):
+            return loc
+        before = getattr(loc, "standardization_", Standardization.written_in(loc))
+        if before is None:
+            before = Standardization.none(len(units.x_mean), len(units.y_mean))
+        self._check_classes(loc)
+        weights = reference_weights(self.bnn_, getattr(loc, "fit_", loc), argument="loc")
+        if len(before.y_mean) != len(units.y_mean):
+            raise ValueError(
+                f"loc: expected a network of {len(units.y_mean)} targets; got one of "
+                f"{len(before.y_mean)}."
+            )
+        return moved(self.bnn_, weights, before, units)
+
+    def _is_by_site(self, loc: Mapping[Any, Any]) -> bool:
+        """Tell weights from numbers by layer or kind."""
+        return any(np.ndim(value) for value in loc.values())
+
+    def _check_classes(self, loc: Any) -> None:
+        """Raise where a centre is a network of other classes."""
+
+    def _selection(self, data: Padded, prior: wp.NormalPrior, seed: int) -> xr.Dataset:
+        _checks.one_of("select", self.select, CRITERIA)
+        evidence = _EVIDENCE.get(self.method, "laplace")
+        evidence_fit = self._fit_function(seed, evidence)
+        return selection(
+            self.select, self.bnn_, data, prior, self._fit_function(seed), evidence_fit, seed
+        )
+
+    def _fit_function(self, seed: int, method: str | None = None) -> Callable[..., xr.DataTree]:
+        """Return the fit function with its options, or that of another method with none."""
+        _checks.one_of("method", self.method, METHODS)
+        options = {} if self.fit_options is None else dict(self.fit_options)
+        for name in _GIVEN.keys() & options:
+            raise ValueError(
+                f"fit_options: expected none of {_checks.several(_GIVEN)}; got {name!r}. "
+                f"It is given by {_GIVEN[name]}."
+            )
+        if method is not None and method != self.method:
+            options = {}
+        function = getattr(wp, f"fit_{method or self.method}")
+        return partial(function, rng_key=seed, **{"progress_bar": False, **options})
+
+    def _name_rows(self, frame: Any) -> None:
+        """Give the rows of the fit the index of the data frame that they come from."""
+        rows = row_coords(frame)
+        if not rows:
+            return
+        along = {name: ("obs_id", values) for name, values in rows.items()}
+        named = {
+            path: group.assign_coords(along) if "obs_id" in group.dims else group
+            for path, group in (
+                (path, node.to_dataset()) for path, node in self.fit_.to_dict().items()
+            )
+        }
+        self.fit_ = xr.DataTree.from_dict(named)
+
+    def _inputs(self, X: Any) -> np.ndarray:
+        """Return inputs of a prediction, checked and standardised."""
+        check_is_fitted(self)
+        checked = validate_data(self, X, reset=False, dtype=np.float64)
+        return self.standardization_.inputs(checked)
+
+    @property
+    def _part(self) -> Part:
+        [part] = parts_of(self.bnn_, self.fit_)
+        return part
+
+    def _by_blocks(self, function: Callable[..., np.ndarray], *rows: np.ndarray) -> np.ndarray:
+        """Call a function of rows block by block, each of a size that has been compiled."""
+        draws = self.fit_["posterior"].sizes["chain"] * self.fit_["posterior"].sizes["draw"]
+        block = max(1, _NUMBERS_AT_ONCE // (draws * self.bnn_.network.num_outputs))
+        block = size_for(block + 1) // 2
+        pieces = []
+        for start in range(0, len(rows[0]), block):
+            chosen = [values[start : start + block] for values in rows]
+            pieces.append(function(*map(padded, chosen))[: len(chosen[0])])
+        return np.concatenate(pieces)
+
+    def _mean(self, x: np.ndarray) -> np.ndarray:
+        """Mean over draws of E[y | weights, x], for standardised inputs."""
+
+        def mean(block: np.ndarray) -> np.ndarray:
+            drawn = wp.predict(self.bnn_, self.fit_, block)["mean"]
+            return drawn.mean(("chain", "draw")).to_numpy()
+
+        return self._by_blocks(mean, x)
+
+    def log_density(self, X: Any, y: Any) -> np.ndarray:
+        """Log predictive density of every row, in nats.
+
+        Parameters
+        ----------
+        X : array or data frame of shape (rows, features)
+            Inputs.
+        y : array of shape (rows,) or (rows, targets)
+            Targets.
+
+        Returns
+        -------
+        array of shape (rows,)
+            Log of the mean over draws of the density of a row, in units of y; for classes and
+            counts of the probability.
+        """
+        x = self._inputs(X)
+        targets = self._targets(y, len(x))
+        part = self._part
+        found = self._by_blocks(
+            partial(log_predictive_density, part.model, part.weights), x, targets
+        )
+        return found - self.standardization_.log_unit
+
+    def _targets(self, y: Any, number: int) -> np.ndarray:
+        """Return targets as the model has them, standardised where it is."""
+        raise NotImplementedError
+
+    def __sklearn_clone__(self) -> Self:
+        """Copy the parameters; a trained network stays the centre that it is."""
+        copied = super().__sklearn_clone__()
+        copied.loc = self.loc
+        return copied
+
+
+def _scales(scale: Any) -> list[float]:
+    """Return the scales to choose from."""
+    given = SCALES if scale is None else (scale,) if np.ndim(scale) == 0 else tuple(scale)
+    if not given:
+        raise ValueError("scale: expected a number, or several to choose among; got none.")
+    found = [_checks.number("scale", value, above=0, below=np.inf) for value in given]
+    if len({*found}) < len(found):
+        raise ValueError(f"scale: expected every scale once; got {found}.")
+    return found

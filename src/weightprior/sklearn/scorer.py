@@ -1,0 +1,44 @@
+"""The score by which probabilistic predictions are compared."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["log_density_scorer"]
+
+
+def log_density_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    """Score an estimator of this package by its mean log predictive density.
+
+    R2 and accuracy look at the mean alone, and so prefer other scales. This is for ``scoring=`` of
+    ``GridSearchCV`` and ``cross_val_score``; the larger the better.
+
+    Parameters
+    ----------
+    estimator : BayesianMLPRegressor or BayesianMLPClassifier
+        A fitted one, or a pipeline that ends in one.
+    X : array or data frame of shape (rows, features)
+        Inputs that were held out.
+    y : array of shape (rows,) or (rows, targets)
+        Their targets.
+    sample_weight : array of shape (rows,), optional
+        How often each row counts.
+
+    Returns
+    -------
+    float
+        In nats per row, in units of y.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from weightprior.sklearn import BayesianMLPRegressor, log_density_scorer
+    >>> X = np.linspace(-1, 1, 30)[:, None]
+    >>> y = X[:, 0] + 0.1 * np.random.default_rng(0).normal(size=30)
+    >>> model = BayesianMLPRegressor((), scale=1.0, random_state=0)
+    >>> scores = cross_val_score(model, X, y, scoring=log_density_scorer, cv=3)
+    >>> bool(np.all(scores > 0))
+    True
+    """
+    return float(np.average(estimator.log_density(X, y), weights=sample_weight))
