@@ -101,8 +101,7 @@ class BayesianMLP(BaseEstimator):
         found = self._fit_function(seed)(
             self.bnn_, data.x, data.y, prior=self.prior_, row_weights=data.row_weights
         )
-        self.fit_ = data.without_padding(found, weighted=sample_weight is not None)
-        self._name_rows(frame)
+        self.fit_ = data.without_padding(found, row_coords(frame), sample_weight is not None)
         units.write_into(self.fit_)
         self.standardization_ = units
         return self
@@ -172,20 +171,6 @@ class BayesianMLP(BaseEstimator):
             options = {}
         function = getattr(wp, f"fit_{method or self.method}")
         return partial(function, rng_key=seed, **{"progress_bar": False, **options})
-
-    def _name_rows(self, frame: Any) -> None:
-        """Give the rows of the fit the index of the data frame that they come from."""
-        rows = row_coords(frame)
-        if not rows:
-            return
-        along = {name: ("obs_id", values) for name, values in rows.items()}
-        named = {
-            path: group.assign_coords(along) if "obs_id" in group.dims else group
-            for path, group in (
-                (path, node.to_dataset()) for path, node in self.fit_.to_dict().items()
-            )
-        }
-        self.fit_ = xr.DataTree.from_dict(named)
 
     def _inputs(self, X: Any) -> np.ndarray:
         """Return inputs of a prediction, checked and standardised."""

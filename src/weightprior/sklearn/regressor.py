@@ -78,8 +78,8 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
 
     Notes
     -----
-    Numbers of rows are filled up, to powers of two and three quarters of them, with rows that do
-    not count. New numbers of rows so compile nothing, and the fit is the one without them.
+    Rows are filled up with rows that do not count: to a power of two, or, of many, to three
+    quarters of one. New numbers of rows so compile nothing, and the fit is the one without them.
 
     Examples
     --------
