@@ -1,7 +1,7 @@
 """Multi-layer perceptrons: the networks that this package describes by itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,10 @@ class MLP:
     num_outputs: int
     activations: tuple[str | Activation, ...]
     offset: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what is found again: among it are functions that cannot be pickled."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def num_features(self) -> int:

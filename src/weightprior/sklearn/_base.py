@@ -129,8 +129,9 @@ class BayesianMLP(BaseEstimator):
     def _center(self, units: Standardization) -> Any:
         """Return the centre, for standardised rows where it was for others."""
         loc = self.loc
-        if isinstance(loc, Real) or (isinstance(loc, Mapping) and not self._is_by_site(loc)):
-            return loc
+        numbers = loc.values() if isinstance(loc, Mapping) else [loc]
+        if all(isinstance(number, Real) for number in numbers):
+            return loc  # by layer or kind, and for standardised rows
         before = getattr(loc, "standardization_", Standardization.written_in(loc))
         if before is None:
             before = Standardization.none(len(units.x_mean), len(units.y_mean))
@@ -142,10 +143,6 @@ class BayesianMLP(BaseEstimator):
                 f"{len(before.y_mean)}."
             )
         return moved(self.bnn_, weights, before, units)
-
-    def _is_by_site(self, loc: Mapping[Any, Any]) -> bool:
-        """Tell weights from numbers by layer or kind."""
-        return any(np.ndim(value) for value in loc.values())
 
     def _check_classes(self, loc: Any) -> None:
         """Raise where a centre is a network of other classes."""

@@ -16,7 +16,7 @@ def log_density_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None
     Parameters
     ----------
     estimator : BayesianMLPRegressor or BayesianMLPClassifier
-        A fitted one, or a pipeline that ends in one.
+        A fitted one, or a pipeline or grid search of one.
     X : array or data frame of shape (rows, features)
         Inputs that were held out.
     y : array of shape (rows,) or (rows, targets)
@@ -41,4 +41,7 @@ def log_density_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None
     >>> bool(np.all(scores > 0))
     True
     """
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if hasattr(estimator, "steps"):
+        X, estimator = estimator[:-1].transform(X), estimator[-1]
     return float(np.average(estimator.log_density(X, y), weights=sample_weight))
