@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ PAGES = [
 ]
 # Pages that take longest.
 LONG = {
-    *("arviz.md", "centers.md", "coming_from.md", "evidence.md", "l2.md", "methods.md"),
+    *("arviz.md", "centers.md", "coming_from.md", "evidence.md", "in_a_pipeline.md", "l2.md"),
+    "methods.md",
     *("inside_numpyro.md", "posterior.md", "start.md", "strength.md", "when_it_goes_wrong.md"),
     "your_own_network.md",
 }
@@ -29,6 +31,8 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
     ids=lambda page: page.name,
 )
 def test_code_of_the_page_runs_and_prints_what_follows_it(page, monkeypatch, tmp_path):
+    for table in page.parent.glob("*.csv"):
+        shutil.copy(table, tmp_path)
     monkeypatch.chdir(tmp_path)
     namespace: dict = {"__name__": "page"}
     printed = ""

@@ -6,7 +6,9 @@ A message names the argument, says what was expected and what came, and what to 
 import os
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 __all__ = [
     "arrays",
     "close_name",
+    "held_warnings",
     "input_shape",
     "integer",
     "known_names",
@@ -36,8 +39,26 @@ __all__ = [
 ]
 
 
+# Where warnings go that somebody wants to look at first; of each thread by itself.
+_held: ContextVar[list[str] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def held_warnings() -> Iterator[list[str]]:
+    """Keep warnings of this package back, in a list of their messages."""
+    told: list[str] = []
+    before = _held.set(told)
+    try:
+        yield told
+    finally:
+        _held.reset(before)
+
+
 def warn(message: str) -> None:
     """Warn at the line outside this package that called into it."""
+    if (told := _held.get()) is not None:
+        told.append(message)
+        return
     package = os.path.dirname(os.path.dirname(__file__))
     warnings.warn(message, skip_file_prefixes=(os.path.join(package, ""),))
 

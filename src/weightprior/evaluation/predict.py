@@ -68,7 +68,8 @@ def predict(
 
         With `quantiles` instead `mean`, the mean over draws; `sd`, the standard deviation of a new
         target, noise included; and `quantiles` (dim `quantile`), of new targets as well, with dims
-        (prior,) obs_id(, output). Both are estimated from at least 4,000 targets drawn for a row.
+        (prior,) obs_id(, output). Quantiles are estimated from at least 4,000 targets drawn for a
+        row, and so is `sd` where the likelihood's distribution does not tell its variance.
 
     Raises
     ------

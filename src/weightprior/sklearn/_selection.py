@@ -11,7 +11,7 @@ from weightprior import _checks
 from weightprior.evaluation._folds import dealt
 from weightprior.evaluation._metrics import log_mean
 from weightprior.evaluation.choice import choice, ends_of
-from weightprior.evaluation.refits import refit
+from weightprior.evaluation.refits import Refit, refit
 from weightprior.fits.rows import Rows
 from weightprior.sklearn._padding import Padded
 
@@ -42,9 +42,17 @@ def selection(
     seed : int
         Decides which rows make a fold.
     """
-    compare, chosen = _COMPARISONS[criterion]
-    found = compare(bnn, data, prior, evidence_fit if criterion == "evidence" else fit, seed)
-    return found.assign(chosen=found[chosen])
+    compare, label = _COMPARISONS[criterion]
+    fit = evidence_fit if criterion == "evidence" else fit
+    with _checks.held_warnings() as told:
+        found = compare(bnn, data, prior, fit, seed)
+    found = found.assign(chosen=found[label])
+    # What is the matter with scales that lost is no news, but stays readable.
+    found.attrs["warnings"] = "\n".join(told)
+    if found["trouble"].sel(prior=found["chosen"]):
+        for message in told:
+            _checks.warn(message)
+    return found
 
 
 def by_folds(
@@ -71,6 +79,7 @@ def by_folds(
     rows = Rows(data.row_weights[counted])
     found = choice(bnn, elpd_i, rows, prior, _checks.random_key(seed))
     found["elpd"] = "prior", rows.total(elpd_i)
+    found["trouble"] = "prior", [any(map(_trouble, of_prior)) for of_prior in fits]
     found["elpd_se"] = "prior", [rows.standard_error(row) for row in elpd_i]
     found.attrs = {"num_folds": num_folds, "note": ends_of(prior, elpd_i, rows)}
     return found
@@ -88,7 +97,12 @@ def by_evidence(
             "select: expected an evidence of some scale; got none that is known "
             f"({found['reason'][0].item()}). Choose by select='cv'."
         )
-    return found.assign(best=found["log_evidence"].where(known).idxmax())
+    return found.assign(best=found["log_evidence"].where(known).idxmax(), trouble=~known)
+
+
+def _trouble(one: Refit) -> bool:
+    """Tell if a fit did not converge, or diverged."""
+    return not one.stats.get("converged", True) or one.stats.get("divergences", 0) > 0
 
 
 # What compares, and which of its labels is taken.

@@ -138,7 +138,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         -------
         array of shape (rows, classes)
         """
-        return self.bnn_.likelihood.class_probabilities(self._mean(self._inputs(X)))
+        mean = self._mean(self._inputs(X))
+        return self.bnn_.likelihood.class_probabilities(mean)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Predict the log of the probability of every class, as `predict_proba` does."""
