@@ -33,7 +33,17 @@ html_theme = "pydata_sphinx_theme"
 html_sidebars = {
     page: []
     for page in (
-        *("index", "start", "coming_from", "in_a_pipeline", "strength", "centers", "evidence", "posterior", "study"),
+        *(
+            "index",
+            "start",
+            "coming_from",
+            "in_a_pipeline",
+            "strength",
+            "centers",
+            "evidence",
+            "posterior",
+            "study",
+        ),
         *("methods", "arviz", "when_it_goes_wrong", "l2", "not_this", "architecture"),
         "bibliography",
     )

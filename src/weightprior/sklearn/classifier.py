@@ -29,7 +29,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         Centre of the prior, as `BayesianMLPRegressor` takes it.
     scale : float, sequence of float, or None
         Scale of the prior, by which `weightprior.fan_in_scale` is multiplied. A number is taken
-        as it is; of several, one is chosen by `select`. None: 0.1, 0.3, 1, 3 and 10.
+        as it is; of several, one is chosen by `select`. None: 0.25, 0.5, 1, 2 and 4.
     method : str
         ``"map"``, ``"mcmc"``, ``"laplace"``, ``"vi"``, ``"tempered"`` or ``"ensemble"``: the fit
         function.
@@ -159,7 +159,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         array of shape (rows,)
             Labels, of `classes_`.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probability = self.predict_proba(X)
+        return self.classes_[probability.argmax(axis=1)]
 
     def _targets(self, y: Any, number: int) -> np.ndarray:
         labels = column_or_1d(y)
