@@ -35,7 +35,7 @@ from scipy.stats import norm
 NUMBERS = ("boston", "concrete", "energy", "wine", "yacht")
 CLASSES = ("breast_cancer", "iris", "digits")
 PEERS = ("map", "mcmc", "mlp", "trees")
-HIDDEN, SCALES, ALPHAS = (32,), (0.25, 0.5, 1.0, 2.0, 4.0), (100.0, 10.0, 1.0, 0.1, 0.01)
+HIDDEN, SCALES, ALPHAS = (32,), (0.3, 0.42, 0.6, 0.85, 1.2), (100.0, 10.0, 1.0, 0.1, 0.01)
 LBFGS = {"activation": "tanh", "solver": "lbfgs", "tol": 1e-6, "max_iter": 10_000}
 SHORT = {"num_warmup": 500, "num_samples": 500}
 

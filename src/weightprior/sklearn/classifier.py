@@ -29,7 +29,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         Centre of the prior, as `BayesianMLPRegressor` takes it.
     scale : float, sequence of float, or None
         Scale of the prior, by which `weightprior.fan_in_scale` is multiplied. A number is taken
-        as it is; of several, one is chosen by `select`. None: 0.25, 0.5, 1, 2 and 4.
+        as it is; of several, one is chosen by `select`. None: 0.3, 0.42, 0.6, 0.85 and 1.2.
     method : str
         ``"map"``, ``"mcmc"``, ``"laplace"``, ``"vi"``, ``"tempered"`` or ``"ensemble"``: the fit
         function.

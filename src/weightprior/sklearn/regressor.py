@@ -33,7 +33,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         of this estimator, and predicts the same.
     scale : float, sequence of float, or None
         Scale of the prior, by which `weightprior.fan_in_scale` is multiplied. A number is taken
-        as it is; of several, one is chosen by `select`. None: 0.25, 0.5, 1, 2 and 4.
+        as it is; of several, one is chosen by `select`. None: 0.3, 0.42, 0.6, 0.85 and 1.2.
     likelihood : str or Likelihood
         ``"gaussian"``, ``"student_t"`` (for outliers), ``"heteroscedastic"`` (noise that depends
         on X), ``"poisson"``, ``"negative_binomial"``, or a likelihood of `weightprior`, whose known
