@@ -301,3 +301,14 @@ class TestKeys:
     def test_several_keys_are_not_one(self):
         with pytest.raises(TypeError, match=r"^rng_key: expected an int or one JAX key"):
             _checks.random_key(jax.random.split(jax.random.key(0), 2))
+
+
+class TestHeldWarnings:
+    def test_are_kept_for_whoever_looks_at_them_first(self):
+        with _checks.held_warnings() as told:
+            _checks.warn("fit: one")
+            with _checks.held_warnings() as inner:
+                _checks.warn("fit: two")
+        assert (told, inner) == (["fit: one"], ["fit: two"])
+        with pytest.warns(UserWarning, match="fit: three"):
+            _checks.warn("fit: three")

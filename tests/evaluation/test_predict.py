@@ -1,7 +1,10 @@
 """Predictions, draw by draw, against networks and distributions of numpy and scipy."""
 
+from dataclasses import dataclass
+
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
@@ -10,7 +13,7 @@ from scipy import stats
 import shared_fits as fits
 import weightprior as wp
 from assertions import assert_estimate, assert_mean, assert_sd
-from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, case, drawn
+from shared_fits import FRAME, LIKELIHOODS, REGRESSION, ROUNDING, TARGET, case, drawn
 
 every_likelihood = pytest.mark.parametrize("name", LIKELIHOODS)
 
@@ -202,9 +205,8 @@ def test_quantiles_are_those_of_the_predictive_mixture(name, monkeypatch):
     found = wp.predict(given.bnn, given.fit, given.x, quantiles=(0.1, 0.5, 0.9))
     law = fits.law(given.bnn, given.weights, given.x)
     np.testing.assert_allclose(found["mean"], law.mean().mean((0, 1)), **ROUNDING)
-    spread = np.sqrt(law.var().mean((0, 1)) + law.mean().var((0, 1)))
-    # An sd of 4,000 targets, whose fourth moment is no more than ten times that of a normal.
-    assert_estimate(found["sd"], spread, spread * np.sqrt(10 / 8000))
+    spread = np.sqrt(law.var().mean((0, 1)) + law.mean().var((0, 1), ddof=1))
+    np.testing.assert_allclose(found["sd"], spread, **ROUNDING)
     levels = found["quantile"].to_numpy()
     for level, quantile in zip(
         levels, np.moveaxis(found["quantiles"].to_numpy(), -1, 0), strict=True
@@ -213,6 +215,24 @@ def test_quantiles_are_those_of_the_predictive_mixture(name, monkeypatch):
         below = law.cdf(quantile - 1).mean((0, 1)) if given.bnn.likelihood.step else upto
         error = 6 * np.sqrt(level * (1 - level) / 4000)
         assert np.all((below - error < level) & (level < upto + error))
+
+
+def test_the_sd_of_a_law_without_a_variance_is_that_of_its_draws():
+    class Untold(dist.Normal):
+        @property
+        def variance(self):
+            raise NotImplementedError
+
+    @dataclass(frozen=True)
+    class Plain(wp.Likelihood):
+        def distribution(self, output, weights):
+            return Untold(output[:, 0], 0.5)
+
+    bnn = wp.BNN(wp.mlp(2, hidden=()), Plain())
+    fit = wp.fit_map(bnn, FRAME.to_numpy(), TARGET, prior=wp.normal_prior(bnn))
+    sd = wp.predict(bnn, fit, FRAME.to_numpy(), quantiles=0.5)["sd"].to_numpy()
+    # An sd of 4,000 normal draws.
+    assert_estimate(sd, np.full(len(sd), 0.5), np.full(len(sd), 0.5 / np.sqrt(8000)))
 
 
 def test_quantiles_of_a_point_are_those_of_the_noise():

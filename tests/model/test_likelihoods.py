@@ -641,3 +641,31 @@ def test_the_interval_that_a_default_prior_is_said_to_have_is_its_own(likelihood
         [float(low), float(high)], law.interval(share), rtol=0.05
     )  # two digits
     assert "mean + mean**2 / concentration" in wp.NegativeBinomial.__doc__
+
+
+SHIFT, FACTOR = np.array([3.0, -1.0]), np.array([2.5, 0.2])
+
+
+@pytest.mark.parametrize("name", [n for n, c in CASES.items() if not c.likelihood.discrete])
+def test_targets_in_other_units_have_the_density_that_follows(name):
+    case = CASES[name]
+    num_outputs = case.output.shape[1]
+    count = case.likelihood.num_targets(num_outputs)
+    shift, factor = SHIFT[:count], FACTOR[:count]
+    told = case.likelihood.restated(shift, factor, num_outputs)
+    with jax.enable_x64(True):
+        outputs = told.addend + told.multiplier * case.output
+        given = {n: jnp.asarray(v) for n, v in case.weights.items()}
+        moved = given | {n: given[n] + added for n, added in told.latents.items()}
+        y = case.y if count > 1 else case.y[:, None]
+        there = (shift + factor * y).reshape(case.y.shape)
+        after = told.likelihood.targets(jnp.asarray(outputs), moved).log_prob(there)
+        before = case.likelihood.targets(jnp.asarray(case.output), given).log_prob(case.y)
+        found, expected = np.asarray(after), np.asarray(before) - np.log(factor).sum()
+    np.testing.assert_allclose(found, expected, **ROUNDING)
+
+
+@pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.likelihood.discrete])
+def test_classes_and_counts_have_no_other_units(name):
+    likelihood = CASES[name].likelihood
+    assert likelihood.restated(SHIFT, FACTOR, CASES[name].output.shape[1]) is None

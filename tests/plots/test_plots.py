@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 
 from weightprior import plots
+from weightprior._checks.extras import needs_extra
 
 # What is drawn, which comes first; all else has a name.
 FIRST = (["found"], ["table"], ["bnn", "fit"], ["found", "x"])
@@ -77,10 +78,10 @@ def test_without_matplotlib_the_error_names_the_extra(way):
     )
 
 
-def test_that_another_module_is_missing_is_said_as_it_is(monkeypatch):
+def test_that_another_module_is_missing_is_said_as_it_is():
     def missing(name):
         raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
 
-    monkeypatch.setattr(plots, "_load", missing)
+    load = needs_extra(missing, "plots", ("matplotlib",))
     with pytest.raises(ModuleNotFoundError, match="No module named 'scipy'"):
-        _ = plots.plot_other
+        load("plot_other")

@@ -1,6 +1,6 @@
 """The estimator of classes."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -29,7 +29,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         Centre of the prior, as `BayesianMLPRegressor` takes it.
     scale : float, sequence of float, or None
         Scale of the prior, by which `weightprior.fan_in_scale` is multiplied. A number is taken
-        as it is; of several, one is chosen by `select`. None: 0.3, 0.42, 0.6, 0.85 and 1.2.
+        as it is; of several, one is chosen by `select`. None: 0.3, 0.6, 1.2, 2.4 and 4.8.
     method : str
         ``"map"``, ``"mcmc"``, ``"laplace"``, ``"vi"``, ``"tempered"`` or ``"ensemble"``: the fit
         function.
@@ -67,6 +67,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     """
 
     classes_: np.ndarray
+
+    default_scales: ClassVar[tuple[float, ...]] = (0.3, 0.6, 1.2, 2.4, 4.8)
 
     def __init__(
         self,

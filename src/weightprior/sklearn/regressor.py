@@ -1,6 +1,6 @@
 """The estimator of real targets and of counts."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -94,6 +94,10 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
     >>> sd.round(3)
     array([2.])
     """
+
+    # Where optima are best on UCI data: a noise that is learned with the weights runs to zero under
+    # scales that are twice too large.
+    default_scales: ClassVar[tuple[float, ...]] = (0.3, 0.42, 0.6, 0.85, 1.2)
 
     def __init__(
         self,
