@@ -398,3 +398,20 @@ def test_wrong_parameters_are_named(options, error, message):
 def test_a_single_class_is_none():
     with pytest.raises(ValueError, match="y: expected at least two classes; got one class"):
         classifier().fit(X, np.full(30, "low"))
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: fitted().predict_quantiles(NEW, 95), "q: expected a number above 0 and below 1"),
+        (lambda: fitted().predict_interval(NEW, 90), "level: expected a number above 0 and below"),
+        (lambda: fitted().sample_y(NEW, 0), "n_samples: expected at least 1"),
+        (
+            lambda: regressor().fit(X, Y, sample_weight=-np.ones(30)),
+            "sample_weight: expected numbers of at least 0; got -1",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask()

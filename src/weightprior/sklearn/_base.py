@@ -68,8 +68,10 @@ class BayesianMLP(BaseEstimator):
     ) -> Self:
         """Choose a scale, and fit; `X` and `y` are checked, `frame` is X as it was passed."""
         row_weights = np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
-        if np.any(row_weights < 0) or not row_weights.any():
-            raise ValueError("sample_weight: expected numbers of at least 0, and one above 0.")
+        if row_weights.min() < 0:
+            raise ValueError(
+                f"sample_weight: expected numbers of at least 0; got {row_weights.min():g}."
+            )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         zero = np.zeros(likelihood.num_targets(num_outputs))
         can_move = likelihood.restated(zero, zero + 1.0, num_outputs) is not None

@@ -198,9 +198,10 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
             4,000 targets drawn for a row.
         """
         x = self._inputs(X)
+        levels = [_checks.number("q", level, above=0, below=1) for level in np.ravel(q).tolist()]
 
         def quantiles(block: np.ndarray) -> np.ndarray:
-            return self._summed_up(block, q)["quantiles"].to_numpy()
+            return self._summed_up(block, levels)["quantiles"].to_numpy()
 
         found = self.standardization_.locations(self._by_blocks(quantiles, x), self._target_axis)
         return found if np.ndim(q) else found[..., 0]
