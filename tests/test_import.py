@@ -56,7 +56,7 @@ def test_what_is_used_is_loaded():
     assert {"jax", "xarray", "pandas"} <= {*loaded()["wp.compare"]}
 
 
-MODULES = (wp, wp.diagnostics)
+MODULES = (wp, wp.diagnostics, wp.sklearn)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,17 @@ def test_every_public_name_is_there_and_described(module, name):
 def test_an_unknown_name_raises(module):
     with pytest.raises(AttributeError, match="fit_magic"):
         _ = module.fit_magic
+
+
+def test_without_scikit_learn_the_error_names_the_extra():
+    code = (
+        "import sys, weightprior as wp; sys.modules['sklearn'] = None; wp.sklearn; "
+        "wp.sklearn.BayesianMLPRegressor"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=300
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: weightprior.sklearn: expected sklearn; got none installed. "
+        "Install the extra: pip install 'weightprior[sklearn]'."
+    )

@@ -1,5 +1,6 @@
 from . import diagnostics as diagnostics
 from . import plots as plots
+from . import sklearn as sklearn
 from .comparison.compare import compare as compare
 from .elicitation.centers import center_path as center_path
 from .elicitation.centers import matched_centers as matched_centers

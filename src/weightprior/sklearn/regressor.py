@@ -84,6 +84,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
     Examples
     --------
     >>> import numpy as np
+    >>> import weightprior as wp
     >>> from weightprior.sklearn import BayesianMLPRegressor
     >>> X = np.linspace(-1, 1, 30)[:, None]
     >>> y = 100 + 20 * np.sin(3 * X[:, 0])
