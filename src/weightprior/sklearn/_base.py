@@ -67,55 +67,50 @@ class BayesianMLP(BaseEstimator):
         target_names: Sequence[Any] | None = None,
     ) -> Self:
         """Choose a scale, and fit; `X` and `y` are checked, `frame` is X as it was passed."""
-        row_weights = np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
-        if row_weights.min() < 0:
-            raise ValueError(
-                f"sample_weight: expected numbers of at least 0; got {row_weights.min():g}."
-            )
+        row_weights = _counts(sample_weight, X)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        zero = np.zeros(likelihood.num_targets(num_outputs))
-        can_move = likelihood.restated(zero, zero + 1.0, num_outputs) is not None
-        units = Standardization.none(X.shape[1], len(zero))
+        none = Standardization.none(X.shape[1], likelihood.num_targets(num_outputs))
+        moves = _in_units(likelihood, none, num_outputs) is not None
+        units = none
         if self.standardize:
-            units = Standardization.of(X, y if can_move else None, row_weights)
-        likelihood = self._in_units(likelihood, units, num_outputs)
-        names = getattr(self, "feature_names_in_", None)
-        features = X.shape[1] if names is None else [str(name) for name in names]
-        hidden = self.hidden_layer_sizes
-        widths = (int(hidden),) if isinstance(hidden, Integral) else hidden
-        network: Any = wp.mlp(features, widths, num_outputs, self.activation)
-        self.bnn_ = wp.BNN(network, likelihood)
-        targets = units.targets(y) if can_move else y
-        data = Padded.of(units.inputs(X), targets, row_weights)
+            units = Standardization.of(X, y if moves else None, row_weights)
+        likelihood = _in_units(likelihood, units, num_outputs) or likelihood
+        self.bnn_ = self._model(X.shape[1], likelihood, num_outputs)
+        data = Padded.of(units.inputs(X), units.targets(y) if moves else y, row_weights)
         if target_names is not None:
             data = data._replace(y=pd.DataFrame(data.y, columns=target_names))
-
-        priors = self._priors(units)
-        self.scale_ = next(iter(priors))
-        if len(priors) > 1:
-            self.selection_ = self._selection(data, wp.stack_priors(priors), seed)
-            for total in {"elpd", "log_evidence"} & {*self.selection_}:
-                self.selection_[total] -= row_weights.sum() * units.log_unit
-            self.scale_ = float(self.selection_["chosen"])
-        elif hasattr(self, "selection_"):
-            del self.selection_
-        self.prior_ = priors[self.scale_]
+        self.standardization_ = units
+        self.prior_ = self._chosen(self._priors(units), data, seed)
         found = self._fit_function(seed)(
             self.bnn_, data.x, data.y, prior=self.prior_, row_weights=data.row_weights
         )
         self.fit_ = data.without_padding(found, row_coords(frame), sample_weight is not None)
         units.write_into(self.fit_)
-        self.standardization_ = units
         return self
 
-    @staticmethod
-    def _in_units(
-        likelihood: wp.Likelihood, units: Standardization, num_outputs: int
-    ) -> wp.Likelihood:
-        """Return a likelihood whose known noise is in the units of standardised targets."""
-        factor = 1.0 / units.y_scale
-        told = likelihood.restated(-units.y_mean * factor, factor, num_outputs)
-        return likelihood if told is None else told.likelihood
+    def _model(self, num_features: int, likelihood: wp.Likelihood, num_outputs: int) -> wp.BNN:
+        """Return the model, with the names of a data frame's columns."""
+        names = getattr(self, "feature_names_in_", None)
+        features = num_features if names is None else [str(name) for name in names]
+        hidden = self.hidden_layer_sizes
+        widths = (int(hidden),) if isinstance(hidden, Integral) else hidden
+        network: Any = wp.mlp(features, widths, num_outputs, self.activation)
+        return wp.BNN(network, likelihood)
+
+    def _chosen(
+        self, priors: Mapping[float, wp.NormalPrior], data: Padded, seed: int
+    ) -> wp.NormalPrior:
+        """Return the prior of the scale that was given, or that is chosen among several."""
+        self.scale_ = next(iter(priors))
+        if len(priors) == 1:
+            if hasattr(self, "selection_"):  # of an earlier fit
+                del self.selection_
+            return priors[self.scale_]
+        found = self._selection(data, wp.stack_priors(priors), seed)
+        for total in {"elpd", "log_evidence"} & {*found}:
+            found[total] -= data.row_weights.sum() * self.standardization_.log_unit
+        self.selection_, self.scale_ = found, float(found["chosen"])
+        return priors[self.scale_]
 
     def _priors(self, units: Standardization) -> dict[float, wp.NormalPrior]:
         """Return the priors to choose from, by scale."""
@@ -246,3 +241,22 @@ class BayesianMLP(BaseEstimator):
         copied = super().__sklearn_clone__()
         copied.loc = self.loc
         return copied
+
+
+def _counts(sample_weight: Any, X: np.ndarray) -> np.ndarray:
+    """Return how often each row counts."""
+    row_weights = np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
+    if row_weights.min() < 0:
+        raise ValueError(
+            f"sample_weight: expected numbers of at least 0; got {row_weights.min():g}."
+        )
+    return row_weights
+
+
+def _in_units(
+    likelihood: wp.Likelihood, units: Standardization, num_outputs: int
+) -> wp.Likelihood | None:
+    """Return the likelihood of standardised targets; None where they stay as they are."""
+    factor = 1.0 / units.y_scale
+    told = likelihood.restated(-units.y_mean * factor, factor, num_outputs)
+    return None if told is None else told.likelihood
