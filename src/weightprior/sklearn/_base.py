@@ -24,7 +24,16 @@ from weightprior.sklearn._standardization import Standardization, moved
 
 __all__ = ["BayesianMLP"]
 
-METHODS = ("map", "mcmc", "laplace", "vi", "tempered", "ensemble")
+# Methods, and whether they rest on optima of all that is unknown, the noise included.
+METHODS = {
+    "map": True,
+    "mcmc": False,
+    "laplace": True,
+    "vi": False,
+    "tempered": False,
+    "ensemble": True,
+}
+SCALES = (0.3, 0.6, 1.2, 2.4, 4.8)
 # Methods that tell the evidence themselves; of the others Laplace's approximation does.
 _EVIDENCE = {"tempered": "tempered", "vi": "vi"}
 # Options of fit functions that the estimators give themselves.
@@ -36,7 +45,8 @@ _NUMBERS_AT_ONCE = 2**22
 class BayesianMLP(BaseEstimator):
     """A perceptron under a Gaussian prior whose scale is given, or chosen."""
 
-    default_scales: ClassVar[tuple[float, ...]]
+    # The scales to choose from where the fit rests on an optimum.
+    scales_of_optima: ClassVar[tuple[float, ...]] = SCALES
     hidden_layer_sizes: Any
     activation: Any
     loc: Any
@@ -125,7 +135,9 @@ class BayesianMLP(BaseEstimator):
 
     def _scales(self) -> list[float]:
         """Return the scales to choose from."""
-        scale = self.default_scales if self.scale is None else self.scale
+        _checks.one_of("method", self.method, METHODS)
+        default = self.scales_of_optima if METHODS[self.method] else SCALES
+        scale = default if self.scale is None else self.scale
         given = (scale,) if np.ndim(scale) == 0 else tuple(scale)
         if not given:
             raise ValueError("scale: expected a number, or several to choose among; got none.")
@@ -165,7 +177,6 @@ class BayesianMLP(BaseEstimator):
 
     def _fit_function(self, seed: int, method: str | None = None) -> Callable[..., xr.DataTree]:
         """Return the fit function with its options, or that of another method with none."""
-        _checks.one_of("method", self.method, METHODS)
         options = {} if self.fit_options is None else dict(self.fit_options)
         for name in _GIVEN.keys() & options:
             raise ValueError(

@@ -1,6 +1,6 @@
 """The estimator of classes."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -67,8 +67,6 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     """
 
     classes_: np.ndarray
-
-    default_scales: ClassVar[tuple[float, ...]] = (0.3, 0.6, 1.2, 2.4, 4.8)
 
     def __init__(
         self,

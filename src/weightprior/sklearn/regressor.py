@@ -33,7 +33,8 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         of this estimator, and predicts the same.
     scale : float, sequence of float, or None
         Scale of the prior, by which `weightprior.fan_in_scale` is multiplied. A number is taken
-        as it is; of several, one is chosen by `select`. None: 0.3, 0.42, 0.6, 0.85 and 1.2.
+        as it is; of several, one is chosen by `select`. None: 0.3, 0.6, 1.2, 2.4
+        and 4.8; of optima (``"map"``, ``"laplace"``, ``"ensemble"``) 0.3, 0.42, 0.6, 0.85 and 1.2.
     likelihood : str or Likelihood
         ``"gaussian"``, ``"student_t"`` (for outliers), ``"heteroscedastic"`` (noise that depends
         on X), ``"poisson"``, ``"negative_binomial"``, or a likelihood of `weightprior`, whose known
@@ -98,7 +99,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
 
     # Where optima are best on UCI data: a noise that is learned with the weights runs to zero under
     # scales that are twice too large.
-    default_scales: ClassVar[tuple[float, ...]] = (0.3, 0.42, 0.6, 0.85, 1.2)
+    scales_of_optima: ClassVar[tuple[float, ...]] = (0.3, 0.42, 0.6, 0.85, 1.2)
 
     def __init__(
         self,
