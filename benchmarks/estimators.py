@@ -51,9 +51,8 @@ def numbers(folder, name, split):
 
 
 def classes(name, split):
-    from sklearn.model_selection import train_test_split
-
     from sklearn import datasets
+    from sklearn.model_selection import train_test_split
 
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     x, x_test, y, y_test = train_test_split(x, y, test_size=0.1, stratify=y, random_state=split)
