@@ -62,7 +62,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     >>> model = BayesianMLPClassifier((4,), scale=1.0, random_state=0).fit(X, y)
     >>> model.predict([[-0.8], [0.8]])
     array(['low', 'high'], dtype='<U4')
-    >>> model.predict_proba([[0.8]]).sum()
+    >>> float(model.predict_proba([[0.8]]).sum())
     1.0
     """
 
