@@ -88,6 +88,7 @@ def _warn_of_another_function(
     network: Any, argument: str, module: Any, weights: Mapping[str, np.ndarray]
 ) -> None:
     """Warn where a module's weights make another function here, as other activations do."""
+    _checks.not_forked()  # before the first number that JAX holds
     num_features = len(network.feature_names)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(_NUM_ROWS, num_features)))
     theirs = outputs_of(module, x)
