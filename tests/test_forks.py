@@ -22,6 +22,7 @@ CALLS = {
         wp.simulation_based_calibration, BNN, X, fit=wp.fit_mcmc, **GIVEN
     ),
     "prior_predictive": partial(wp.prior_predictive, BNN, X, **GIVEN),
+    "center_path": partial(wp.center_path, BNN, dict(GIVEN["prior"].loc), [0.5], scale=1.0),
     "matched_centers": partial(wp.matched_centers, BNN, dict(GIVEN["prior"].loc), scale=1.0),
 }
 pytestmark = pytest.mark.skipif(

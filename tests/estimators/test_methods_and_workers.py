@@ -2,12 +2,12 @@
 
 import warnings
 
-import jax
 import numpy as np
 import pytest
 from joblib import parallel_backend
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 
+import weightprior as wp
 from assertions import assert_mean
 from weightprior.sklearn import BayesianMLPClassifier, BayesianMLPRegressor
 
@@ -66,8 +66,6 @@ class TestChainsOfWeightedRows:
     @staticmethod
     def predictions(model):
         """Predictions of the same rows, draw by draw."""
-        import weightprior as wp
-
         units = model.standardization_
         drawn = wp.predict(model.bnn_, model.fit_, units.inputs(X))["mean"].to_numpy()
         return units.locations(drawn)
@@ -93,4 +91,3 @@ class TestWorkers:
         model = BayesianMLPRegressor((3,), loc=first, scale=0.5, random_state=0)
         found = cross_val_predict(model, X, Y, cv=3, n_jobs=2)
         np.testing.assert_allclose(found, cross_val_predict(model, X, Y, cv=3))
-        assert jax.devices()

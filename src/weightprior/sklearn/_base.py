@@ -35,7 +35,7 @@ METHODS = {
 }
 SCALES = (0.3, 0.6, 1.2, 2.4, 4.8)
 # Methods that tell the evidence themselves; of the others Laplace's approximation does.
-_EVIDENCE = {"tempered": "tempered", "vi": "vi"}
+_TELL_EVIDENCE = ("laplace", "tempered", "vi")
 # Options of fit functions that the estimators give themselves.
 _GIVEN = {"prior": "loc and scale", "rng_key": "random_state", "row_weights": "sample_weight"}
 # Numbers of a prediction that are held at once.
@@ -169,23 +169,20 @@ class BayesianMLP(BaseEstimator):
 
     def _selection(self, data: Padded, prior: wp.NormalPrior, seed: int) -> xr.Dataset:
         _checks.one_of("select", self.select, CRITERIA)
-        evidence = _EVIDENCE.get(self.method, "laplace")
-        evidence_fit = self._fit_function(seed, evidence)
-        return selection(
-            self.select, self.bnn_, data, prior, self._fit_function(seed), evidence_fit, seed
-        )
+        fit = self._fit_function(seed)
+        tells = self.method in _TELL_EVIDENCE
+        evidence_fit = fit if tells else partial(wp.fit_laplace, rng_key=seed, progress_bar=False)
+        return selection(self.select, self.bnn_, data, prior, fit, evidence_fit, seed)
 
-    def _fit_function(self, seed: int, method: str | None = None) -> Callable[..., xr.DataTree]:
-        """Return the fit function with its options, or that of another method with none."""
+    def _fit_function(self, seed: int) -> Callable[..., xr.DataTree]:
+        """Return the fit function with its options."""
         options = {} if self.fit_options is None else dict(self.fit_options)
         for name in _GIVEN.keys() & options:
             raise ValueError(
                 f"fit_options: expected none of {_checks.several(_GIVEN)}; got {name!r}. "
                 f"It is given by {_GIVEN[name]}."
             )
-        if method is not None and method != self.method:
-            options = {}
-        function = getattr(wp, f"fit_{method or self.method}")
+        function = getattr(wp, f"fit_{self.method}")
         return partial(function, rng_key=seed, **{"progress_bar": False, **options})
 
     def _inputs(self, X: Any) -> np.ndarray:
