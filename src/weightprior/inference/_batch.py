@@ -43,12 +43,15 @@ class Steps(NamedTuple):
         Whether there are no more to take.
     result : pytree of arrays
         What comes of the task, once it has ended.
+    renewable : array of shape ()
+        Whether more can be taken from the state that `renew` makes of this one.
     """
 
     state: Any
     num_steps: Any
     ended: Any
     result: Any
+    renewable: Any = False
 
 
 def run(
@@ -95,6 +98,7 @@ def run_steps(
     shared: Any,
     items: Sequence[Any],
     *,
+    renew: Task | None = None,
     on_done: Callable[[int], Any] = lambda index: None,
     vectorise: bool | None = None,
 ) -> list[Any]:
@@ -107,6 +111,10 @@ def run_steps(
     advance : callable
         A task whose items are ``(item, state, num_steps)``, and which returns `Steps`, so many at
         most. Where they are cut has no part in what comes of them.
+    renew : callable, optional
+        A task whose items are ``(item, state)``, and which returns the state that an ended task
+        goes on from where it is renewable, and the same state where it is not. It is compiled by
+        the first that needs it.
     static, shared, items, on_done, vectorise
         As for `run`.
 
@@ -121,15 +129,24 @@ def run_steps(
     begun, moved = _compile_steps(begin, advance, static, shared, items[0], lead, together)
     pace, shared = Pace(), jax.device_put(shared)  # once for all calls
 
-    def call(item: Any, held: Held) -> Any:
-        state, ended, result = begun(shared, item), False, None
-        while not ended:
+    def steps(item: Any, state: Any, held: Held) -> Steps:
+        while True:
             _stop_if(held)
             num_steps, clock = np.full(lead, pace.num_steps, np.int32), time.perf_counter()
-            state, taken, ended, result = moved(shared, (item, state, num_steps))
-            ended = np.all(ended)  # waits for it
-            pace.learn(int(np.max(taken)), time.perf_counter() - clock)
-        return result
+            after: Steps = moved(shared, (item, state, num_steps))
+            ended = np.all(after.ended)  # waits for it
+            pace.learn(int(np.max(after.num_steps)), time.perf_counter() - clock)
+            if ended:
+                return after
+            state = after.state
+
+    def call(item: Any, held: Held) -> Any:
+        after = steps(item, begun(shared, item), held)
+        while renew is not None and np.any(after.renewable):
+            given = item, after.state
+            renewed = compiled(renew, static, shared, given, together)
+            after = steps(item, renewed(shared, given), held)
+        return after.result
 
     return _call((begun, moved), call, items, on_done, together)
 

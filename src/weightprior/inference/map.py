@@ -51,9 +51,9 @@ def fit_map(
 ) -> xr.DataTree:
     """Find the weights of highest posterior density: the L2-regularised network.
 
-    L-BFGS runs from draws of the prior, first in single precision, then in double precision to
-    the tolerance, whatever JAX's precision is set to. Where the optimum lies in a narrow valley, as
-    under wide priors, the last steps are taken in coordinates that the Gauss-Newton matrix whitens.
+    L-BFGS runs from draws of the prior to the tolerance, in double precision whatever JAX's is set
+    to; of large data the first steps are taken in single precision. Where the optimum lies in a
+    narrow valley, as under wide priors, the Gauss-Newton matrix preconditions the last steps.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def fit_map(
     num_restarts : int
         Starts per prior.
     max_iterations : int
-        L-BFGS steps per restart, both precisions together.
+        L-BFGS steps per restart.
     tolerance : float
         A restart has converged where no partial derivative of the log density exceeds this, in
         nats per unit, the unit of a weight being its prior's scale (where the prior is flat,

@@ -9,6 +9,8 @@ RNG = np.random.default_rng(0)
 SIZE, LENGTH = 6, 4
 ROOT = RNG.normal(size=(SIZE, SIZE))
 HESSIAN = ROOT @ ROOT.T + np.eye(SIZE)
+OTHER_ROOT = RNG.normal(size=(SIZE, SIZE))
+PRECONDITIONERS = {"none": np.eye(SIZE), "dense": OTHER_ROOT @ OTHER_ROOT.T + np.eye(SIZE)}
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -18,16 +20,17 @@ def pairs(count):
     return moves, moves @ HESSIAN
 
 
-def memory_of(moves, changes, dtype):
+def memory_of(moves, changes, dtype, preconditioner=PRECONDITIONERS["none"]):
     memory = init(LENGTH, jnp.zeros(SIZE, dtype))
-    for move, change in zip(moves, changes, strict=True):
-        memory = update(memory, jnp.asarray(move, dtype), jnp.asarray(change, dtype))
+    for vectors in zip(moves, changes, changes @ preconditioner, strict=True):
+        memory = update(memory, *(jnp.asarray(vector, dtype) for vector in vectors))
     return memory
 
 
-def bfgs_matrix(moves, changes):
+def bfgs_matrix(moves, changes, preconditioner=PRECONDITIONERS["none"]):
     """The inverse Hessian that BFGS builds from the pairs, one after the other."""
-    matrix = np.eye(SIZE) * (moves[-1] @ changes[-1]) / (changes[-1] @ changes[-1])
+    last = changes[-1]
+    matrix = preconditioner * (moves[-1] @ last) / (last @ preconditioner @ last)
     for s, y in zip(moves, changes, strict=True):
         left = np.eye(SIZE) - np.outer(s, y) / (s @ y)
         matrix = left @ matrix @ left.T + np.outer(s, s) / (s @ y)
@@ -35,13 +38,13 @@ def bfgs_matrix(moves, changes):
 
 
 @pytest.mark.parametrize("count", [1, 3, LENGTH, LENGTH + 1, 3 * LENGTH + 2])
-def test_it_is_bfgs_with_the_last_pairs(count, precision):
+@pytest.mark.parametrize("kind", PRECONDITIONERS)
+def test_it_is_bfgs_with_the_last_pairs(count, kind, precision):
     moves, changes = pairs(count)
-    gradient = RNG.normal(size=SIZE)
-    found = inverse_hessian_product(
-        memory_of(moves, changes, precision), jnp.asarray(gradient, precision)
-    )
-    expected = bfgs_matrix(moves[-LENGTH:], changes[-LENGTH:]) @ gradient
+    gradient, preconditioner = RNG.normal(size=SIZE), PRECONDITIONERS[kind]
+    given = (jnp.asarray(g, precision) for g in (gradient, preconditioner @ gradient))
+    found = inverse_hessian_product(memory_of(moves, changes, precision, preconditioner), *given)
+    expected = bfgs_matrix(moves[-LENGTH:], changes[-LENGTH:], preconditioner) @ gradient
     # Rounding, multiplied by the conditions of the Hessian and of the moves.
     tolerance = 1e4 * np.finfo(precision).eps
     np.testing.assert_allclose(found, expected, atol=tolerance * np.linalg.norm(expected))
@@ -51,20 +54,24 @@ def test_without_a_pair_the_step_is_at_most_one():
     memory = init(LENGTH, jnp.zeros(SIZE))
     for length in (0.1, 10.0):
         gradient = jnp.full(SIZE, length)
-        step = inverse_hessian_product(memory, gradient)
+        step = inverse_hessian_product(memory, gradient, gradient)
         np.testing.assert_allclose(step, gradient / max(1.0, length * SIZE**0.5), rtol=1e-6)
+        # Measured by the preconditioner's inverse, where there is one.
+        step = inverse_hessian_product(memory, gradient, 4 * gradient)
+        np.testing.assert_allclose(step, 4 * gradient / max(1.0, 2 * length * SIZE**0.5), rtol=1e-6)
 
 
 @pytest.mark.parametrize("change", [0.0, -1.0, np.nan])
 def test_a_pair_without_curvature_clears_the_memory(change):
     memory = memory_of(*pairs(3), "float32")
-    cleared = update(memory, jnp.ones(SIZE), jnp.full(SIZE, change))
+    changes = jnp.full(SIZE, change)
+    cleared = update(memory, jnp.ones(SIZE), changes, changes)
     gradient = jnp.full(SIZE, 0.1)
-    np.testing.assert_array_equal(inverse_hessian_product(cleared, gradient), gradient)
+    np.testing.assert_array_equal(inverse_hessian_product(cleared, gradient, gradient), gradient)
     # And learns again from the next.
     [move], [difference] = pairs(1)
     again = inverse_hessian_product(
-        update(cleared, jnp.float32(move), jnp.float32(difference)), gradient
+        update(cleared, *map(jnp.float32, (move, difference, difference))), gradient, gradient
     )
     expected = bfgs_matrix(move[None], difference[None]) @ np.full(SIZE, 0.1)
     np.testing.assert_allclose(again, expected, rtol=1e-3)
@@ -76,8 +83,9 @@ def test_the_pairs_are_not_copied():
     def run(position):
         def step(i, carry):
             z, memory = carry
-            move = -0.1 * inverse_hessian_product(memory, z)
-            return z + move, update(memory, move, move * jnp.arange(1.0, 501.0))
+            move = -0.1 * inverse_hessian_product(memory, z, z)
+            change = move * jnp.arange(1.0, 501.0)
+            return z + move, update(memory, move, change, change)
 
         return jax.lax.fori_loop(0, 100, step, (position, init(50, position)))[0]
 

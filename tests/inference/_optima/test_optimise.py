@@ -1,4 +1,4 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from weightprior.inference._optima import optimise
-from weightprior.inference._optima import whitened as rounds
-from weightprior.inference._optima.whitened import Optimum
+
+
+class Optimum(NamedTuple):
+    """Where a descent ended."""
+
+    position: Any
+    value: Any
+    gradient_norm: Any
+    num_iterations: Any
+
 
 # Curvatures of a bowl, and where it is lowest.
 CURVATURES, LOWEST = np.geomspace(1e-2, 1e3, 6), np.linspace(-2.0, 3.0, 6)
@@ -19,8 +27,8 @@ def bowl(z):
 
 def minimise(function, start, tolerance, max_iterations):
     """All of a descent, in one call."""
-    begun = optimise.begin(function, start)
-    end = optimise.descend(function, begun, tolerance, max_iterations, max_iterations)
+    begun = optimise.begin(start)
+    end = optimise.descend(function, begun, tolerance, max_iterations, max_iterations + 1)
     norm = optimise.largest(end.point.gradient)
     return Optimum(end.point.position, end.point.value, norm, end.num_iterations)
 
@@ -90,96 +98,42 @@ def test_a_start_at_the_minimum_stays_there():
     assert found.gradient_norm == 0
 
 
-def test_nan_ends_the_run_and_is_reported():
+def test_nan_ends_the_run_where_it_began():
     found = minimise(lambda z: jnp.sum(z) * jnp.nan, jnp.ones(3), 1e-6, 10**9)
-    assert np.isnan(found.value)
-    assert np.isnan(found.gradient_norm)
-    assert found.num_iterations < 100
+    assert np.isinf(found.value)
+    np.testing.assert_array_equal(found.position, np.ones(3))
+    assert found.num_iterations == 0
 
 
-# With a matrix that resembles the Hessian.
-
-# So different that L-BFGS alone takes thousands of steps.
-NARROW = np.geomspace(1e-6, 1e6, 200)
-
-
-class Bowl(NamedTuple):
-    """A bowl around one, and the diagonal of the matrix that resembles its Hessian."""
-
-    curvatures: np.ndarray = NARROW
-    quartic: float = 1.0
-    of_two: float = 0.0
-    diagonal: np.ndarray | float = 1.0
-    of_quartic: float = 0.0
-
-    def __call__(self, z):
-        around_one = 0.5 * jnp.sum(self.curvatures * (z - 1) ** 2)
-        around_one += self.quartic * jnp.sum((z - 1) ** 4)
-        return around_one + self.of_two * jnp.sum(z[:2] ** 2)
-
-    def precision(self, z):
-        return jnp.diag(self.diagonal + self.of_quartic * (z - 1) ** 2)
+def test_the_start_is_evaluated_by_the_first_step_and_counts_for_none():
+    begun = optimise.begin(jnp.ones(6))
+    assert optimise.unfinished(begun, jnp.inf, 0)
+    there = optimise.descend(bowl, begun, jnp.inf, 0, 1)
+    value, gradient = jax.value_and_grad(bowl)(jnp.ones(6))
+    np.testing.assert_allclose(there.point.value, value, rtol=1e-6)
+    np.testing.assert_allclose(there.point.gradient, gradient, rtol=1e-6)
+    np.testing.assert_array_equal(there.point.position, np.ones(6))
+    assert there.num_iterations == 0
+    assert not optimise.unfinished(there, jnp.inf, 0)
 
 
-@jax.jit
-def _whitened(bowl, plain_steps, max_iterations, hopeless):
-    limits = 1e-8, max_iterations
-    found = jax.lax.while_loop(
-        lambda state: rounds.unfinished(state, *limits),
-        lambda state: rounds.advance(
-            bowl, bowl.precision, state, *limits, plain_steps, max_iterations, lambda z: hopeless
-        ),
-        rounds.begin(jnp.zeros(200), plain_steps),
-    ).optimum
-    return found, *jax.value_and_grad(bowl)(found.position)
+def test_a_descent_goes_on_where_it_was_cut():
+    whole = optimise.descend(bowl, optimise.begin(jnp.zeros(6)), 0.0, 20, 100)
+    cut = optimise.begin(jnp.zeros(6))
+    for _ in range(7):
+        cut = optimise.descend(bowl, cut, 0.0, 20, 3)
+    assert cut.num_iterations == whole.num_iterations == 20
+    np.testing.assert_array_equal(cut.point.position, whole.point.position)
 
 
-def whitened(bowl, *, plain_steps=20, max_iterations=1000, hopeless=False):
-    """Where the rounds end, and the function and its gradient there."""
+def test_the_inverse_hessian_as_preconditioner_leaves_little_to_do():
+    def scaled(gradient):
+        return gradient / jnp.asarray(CURVATURES, gradient.dtype)
+
     with jax.enable_x64(True):
-        given = jax.tree.map(lambda a: np.broadcast_to(np.float64(a), np.shape(a)), bowl)
-        given = given._replace(diagonal=np.broadcast_to(given.diagonal, 200))
-        return jax.device_get(_whitened(given, plain_steps, max_iterations, hopeless))
-
-
-def test_a_search_without_hope_ends_with_its_round():
-    found, *_ = whitened(Bowl(), hopeless=True)
-    assert found.num_iterations <= 20
-    assert found.gradient_norm > 1e-8
-
-
-def test_whitening_shortens_a_narrow_valley():
-    with jax.enable_x64(True):
-        alone = jax.device_get(minimise(Bowl(), jnp.zeros(200), 1e-8, 1000))
-    assert alone.gradient_norm > 1e-8
-    found, *_ = whitened(Bowl(diagonal=NARROW, of_quartic=12.0))
-    assert found.gradient_norm <= 1e-8
-    assert found.num_iterations < 200
-
-
-@pytest.mark.parametrize("plain_steps", [0, 10])
-def test_what_it_reports_is_the_function_there(plain_steps):
-    bowl = Bowl(diagonal=NARROW + 1)
-    found, value, gradient = whitened(bowl, plain_steps=plain_steps, max_iterations=100)
-    # In another place of a program, sums may come in another order.
-    np.testing.assert_allclose(found.value, value, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(found.gradient_norm, np.abs(gradient).max(), rtol=1e-6, atol=1e-13)
-
-
-@pytest.mark.parametrize("diagonal", [np.nan, -1.0, 0.0], ids=["nan", "negative", "singular"])
-def test_a_matrix_that_cannot_be_used_is_not(diagonal):
-    bowl_of_two = Bowl(np.full(200, 2.0), quartic=0.0, of_two=1.0, diagonal=diagonal)
-    found, *_ = whitened(bowl_of_two, plain_steps=1)
-    assert found.gradient_norm <= 1e-8
-
-
-@pytest.mark.parametrize("limit", [1, 7, 33])
-def test_no_more_steps_than_allowed_in_any_round(limit):
-    found, *_ = whitened(Bowl(), plain_steps=5, max_iterations=limit)
-    assert found.num_iterations == limit
-
-
-def test_nan_ends_the_rounds():
-    found, *_ = whitened(Bowl(quartic=np.nan))
-    assert np.isnan(found.value)
-    assert np.isnan(found.gradient_norm)
+        begun = optimise.begin(jnp.zeros(6))
+        alone = optimise.descend(bowl, begun, 1e-8, 1000, 1000)
+        helped = optimise.descend(bowl, begun, 1e-8, 1000, 1000, scaled)
+        assert optimise.largest(helped.point.gradient) <= 1e-8
+    assert helped.num_iterations < alone.num_iterations / 3
+    np.testing.assert_allclose(helped.point.position, LOWEST, rtol=0, atol=1e-6)

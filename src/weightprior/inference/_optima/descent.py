@@ -1,7 +1,11 @@
-"""A search for an optimum, as compiled programs: first rough, then exact.
+"""A search for an optimum, as compiled programs.
 
-In single precision a step costs half as much, and rounds gradients; the last steps are in double
-precision, whatever JAX's own is set to.
+Narrow valleys cost L-BFGS thousands of steps. So after some hundred it goes on in rounds, each
+preconditioned by the inverse of a matrix that resembles the Hessian where the round begins. Most
+searches need none, so that program is compiled by the first that does.
+
+Compiling costs more than a search of small data: the gradient stands in one of these programs,
+once.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,113 +16,147 @@ import jax.numpy as jnp
 
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
-from weightprior.inference._optima import optimise, whitened
-from weightprior.inference._optima.collapse import Collapse, is_hopeless, measure
+from weightprior.inference._optima import optimise
+from weightprior.inference._optima.collapse import is_hopeless, measure
+from weightprior.inference._optima.optimise import Descent
 
-__all__ = ["EXACT", "ROUGH"]
+__all__ = ["begin", "begin_near", "move", "precondition"]
 
-# Single precision rounds gradients at about 1e-4 of what it sums; double precision takes over
-# well before that, at a hundredth of a nat per unit, or after so many steps.
-_ROUGH_TOLERANCE = 1e-2
-_ROUGH_STEPS = 4000
-# After so many steps, of the search or of the finish, the optimum is known to lie in a narrow
-# valley, and curvature is worth looking at, as long as that of so many weights fits into memory.
-_LONG_SEARCH = 350
-_LONG_FINISH = 1000
+# Steps of the first round, which has no matrix, at least and at most; and of every other.
+_PLAIN_STEPS, _MOST_PLAIN_STEPS, _PRECONDITIONED_STEPS = 500, 3000, 100
+# The matrix of so many weights still fits into memory.
 _MANY_WEIGHTS = 4000
 
 
-class _Near(NamedTuple):
-    """The neighbourhood of an optimum, and the steps that led there."""
+class _Round(NamedTuple):
+    """A round of a search.
 
-    position: jax.Array
+    Attributes
+    ----------
+    number : array of shape ()
+        Rounds before it; the first has no matrix.
+    value, gradient_norm, num_iterations : array of shape ()
+        Where it began, and after how many steps.
+    inverse : array of shape (size, size)
+        The preconditioner; of shape (0, 0) where there is no room for one.
+    descent : Descent
+        The steps from there.
+    another : array of shape ()
+        Whether it has ended, and there is use in another.
+    """
+
+    number: jax.Array
+    value: jax.Array
+    gradient_norm: jax.Array
     num_iterations: jax.Array
+    inverse: jax.Array
+    descent: Descent
+    another: jax.Array
 
 
-def _begin_rough(kind: type[Standardised], shared: Any, item: Any) -> Any:
-    """Place a start, in double precision and as a descent in single precision."""
+type _Static = tuple[type[Standardised], Any]
+
+
+def begin(static: _Static, shared: Any, item: Any) -> _Round:
+    """Place a search at weights, or where a key draws them."""
+    kind, dtype = static
     bnn, x, y, *_ = shared
     task, given = item
-    # In double precision, so that the finish could begin at the same place.
-    exact = kind(bnn, x, y, task, jnp.float64)
-    start = exact.position(given) if isinstance(given, Mapping) else exact.draw(given)
-    coordinates = kind(bnn, x, y, task, jnp.float32)
-    return start, optimise.begin(_loss(coordinates), start.astype(jnp.float32))
-
-
-def _move_rough(kind: type[Standardised], shared: Any, item: Any) -> _batch.Steps:
-    """Descend to the neighbourhood of an optimum, in single precision."""
-    bnn, x, y, _, max_iterations = shared
-    (task, _), (start, before), num_steps = item
-    coordinates = kind(bnn, x, y, task, jnp.float32)
-    # A quarter of the steps is kept for the finish, so that it always has its turn.
-    most = jnp.minimum(_ROUGH_STEPS, max_iterations - (max_iterations + 3) // 4)
-    after = optimise.descend(_loss(coordinates), before, _ROUGH_TOLERANCE, most, num_steps)
-    near, count = after.point, after.num_iterations
-    # Single precision may have overflowed where double does not: then it begins anew.
-    usable = jnp.isfinite(near.value) & jnp.all(jnp.isfinite(near.position))
-    return _batch.Steps(
-        (start, after),
-        count - before.num_iterations,
-        ~optimise.unfinished(after, _ROUGH_TOLERANCE, most),
-        _Near(jnp.where(usable, near.position.astype(jnp.float64), start), count),
-    )
-
-
-def _begin_exact(kind: type[Standardised], shared: Any, item: Any) -> whitened.Round:
-    _, near = item
-    size = near.position.size
-    return whitened.begin(near.position, _plain_steps(near), room=size <= _MANY_WEIGHTS)
-
-
-def _move_exact(kind: type[Standardised], shared: Any, item: Any) -> _batch.Steps:
-    """Go on to the tolerance, in double precision."""
-    bnn, x, y, tolerance, max_iterations = shared
-    (task, near), before, num_steps = item
+    # In double precision, so that the place is the same in both.
     coordinates = kind(bnn, x, y, task, jnp.float64)
+    start = coordinates.position(given) if isinstance(given, Mapping) else coordinates.draw(given)
+    return _first_round(start.astype(dtype), jnp.int32(0))
 
-    def noise_at(position: jax.Array) -> Collapse:
-        given = coordinates.x, coordinates.y, coordinates.row_weights
-        return measure(coordinates.bnn, coordinates.weights(position), *given)
 
-    def hopeless(position: jax.Array) -> jax.Array:
-        return is_hopeless(noise_at(position), coordinates.row_weights, tolerance)
+def begin_near(static: _Static, shared: Any, item: Any) -> _Round:
+    """Place a search where another has led to in so many steps."""
+    _, dtype = static
+    _, (position, num_iterations) = item
+    return _first_round(position.astype(dtype), num_iterations)
 
-    limits = tolerance, max_iterations - near.num_iterations
-    after = whitened.advance(
-        _loss(coordinates),
-        coordinates.precision,
-        before,
-        *limits,
-        _plain_steps(near, hopeless(near.position)),
-        num_steps,
-        hopeless,
+
+def _first_round(start: jax.Array, num_iterations: jax.Array) -> _Round:
+    infinity = jnp.asarray(jnp.inf, start.dtype)
+    room = start.size <= _MANY_WEIGHTS and start.dtype == jnp.float64
+    inverse = jnp.zeros((start.size if room else 0,) * 2, start.dtype)
+    descent, no = optimise.begin(start), jnp.asarray(False)
+    return _Round(jnp.int32(0), infinity, infinity, num_iterations, inverse, descent, no)
+
+
+def precondition(static: _Static, shared: Any, item: Any) -> _Round:
+    """Begin another round where one has ended, if there is use in it."""
+    kind, dtype = static
+    bnn, x, y, *_ = shared
+    (task, _), ended = item
+    point = ended.descent.point
+    inverse = _inverse(kind(bnn, x, y, task, dtype).precision(point.position))
+    begun = _Round(
+        ended.number + 1,
+        point.value,
+        optimise.largest(point.gradient),
+        ended.num_iterations + ended.descent.num_iterations,
+        inverse,
+        optimise.resume(point, inverse @ point.gradient),
+        jnp.asarray(False),
     )
-    end, count = after.optimum, after.descent.num_iterations
+    return jax.tree.map(lambda new, old: jnp.where(ended.another, new, old), begun, ended)
+
+
+def move(static: _Static, shared: Any, item: Any) -> _batch.Steps:
+    """Take a round some steps further."""
+    kind, dtype = static
+    bnn, x, y, tolerance, max_iterations = shared
+    (task, _), before, num_steps = item
+    coordinates = kind(bnn, x, y, task, dtype)
+    preconditioned, room = before.number > 0, before.inverse.size > 0
+
+    def precondition(gradient: jax.Array) -> jax.Array:
+        if not room:
+            return gradient
+        return jax.lax.cond(preconditioned, lambda g: before.inverse @ g, lambda g: g, gradient)
+
+    plain = _plain_steps(len(x), coordinates.size) if room else max_iterations
+    # Steps that led near the optimum count, so that a long way there is known for a valley.
+    plain = jnp.maximum(plain - before.num_iterations, 0)
+    most = jnp.where(preconditioned, _PRECONDITIONED_STEPS, plain)
+    limits = tolerance, jnp.minimum(most, max_iterations - before.num_iterations)
+    descent = optimise.descend(_loss(coordinates), before.descent, *limits, num_steps, precondition)
+    ended, point = ~optimise.unfinished(descent, *limits), descent.point
+    # Of a start that could not be evaluated no gradient is known.
+    norm = jnp.where(jnp.isfinite(point.value), optimise.largest(point.gradient), jnp.nan)
+    count = before.num_iterations + descent.num_iterations
+    weights = coordinates.weights(point.position)
+    given = coordinates.x, coordinates.y, coordinates.row_weights
+    noise = measure(coordinates.bnn, weights, *given)
+    progressed = (point.value < before.value) | (norm < before.gradient_norm)
+    another = ended & (norm > tolerance) & (count < max_iterations) & progressed & room
+    another &= ~is_hopeless(noise, coordinates.row_weights, tolerance)
     result = {
-        "weights": coordinates.weights(end.position),
-        "lp": -end.value,
-        "gradient_norm": end.gradient_norm,
-        "num_iterations": near.num_iterations + end.num_iterations,
-        "collapse": noise_at(end.position),
+        "position": point.position,
+        "weights": weights,
+        "lp": -point.value,
+        "gradient_norm": norm,
+        "num_iterations": count,
+        "collapse": noise,
     }
-    taken = count - jnp.where(before.under_way, before.descent.num_iterations, 0)
-    return _batch.Steps(after, taken, ~whitened.unfinished(after, *limits), result)
-
-
-# How each half of a search begins, and moves.
-ROUGH, EXACT = (_begin_rough, _move_rough), (_begin_exact, _move_exact)
+    taken = descent.num_iterations - before.descent.num_iterations
+    after = before._replace(descent=descent, another=another)
+    return _batch.Steps(after, taken, ended, result, another)
 
 
 def _loss(coordinates: Standardised) -> Callable[[jax.Array], jax.Array]:
     return lambda z: -coordinates.log_density(z)
 
 
-def _plain_steps(near: _Near, hopeless: Any = False) -> jax.Array:
-    """Steps without curvature: none where the search has been long, all where there are no others.
+def _plain_steps(num_rows: int, size: int) -> int:
+    """Steps of the first round: those that take about as long as making two matrices."""
+    steps_of_a_matrix = size * (1 + 2 * size / num_rows) / 6
+    return min(max(_PLAIN_STEPS, round(2 * steps_of_a_matrix)), _MOST_PLAIN_STEPS)
 
-    The others are left out where so many weights leave no room for a matrix.
-    """
-    if near.position.size > _MANY_WEIGHTS:
-        return jnp.where(hopeless, _LONG_FINISH, jnp.iinfo(jnp.int32).max)
-    return jnp.where(near.num_iterations < _LONG_SEARCH, _LONG_FINISH, 0)
+
+def _inverse(matrix: jax.Array) -> jax.Array:
+    """Inverse of a positive definite matrix; the identity where it is none."""
+    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
+    root = jnp.linalg.cholesky(matrix)
+    inverse = jax.scipy.linalg.cho_solve((root, True), identity)
+    return jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, identity)

@@ -19,15 +19,15 @@ class Memory(NamedTuple):
     Attributes
     ----------
     pairs : array of shape (2 * length, size)
-        Moves s, and behind them changes of the gradient y.
+        Moves s, and behind them changes of the preconditioned gradient, Py for changes y.
     inverse : array of shape (length, length)
         Of the products s'y of a move with itself and with all later changes, the triangle R.
     gram : array of shape (length, length)
-        Products y'y.
+        Products y'Py.
     curvature : array of shape (length,)
         Products s'y of a move with its own change; 0 where nothing is remembered.
     scale : array of shape ()
-        s'y / y'y of the last pair: the inverse curvature where nothing else is known.
+        s'y / y'Py of the last pair: the inverse Hessian over P, where nothing else is known.
     slot : array of shape ()
         Where the next pair goes, in place of the oldest.
     """
@@ -48,11 +48,21 @@ def init(length: int, position: jax.Array) -> Memory:
     return Memory(pairs, square, square, square[0], one, jnp.zeros((), jnp.int32))
 
 
-def update(memory: Memory, move: jax.Array, change: jax.Array) -> Memory:
-    """Take in a pair in place of the oldest; one without positive curvature clears the memory."""
+def update(memory: Memory, move: jax.Array, change: jax.Array, preconditioned: jax.Array) -> Memory:
+    """Take in a pair in place of the oldest; one without positive curvature clears the memory.
+
+    Parameters
+    ----------
+    memory : Memory
+        Of what came before.
+    move, change : array of shape (size,)
+        A step, and what it did to the gradient.
+    preconditioned : array of shape (size,)
+        The change times the preconditioner.
+    """
     length, slot = len(memory.curvature), memory.slot
     new = jnp.arange(length, dtype=slot.dtype) == slot
-    fall, square = jnp.vdot(move, change), jnp.vdot(change, change)
+    fall, square = jnp.vdot(move, change), jnp.vdot(change, preconditioned)
     usable = fall > 0  # false for NaN
     fall, square = (jnp.where(usable, number, 1.0) for number in (fall, square))
     products = memory.pairs @ change
@@ -64,7 +74,7 @@ def update(memory: Memory, move: jax.Array, change: jax.Array) -> Memory:
     column = jnp.where(new, 1 / fall, -(inverse @ jnp.where(new, 0.0, with_moves)) / fall)
     row = jnp.where(new, square, with_changes)
     gram = jnp.where(new[:, None], row[None, :], memory.gram)
-    pair = (jnp.where(usable, vector, 0.0) for vector in (move, change))
+    pair = (jnp.where(usable, vector, 0.0) for vector in (move, preconditioned))
     return Memory(
         pairs.at[slot].set(next(pair)).at[length + slot].set(next(pair)),
         jnp.where(usable, jnp.where(new[None, :], column[:, None], inverse), 0.0),
@@ -75,9 +85,23 @@ def update(memory: Memory, move: jax.Array, change: jax.Array) -> Memory:
     )
 
 
-def inverse_hessian_product(memory: Memory, gradient: jax.Array) -> jax.Array:
+def inverse_hessian_product(
+    memory: Memory, gradient: jax.Array, preconditioned: jax.Array
+) -> jax.Array:
     """Approximate the inverse Hessian's product with a gradient.
 
+    Parameters
+    ----------
+    memory : Memory
+        Moves and changes so far.
+    gradient : array of shape (size,)
+        The gradient.
+    preconditioned : array of shape (size,)
+        The gradient times the preconditioner, which stands for the inverse Hessian where the
+        memory knows nothing.
+
+    References
+    ----------
     R. H. Byrd, J. Nocedal and R. B. Schnabel, Representations of quasi-Newton matrices and their
     use in limited memory methods, 1994. doi:10.1007/BF01582063
     """
@@ -85,8 +109,8 @@ def inverse_hessian_product(memory: Memory, gradient: jax.Array) -> jax.Array:
     inner = memory.inverse @ with_moves
     middle = memory.curvature * inner + memory.scale * (memory.gram @ inner - with_changes)
     weights = jnp.concatenate([memory.inverse.T @ middle, -memory.scale * inner])
-    direction = memory.scale * gradient + weights @ memory.pairs
+    direction = memory.scale * preconditioned + weights @ memory.pairs
     # Without curvature, or where rounding has spoilt it, a step of at most one along the gradient.
     usable = jnp.any(memory.curvature > 0) & (jnp.vdot(direction, gradient) > 0)
-    plain = gradient / jnp.maximum(1.0, jnp.linalg.norm(gradient))
-    return jnp.where(usable, direction, plain)
+    length = jnp.sqrt(jnp.vdot(gradient, preconditioned))
+    return jnp.where(usable, direction, preconditioned / jnp.maximum(1.0, length))

@@ -51,7 +51,7 @@ def _begin(num_branches: int, shared: Any, item: Any) -> Any:
     task, key = item
     coordinates = _coordinates(shared, task)
     start = coordinates.draw(jax.random.split(key, num_branches)[0])
-    return start, optimise.begin(_loss(coordinates, start), start)
+    return start, optimise.begin(start)
 
 
 def _move(num_branches: int, shared: Any, item: Any) -> _batch.Steps:

@@ -1,9 +1,6 @@
-"""The optima of a density: runs from draws of the prior, first rough, then exact.
+"""The optima of a density: runs from draws of the prior, or from weights that a user names."""
 
-In single precision a step costs half as much, and rounds gradients; the last steps are in double
-precision, whatever JAX's own is set to.
-"""
-
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +11,8 @@ from weightprior._running.progress import counting
 from weightprior.fits.problem import Problem
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.inference._optima import descent
 from weightprior.inference._optima.collapse import Collapse
-from weightprior.inference._optima.descent import EXACT, ROUGH
 from weightprior.inference._optima.search import Search
 from weightprior.inference._starts import starts_of_restarts
 
@@ -29,6 +26,8 @@ __all__ = [
     "usable",
 ]
 
+# Weights times rows of a problem on which a search begins in single precision.
+_LARGE = 2_000_000
 OVERFLOW = "Standardise x and y, or give the prior smaller scales."
 
 
@@ -94,21 +93,36 @@ def run(
         In the order of the items: `weights`, a dict of arrays by site, `lp`, `gradient_norm`,
         `num_iterations`, and `collapse`, a `Collapse`. What overflowed has NaN or infinity there.
     """
+    begin = descent.begin
     with jax.enable_x64(True):
-        shared = (*problem.data, search.tolerance, search.max_iterations)
-        near = _batch.prepare_steps(*ROUGH, coordinates, shared, items[0], len(items))
-        _batch.prepare_steps(*EXACT, coordinates, shared, (items[0][0], near), len(items))
-        with counting(2 * len(items), " searches") as count:
+        if _is_large(problem):
+            nears = _search(begin, np.float32, coordinates, problem, items, search.rough())
+            places = [(near["position"], near["num_iterations"]) for near in nears]
+            items = [(task, place) for (task, _), place in zip(items, places, strict=True)]
+            begin = descent.begin_near
+        return _search(begin, np.float64, coordinates, problem, items, search)
 
-            def search_all(programs: Any, items: Any) -> list[Any]:
-                begin, advance = programs
-                return _batch.run_steps(
-                    begin, advance, coordinates, shared, items, on_done=lambda _: count.advance()
-                )
 
-            nears = search_all(ROUGH, items)
-            pairs = zip(items, nears, strict=True)
-            return search_all(EXACT, [(task, near) for (task, _), near in pairs])
+def _search(begin: Any, dtype: Any, coordinates: Any, problem: Problem, items: Any, search: Search):
+    """Run from where the items begin, in one precision."""
+    programs, static = (begin, descent.move), (coordinates, dtype)
+    shared = (*problem.data, search.tolerance, search.max_iterations)
+    _batch.prepare_steps(*programs, static, shared, items[0], len(items))
+    with counting(len(items), " searches") as count:
+        return _batch.run_steps(
+            *programs,
+            static,
+            shared,
+            items,
+            renew=descent.precondition,
+            on_done=lambda _: count.advance(),
+        )
+
+
+def _is_large(problem: Problem) -> bool:
+    """Tell if steps in single precision save more than it takes to compile them."""
+    num_weights = sum(math.prod(site.shape) for site in problem.bnn.sites.values())
+    return num_weights * len(problem.x) > _LARGE
 
 
 def _best_first(ended: list[dict[str, Any]], search: Search) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from weightprior.inference._optima.lbfgs import Memory, init, inverse_hessian_product, update
 
-__all__ = ["Descent", "Point", "at_rest", "begin", "descend", "largest", "unfinished"]
+__all__ = ["Descent", "Point", "begin", "descend", "largest", "resume", "unfinished"]
 
 # Curvature pairs kept.
 _MEMORY = 50
@@ -41,15 +41,19 @@ class Descent(NamedTuple):
     ----------
     point : Point
         Position, value and gradient where it stands.
+    preconditioned : array of shape (size,)
+        The gradient times the preconditioner.
     memory : Memory
         Curvature on the way there.
     best_value, best_gradient_norm : array of shape ()
         The least that it has come by.
     num_iterations, last_progress : array of shape ()
-        Steps taken, and how many there were when one of these fell.
+        Steps taken, and how many there were when one of these fell; -1 before the start has been
+        evaluated.
     """
 
     point: Point
+    preconditioned: jax.Array
     memory: Memory
     best_value: jax.Array
     best_gradient_norm: jax.Array
@@ -57,16 +61,23 @@ class Descent(NamedTuple):
     last_progress: jax.Array
 
 
-def begin(function: Callable[[jax.Array], jax.Array], start: jax.Array) -> Descent:
-    """A descent that stands at its start."""
-    return at_rest(_evaluate(function, start))
+def begin(start: jax.Array) -> Descent:
+    """A descent before its first step, which is one of no length: it evaluates the start.
+
+    So the function stands in the program of the steps alone, and is compiled once.
+    """
+    nothing, infinity = jnp.zeros_like(start), jnp.asarray(jnp.inf, start.dtype)
+    return _unmoved(Point(start, infinity, nothing), nothing, infinity, -1)
 
 
-def at_rest(point: Point) -> Descent:
-    """A descent that has not moved from a point."""
-    zero = jnp.zeros((), jnp.int32)
-    memory = init(_MEMORY, point.position)
-    return Descent(point, memory, point.value, largest(point.gradient), zero, zero)
+def resume(point: Point, preconditioned: jax.Array) -> Descent:
+    """A descent from a point that has been evaluated, whose gradient is preconditioned anew."""
+    return _unmoved(point, preconditioned, largest(point.gradient), 0)
+
+
+def _unmoved(point: Point, preconditioned: jax.Array, norm: jax.Array, count: int) -> Descent:
+    memory, number = init(_MEMORY, point.position), jnp.asarray(count, jnp.int32)
+    return Descent(point, preconditioned, memory, point.value, norm, number, number)
 
 
 def unfinished(state: Descent, tolerance, max_iterations) -> jax.Array:
@@ -75,7 +86,7 @@ def unfinished(state: Descent, tolerance, max_iterations) -> jax.Array:
     A descent ends where no partial derivative exceeds `tolerance`, after `max_iterations` steps,
     where the function turns NaN, or where the precision of its numbers allows no progress.
     """
-    return (
+    return (state.num_iterations < 0) | (
         (largest(state.point.gradient) > tolerance)  # false for NaN
         & (state.num_iterations < max_iterations)
         & (state.num_iterations - state.last_progress < _PATIENCE)
@@ -88,28 +99,47 @@ def descend(
     tolerance,
     max_iterations,
     num_steps,
+    precondition: Callable[[jax.Array], jax.Array] = lambda gradient: gradient,
 ) -> Descent:
-    """Take a descent so many steps further, or to its end."""
+    """Take a descent so many steps further, or to its end.
+
+    Parameters
+    ----------
+    function : callable
+        What is minimised.
+    state : Descent
+        Not finished.
+    tolerance, max_iterations
+        As for `unfinished`.
+    num_steps : array of shape ()
+        Steps to take now, at most.
+    precondition : callable, optional
+        The product of a gradient with a positive definite matrix that resembles the inverse
+        Hessian; the identity by default.
+    """
 
     def step(state: Descent) -> Descent:
         before = state.point
         found, lower = _search(
             partial(_evaluate, function),
             before,
-            -inverse_hessian_product(state.memory, before.gradient),
+            -inverse_hessian_product(state.memory, before.gradient, state.preconditioned),
         )
         point = jax.tree.map(partial(jnp.where, found), lower, before)
         # Where there is nothing lower this is no pair, and the curvature that led here (across a
         # kink, perhaps) is forgotten.
+        preconditioned = precondition(point.gradient)
         memory = update(
             state.memory,
             point.position - before.position,
             point.gradient - before.gradient,
+            preconditioned - state.preconditioned,
         )
         norm, count = largest(point.gradient), state.num_iterations + 1
         progress = (point.value < state.best_value) | (norm < state.best_gradient_norm)
         return Descent(
             point,
+            preconditioned,
             memory,
             jnp.minimum(point.value, state.best_value),
             jnp.minimum(norm, state.best_gradient_norm),
