@@ -15,7 +15,8 @@ five, by five folds of the training rows:
 Neither ``mlp`` nor ``trees`` tells a spread: theirs is the root mean squared error in the folds.
 The table has means over splits, and standard errors where there are several: log density (nats per
 row, in units of y), RMSE or accuracy, coverage of 90 % intervals, seconds of fit and prediction.
-`scales` are log densities of every scale of `map` on the rows held out, beside the chosen one's.
+`scales` are log densities of `map` and `mcmc` on the rows held out at every scale, beside those at
+the chosen one.
 
 ``python benchmarks/estimators.py --data FOLDER --splits 5`` takes hours; ``--sets yacht
 --peers map mlp`` a minute.
@@ -32,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
+from sklearn.base import clone
 
 NUMBERS = ("boston", "concrete", "energy", "wine", "yacht")
 CLASSES = ("breast_cancer", "iris", "digits")
@@ -87,15 +89,15 @@ def ours(method, split, is_classes, data):
     return model.log_density(x_test, y_test), model.predict(x_test), interval, told
 
 
-def scales_of(split, is_classes, data):
+def scales_of(method, split, is_classes, data):
     """Log density per held-out row at every scale."""
     from weightprior.sklearn import BayesianMLPClassifier, BayesianMLPRegressor
 
     x, y, x_test, y_test = data
     kind = BayesianMLPClassifier if is_classes else BayesianMLPRegressor
-    fits = (
-        kind(HIDDEN, scale=scale, random_state=split).fit(x, y) for scale in kind.scales_of_optima
-    )
+    scales, options = (SCALES, SHORT) if method == "mcmc" else (kind.scales_of_optima, None)
+    model = kind(HIDDEN, method=method, fit_options=options, random_state=split)
+    fits = (clone(model).set_params(scale=scale).fit(x, y) for scale in scales)
     return {fit.scale: float(fit.log_density(x_test, y_test).mean()) for fit in fits}
 
 
@@ -164,8 +166,8 @@ def measure(options, name, split, peer):
     if interval is not None:
         found["coverage"] = np.mean((interval[:, 0] <= y) & (y <= interval[:, 1]))
     found |= {"seconds": seconds, **told}
-    if peer == "map":
-        found["scales"] = scales_of(split, is_classes, data)
+    if peer in ("map", "mcmc"):
+        found["scales"] = scales_of(peer, split, is_classes, data)
     return found
 
 
@@ -177,13 +179,14 @@ def table(rows):
     if found["split"].nunique() > 1:
         print("standard errors over splits")
         print(grouped.sem().round(3).to_string())
-    for name, of_set in found[found["peer"] == "map"].groupby("set", sort=False):
+    chosen = found[found["peer"].isin(["map", "mcmc"])]
+    for (name, peer), of_set in chosen.groupby(["set", "peer"], sort=False):
         grid = pd.DataFrame(of_set["scales"].tolist())
         best = grid.mean().idxmax()
         lost = grid[best].to_numpy() - of_set["log_density"].to_numpy()
         error = of_set["log_density"].sem()
         print(
-            f"{name}: best scale afterwards {best}, which the chosen ones miss by "
+            f"{name}, {peer}: best scale afterwards {best}, which the chosen ones miss by "
             f"{lost.mean():.3f} (standard error of their log density {error:.3f})"
         )
     inside = found[found["coverage"].notna()].groupby("peer", sort=False)["coverage"].mean()

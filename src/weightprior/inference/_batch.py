@@ -23,7 +23,16 @@ from weightprior._running.interrupts import Held, held_back
 from weightprior.inference._blas import one_blas_thread
 from weightprior.inference._programs import Program, Task, compiled, like
 
-__all__ = ["Pace", "Steps", "prepare", "prepare_steps", "run", "run_steps"]
+__all__ = [
+    "Pace",
+    "Steps",
+    "prepare",
+    "prepare_driven",
+    "prepare_steps",
+    "run",
+    "run_driven",
+    "run_steps",
+]
 
 # How long a call of a program should take that is called until it has ended, and how many steps
 # the first one is of.
@@ -151,6 +160,46 @@ def run_steps(
     return _call((begun, moved), call, items, on_done, together)
 
 
+def run_driven(
+    task: Task,
+    static: Any,
+    shared: Any,
+    items: Sequence[Any],
+    drive: Callable[[Callable[[Any], Any], Any], Any],
+    given: Any,
+) -> list[Any]:
+    """Let a function of Python call a compiled task as often as it likes, for every item.
+
+    Parameters
+    ----------
+    task, static, shared
+        As for `run`.
+    items : sequence
+        What the function is given.
+    drive : callable
+        ``drive(evaluate, item)``, where ``evaluate(given)`` is ``task(static, shared, given)``.
+    given : pytree of arrays
+        Of the shapes that the function passes on.
+
+    Returns
+    -------
+    list
+        What it returned, in the order of `items`.
+    """
+    shared = _arrays.own(shared)
+    program = compiled(task, static, shared, given, False)
+    shared = jax.device_put(shared)  # once for all calls
+
+    def call(item: Any, held: Held) -> Any:
+        def evaluate(given: Any) -> Any:
+            _stop_if(held)
+            return program(shared, given)
+
+        return drive(evaluate, item)
+
+    return _call((program,), call, items, lambda index: None, False)
+
+
 def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> Any:
     """Begin to compile what `run` will need, in a thread of its own.
 
@@ -182,6 +231,11 @@ def prepare_steps(
     lead = (num_items,) if together else ()
     programs = _compile_steps(begin, advance, static, shared, item, lead, together)
     return _one_of(programs[1].returns.result, lead)
+
+
+def prepare_driven(task: Task, static: Any, shared: Any, given: Any) -> None:
+    """Begin to compile what `run_driven` will need; the arguments as there."""
+    compiled(task, static, shared, given, False)
 
 
 class Pace:

@@ -110,6 +110,8 @@ def sample(
     ------
     KeyboardInterrupt
         Where it came before the first draw.
+    FloatingPointError
+        Where the density is not finite at a start.
     """
     try:
         move(kernel, shared, tasks, chains, 0)  # waits for the compiler
@@ -122,6 +124,7 @@ def sample(
             moved = run._replace(chains=[pack(chain) for chain in chains])
             # At once, so that an interrupt finds the one or the other.
             run = moved.with_draws(piece) if chunk.kept else moved
+            _check_alive(kernel, chains)
             keep(run)
             _report(count, run, piece[1])
     except KeyboardInterrupt:
@@ -149,8 +152,9 @@ def move(
     items = [(task, chain, np.int32(num_draws)) for task, chain in zip(tasks, chains, strict=True)]
     ended = _batch.run(_advance, kernel, (*shared, np.int32(thinning)), items)
     # What stands behind the draws was not filled.
-    kept = [jax.tree.map(lambda a: a[:num_draws], tuple(rest)) for _, *rest in ended]
-    return [chain for chain, *_ in ended], jax.tree.map(lambda *a: np.stack(a), *kept)
+    kept = [jax.tree.map(lambda a: a[:num_draws], rest) for _, *rest in ended]
+    stats, weights = jax.tree.map(lambda *a: np.stack(a), *kept)
+    return [chain for chain, *_ in ended], (_by_site(tasks[0], shared[0], weights), stats)
 
 
 class _Chunk(NamedTuple):
@@ -177,6 +181,16 @@ def capacity(bnn: BNN) -> int:
     return int(np.clip(_CHUNK_WEIGHTS // num_weights, 1, _MAX_DRAWS_PER_CALL))
 
 
+def _check_alive(kernel: Kernel, chains: list[Any]) -> None:
+    """Raise where a density could not be evaluated; chains never move to such places."""
+    bad = [i for i, c in enumerate(chains) if not np.isfinite(kernel.log_density(c.state))]
+    if bad:
+        raise FloatingPointError(
+            f"fit_mcmc: the density is not finite at the start of chain {bad[0]}. Standardise x "
+            "and y, or give the prior smaller scales."
+        )
+
+
 def _report(count: Count, run: Run, latest: dict[str, np.ndarray]) -> None:
     told = [f"divergences {run.num_divergences}"]
     if "acceptance_rate" in latest:
@@ -193,15 +207,11 @@ def _begin_at_position(kernel: Kernel, shared: Any, item: Any) -> _Chain:
 
 def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
     task, key, weights = item
-    return _begin(kernel, shared, task, jax.random.split(key, _BRANCHES)[1], weights)
-
-
-def _begin(kernel: Kernel, shared: Any, task: Task, key, weights) -> _Chain:
     coordinates = coordinates_of(kernel.collapses, shared, task)
     position = coordinates.position(
         jax.tree.map(lambda a: jnp.asarray(a, coordinates.dtype), weights)
     )
-    key_init, key_chain = jax.random.split(key)
+    key_init, key_chain = jax.random.split(jax.random.split(key, _BRANCHES)[1])
     state = kernel.init(key_init, position, target_of(coordinates), shared[3])
     return _Chain(key_chain, jnp.zeros((), jnp.int32), state)
 
@@ -213,32 +223,37 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
     coordinates = coordinates_of(kernel.collapses, shared, task)
     target = target_of(coordinates)
 
-    def iterate(_, carry):
-        iteration, state, merged = carry
-        step_key = jax.random.fold_in(chain.key, iteration)
-        state, stats = kernel.step(step_key, state, target, shared[3], iteration)
-        return iteration + 1, state, _merge(merged, stats, thinning)
+    def move(iteration: jax.Array, state: Any) -> tuple[Any, dict, jax.Array]:
+        key = jax.random.fold_in(chain.key, iteration)
+        state, stats, draw = kernel.step(key, state, target, shared[3], iteration)
+        return state, stats, jnp.concatenate([draw[name].ravel() for name in coordinates.sites])
 
-    move = partial(kernel.step, target=target, options=shared[3])
-    _, stats_like = jax.eval_shape(move, chain.key, chain.state, iteration=chain.iteration)
+    _, *like = jax.eval_shape(move, chain.iteration, chain.state)
+
+    def iterate(_, carry):
+        iteration, state, merged, _ = carry
+        state, stats, weights = move(iteration, state)
+        return iteration + 1, state, _merge(merged, stats, thinning), weights
 
     def draw(i, carry):
         iteration, state, *kept = carry
-        empty = {name: jnp.zeros(like.shape, like.dtype) for name, like in stats_like.items()}
-        iteration, state, stats = jax.lax.fori_loop(0, thinning, iterate, (iteration, state, empty))
-        # Of the iteration, too, but of another branch than its moves.
-        key = jax.random.fold_in(jax.random.fold_in(chain.key, iteration), 1)
-        weights = coordinates.sample_conditional(key, kernel.position(state))
-        kept = jax.tree.map(lambda a, v: a.at[i].set(v), kept, [weights, stats])
-        return iteration, state, *kept
+        empty = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
+        iteration, state, *new = jax.lax.fori_loop(0, thinning, iterate, (iteration, state, *empty))
+        return iteration, state, *jax.tree.map(lambda a, v: a.at[i].set(v), kept, new)
 
     most = capacity(coordinates.bnn)
-    sites = coordinates.sites.items()
-    weights = {name: jnp.zeros((most, *site.shape), coordinates.dtype) for name, site in sites}
-    stats = {n: jnp.zeros((most, *like.shape), like.dtype) for n, like in stats_like.items()}
-    first = (chain.iteration, chain.state, weights, stats)
+    kept = jax.tree.map(lambda one: jnp.zeros((most, *one.shape), one.dtype), like)
+    first = (chain.iteration, chain.state, *kept)
     iteration, state, *kept = jax.lax.fori_loop(0, size, draw, first)
     return _Chain(chain.key, iteration, state), *kept
+
+
+def _by_site(task: Task, bnn: BNN, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights of draws, (..., weight), by site."""
+    sites = {**task.prior.sites, **bnn.sites}
+    ends = np.cumsum([math.prod(site.shape) for site in sites.values()])[:-1]
+    pieces = zip(sites.items(), np.split(weights, ends, axis=-1), strict=True)
+    return {name: a.reshape(*weights.shape[:-1], *site.shape) for (name, site), a in pieces}
 
 
 def _merge(merged: dict, stats: dict, thinning) -> dict:

@@ -7,12 +7,14 @@ narrow place may reject every proposal for thousands of iterations.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from blackjax.adaptation.step_size import find_reasonable_step_size
+import numpy as np
 from blackjax.mcmc import hmc
+from blackjax.mcmc.metrics import gaussian_euclidean
 
 from weightprior.inference._chains import adaptation as _adaptation
 from weightprior.inference._chains import trajectory as _trajectory
@@ -22,9 +24,11 @@ from weightprior.inference._chains.trajectory import Trajectory
 __all__ = ["HMC"]
 
 # Of the mean time of a trajectory.
-_INTEGRATION_TIME = (0.6, 1.4)
+_TIME = (0.6, 1.4)
 # Of the tuned step size: small enough at times to leave places narrower than most.
 _STEP_SIZE = (0.6, 1.1)
+# To begin with: one that is too long is rejected, at the cost of few gradients, and soon shorter.
+_FIRST_STEP_SIZE = 0.5
 # Bounds what one iteration can cost; less while the chain's lengths are those of the prior, beside
 # which a posterior of very many rows is so narrow that its steps are thousands to a trajectory.
 _MAX_STEPS, _MAX_STEPS_AT_FIRST = 1000, 100
@@ -54,43 +58,44 @@ class HMC:
     collapses = True
 
     def init(self, key: jax.Array, position: jax.Array, target, options: Any) -> State:
-        """Begin a chain at a position, with a step size that is not absurd there."""
-        log_density = target.log_density
-        chain = hmc.init(position, log_density)
-        kernel = hmc.build_kernel()
-        metric = jnp.ones_like(position)
-        step_size = find_reasonable_step_size(
-            key,
-            lambda size: lambda k, state: kernel(k, state, log_density, size, metric, 1),
-            chain,
-            jnp.asarray(0.1, position.dtype),
-            options["target_accept_prob"].astype(position.dtype),
-        )
-        like = jax.eval_shape(target.outputs, key, position)
+        """Begin a chain at a position."""
+        step_size = jnp.asarray(_FIRST_STEP_SIZE, position.dtype)
+        like = jax.eval_shape(lambda: target.outputs(target.complete(_zeros(target), position)))
         trajectory = _trajectory.begin(jnp.zeros(like.shape, like.dtype))
-        return State(chain, _adaptation.begin(position, step_size), trajectory)
+        return State(_unevaluated(position), _adaptation.begin(position, step_size), trajectory)
 
     def step(
         self, key: jax.Array, state: State, target, options: Any, iteration: jax.Array
-    ) -> tuple[State, dict[str, jax.Array]]:
+    ) -> tuple[State, dict[str, jax.Array], dict[str, jax.Array]]:
         """Move once; during the warm-up, learn from it."""
-        adaptation = state.adaptation
-        dtype, metric = state.chain.position.dtype, adaptation.inverse_mass
+        adaptation, before = state.adaptation, state.chain
+        size, dtype = before.position.size, before.position.dtype
+        normals, (of_time, of_size, of_acceptance) = _chances(key, size + target.num_free, 3, dtype)
+        for_momentum, free = jnp.split(normals, [size])
+
         tuned = jnp.exp(adaptation.log_step_size)
-        key_time, key_size, key_move, key_outputs = jax.random.split(key, 4)
-        mean_time = jnp.minimum(state.trajectory.time, self.longest)
-        time = mean_time * jax.random.uniform(key_time, (), dtype, *_INTEGRATION_TIME)
-        step_size = tuned * jax.random.uniform(key_size, (), dtype, *_STEP_SIZE)
+        time = jnp.minimum(state.trajectory.time, self.longest) * _between(*_TIME, of_time)
+        step_size = tuned * _between(*_STEP_SIZE, of_size)
         at_first = iteration < _adaptation.first_lengths(options["num_warmup"])
         most = jnp.where(at_first, _MAX_STEPS_AT_FIRST, _MAX_STEPS)
         num_steps = jnp.clip(jnp.ceil(time / step_size), 1, most).astype(jnp.int32)
-        chain, info = hmc.build_kernel()(
-            key_move, state.chain, target.log_density, step_size, metric, num_steps
+        # The first move is one of no length, which evaluates the density where the chain begins: so
+        # that it stands in the program of the moves alone, and is compiled once.
+        begins = jnp.isneginf(before.logdensity)
+        num_steps, step_size = jnp.where(begins, 1, num_steps), jnp.where(begins, 0.0, step_size)
+
+        metric = gaussian_euclidean(adaptation.inverse_mass)._replace(
+            sample_momentum=lambda key, position: for_momentum / jnp.sqrt(adaptation.inverse_mass)
         )
+        proposal = partial(hmc.hmc_proposal, sample_proposal=partial(_choose, of_acceptance))
+        chain, info = hmc.build_kernel(build_proposal=proposal)(
+            key, before, target.log_density, step_size, metric, num_steps
+        )
+        density = jnp.where(begins, chain.logdensity, before.logdensity)
         stats = {
             "acceptance_rate": info.acceptance_rate,
             "diverging": info.is_divergent,
-            "energy": 0.5 * jnp.sum(metric * info.momentum**2) - state.chain.logdensity,
+            "energy": metric.kinetic_energy(info.momentum) - density,
             "n_steps": num_steps,
             "step_size": tuned,
         }
@@ -100,19 +105,47 @@ class HMC:
         adaptation = _adaptation.adapt_metric(
             adaptation, chain.position, chain.logdensity_grad, *warmup
         )
+        draw = target.complete(free, chain.position)
         trajectory = _trajectory.adapt_trajectory_length(
-            state.trajectory, lambda: target.outputs(key_outputs, chain.position), *warmup
+            state.trajectory, lambda: target.outputs(draw), *warmup
         )
-        return State(chain, adaptation, trajectory), stats
+        return State(chain, adaptation, trajectory), stats, draw
 
-    def with_target(self, state: State, target) -> State:
+    def with_target(self, state: State) -> State:
         """The same chain, with all that it has learned, before another density."""
-        return state._replace(chain=hmc.init(state.chain.position, target.log_density))
-
-    def position(self, state: State) -> jax.Array:
-        """Position of a chain."""
-        return state.chain.position
+        return state._replace(chain=_unevaluated(state.chain.position))
 
     def log_density(self, state: State) -> jax.Array:
-        """The density there."""
+        """Log density where a chain stands."""
         return state.chain.logdensity
+
+
+def _unevaluated(position: jax.Array) -> hmc.HMCState:
+    nothing = jnp.asarray(-jnp.inf, position.dtype)
+    return hmc.HMCState(position, nothing, jnp.zeros_like(position))
+
+
+def _chances(
+    key: jax.Array, num_normals: int, num_uniforms: int, dtype: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Draw normals and uniforms at once, since every call of a generator is compiled anew."""
+    above = np.nextafter(np.asarray(-1, dtype), np.asarray(0, dtype))
+    drawn = jax.random.uniform(key, (num_normals + num_uniforms,), dtype, above, 1.0)
+    normals, rest = jnp.split(drawn, [num_normals])
+    return np.sqrt(2).astype(dtype) * jax.lax.erf_inv(normals), (rest + 1) / 2
+
+
+def _between(low: float, high: float, share: jax.Array) -> jax.Array:
+    return low + (high - low) * share
+
+
+def _choose(chance: jax.Array, key, log_ratio: jax.Array, old: Any, new: Any) -> Any:
+    """Accept or reject, as blackjax does, by a chance that has been drawn before."""
+    probability = jnp.clip(jnp.exp(log_ratio), max=1.0)
+    accepted = chance < probability
+    chosen = jax.tree.map(partial(jnp.where, accepted), new, old)
+    return chosen, (accepted, probability, None)
+
+
+def _zeros(target) -> jax.Array:
+    return jnp.zeros(target.num_free)

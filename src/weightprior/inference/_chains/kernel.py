@@ -36,16 +36,12 @@ class Kernel(Protocol):
 
     def step(
         self, key, state, target: "Target", options, iteration
-    ) -> tuple[Any, dict[str, jax.Array]]:
-        """New state, and statistics of the move: `diverging n_steps step_size` and its own."""
-        ...
-
-    def position(self, state) -> jax.Array:
-        """Position of a chain."""
+    ) -> tuple[Any, dict[str, jax.Array], dict[str, jax.Array]]:
+        """New state, statistics of the move (`diverging n_steps step_size` and its own), a draw."""
         ...
 
     def log_density(self, state) -> jax.Array:
-        """The density there."""
+        """Log density where a chain stands; not finite where it could not be evaluated."""
         ...
 
 
@@ -56,13 +52,19 @@ class Target(NamedTuple):
     ----------
     log_density : callable
         Of a position.
+    num_free : int
+        Standard normals that a draw takes beside a position.
+    complete : callable
+        Of these normals and a position: a draw, weights by site.
     outputs : callable
-        Of a random key and a position: what a draw there is for, flat. Some of the network's
-        outputs, and the centres and scales that are learned.
+        Of a draw: what it is for, flat. Some of the network's outputs, and the centres and scales
+        that are learned.
     """
 
     log_density: Callable[[jax.Array], jax.Array]
-    outputs: Callable[[jax.Array, jax.Array], jax.Array]
+    num_free: int
+    complete: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
+    outputs: Callable[[dict[str, jax.Array]], jax.Array]
 
 
 def target_of(coordinates: Standardised) -> Target:
@@ -72,9 +74,8 @@ def target_of(coordinates: Standardised) -> Target:
 
     above = [n for n, site in coordinates.prior.sites.items() if not site.shape]
 
-    def outputs(key: jax.Array, position: jax.Array) -> jax.Array:
-        draw = coordinates.sample_conditional(key, position)
+    def outputs(draw: dict[str, jax.Array]) -> jax.Array:
         found = density.outputs(coordinates.bnn, draw, coordinates.x[rows]).ravel()
         return jnp.append(found, jnp.stack([draw[name] for name in above])) if above else found
 
-    return Target(coordinates.log_density, outputs)
+    return Target(coordinates.log_density, coordinates.num_free, coordinates.complete, outputs)

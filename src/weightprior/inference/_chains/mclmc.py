@@ -50,7 +50,7 @@ class MCLMC:
 
     def step(
         self, key: jax.Array, state: State, target, options: Any, iteration: jax.Array
-    ) -> tuple[State, dict[str, jax.Array]]:
+    ) -> tuple[State, dict[str, jax.Array], dict[str, jax.Array]]:
         """Move on by one length of the momentum's memory; during the warm-up, learn from it."""
         adaptation, kernel = state.adaptation, mclmc.build_kernel()
         size, dtype = state.chain.position.size, state.chain.position.dtype
@@ -88,12 +88,9 @@ class MCLMC:
         adaptation = _adaptation.adapt_metric(
             adaptation, chain.position, chain.logdensity_grad, *warmup
         )
-        return State(chain, adaptation), stats
-
-    def position(self, state: State) -> jax.Array:
-        """Position of a chain."""
-        return state.chain.position
+        free = jax.random.normal(jax.random.fold_in(key, num_steps), (target.num_free,), dtype)
+        return State(chain, adaptation), stats, target.complete(free, chain.position)
 
     def log_density(self, state: State) -> jax.Array:
-        """The density there."""
+        """Log density where a chain stands."""
         return state.chain.logdensity

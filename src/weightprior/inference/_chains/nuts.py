@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from numpyro.infer.hmc import HMCState, hmc
 
 __all__ = ["NUTS"]
@@ -25,7 +26,7 @@ class NUTS:
 
     def step(
         self, key: jax.Array, state: HMCState, target, options: Any, iteration: jax.Array
-    ) -> tuple[HMCState, dict[str, jax.Array]]:
+    ) -> tuple[HMCState, dict[str, jax.Array], dict[str, jax.Array]]:
         """Move once; the state itself counts the warm-up."""
         _, sample = self._kernel(key, state.z, target, options)
         new = sample(state._replace(rng_key=key))
@@ -36,14 +37,10 @@ class NUTS:
             "n_steps": new.num_steps,
             "step_size": state.adapt_state.step_size,
         }
-        return new, stats
-
-    def position(self, state: HMCState) -> jax.Array:
-        """Position of a chain."""
-        return state.z
+        return new, stats, target.complete(jnp.zeros(target.num_free), new.z)
 
     def log_density(self, state: HMCState) -> jax.Array:
-        """The density there."""
+        """Log density where a chain stands."""
         return -state.potential_energy
 
     def _kernel(self, key, position, target, options):

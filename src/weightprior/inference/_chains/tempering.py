@@ -14,8 +14,6 @@ from weightprior.fits.task import Task
 from weightprior.inference import _batch
 from weightprior.inference._chains.chains import begin, capacity, move
 from weightprior.inference._chains.hmc import HMC
-from weightprior.inference._chains.kernel import target_of
-from weightprior.inference._coordinates.choose import coordinates_of
 from weightprior.inference._coordinates.collapsed import CollapsedOutput, collapsible_sites
 from weightprior.inference.free_energy import Curve
 from weightprior.model import density
@@ -208,20 +206,19 @@ def _started(shared, cooled, keys, starts, run: int) -> list[Any]:
             chains[i] = chain
     others = [i for i, chain in enumerate(chains) if chain is None]
     if others:
-        items = [(cooled[i], starts[i], np.int32(run)) for i in others]
-        for i, chain in zip(others, _batch.run(_with_target, _KERNEL, shared, items), strict=True):
+        items = [(starts[i], np.int32(run)) for i in others]
+        for i, chain in zip(others, _batch.run(_with_target, _KERNEL, None, items), strict=True):
             chains[i] = chain
     return chains
 
 
-def _with_target(kernel: HMC, shared: Any, item: Any) -> Any:
+def _with_target(kernel: HMC, shared: None, item: Any) -> Any:
     """A chain at another temperature, its iterations counted anew."""
-    task, chain, run = item
-    target = target_of(coordinates_of(kernel.collapses, shared, task))
+    chain, run = item
     return chain._replace(
         key=jax.random.fold_in(chain.key, run),
         iteration=jnp.zeros_like(chain.iteration),
-        state=kernel.with_target(chain.state, target),
+        state=kernel.with_target(chain.state),
     )
 
 

@@ -8,6 +8,7 @@ the slopes of its function, is what the output layer can follow, so that the ste
 several times longer.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -89,12 +90,17 @@ class CollapsedOutput(Standardised):
         log_integral = _per_output(_log_integral, columns, residual, precision)
         return log_prior + log_integral.sum() + log_scale
 
-    def sample_conditional(self, key: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
-        """Weights at a position, and a draw of those that were integrated out."""
+    @property
+    def num_free(self) -> int:
+        """Numbers of the sites that were integrated out."""
+        return sum(math.prod(self.bnn.sites[name].shape) for name in self.integrated)
+
+    def complete(self, normals: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
+        """Weights at a position, and those that were integrated out, made of standard normals."""
         weights = self.weights(position)
         columns, residual, _, precision = self._regression(weights)
-        keys = jax.random.split(key, len(columns))
-        z = _per_output(_conditional, keys, columns, residual, precision)
+        of_outputs = normals.reshape(len(columns), -1)
+        z = _per_output(_conditional, of_outputs, columns, residual, precision)
         weight, bias = self.head.sites
         weights[bias] = self.prior.loc[bias] + self.unit[bias] * z[:, -1]
         if weight in self.integrated:
@@ -196,10 +202,10 @@ def _backward(saved, cotangent):
 _log_integral.defvjp(_forward, _backward)
 
 
-def _conditional(key, columns, residual, precision):
+def _conditional(normals, columns, residual, precision):
     """Draw of z, given everything else."""
     mean, inverse_root, _ = _solve(columns, residual, precision)
-    return mean + jax.random.normal(key, mean.shape, mean.dtype) @ inverse_root
+    return mean + normals @ inverse_root
 
 
 def _solve(columns, residual, precision):

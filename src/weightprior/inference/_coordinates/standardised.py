@@ -66,8 +66,13 @@ class Standardised:
         """Position of weights."""
         return _vector(self.of_prior.position(weights))
 
-    def sample_conditional(self, key: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
-        """Every site's weights at a position, those that it does not hold drawn at random."""
+    @property
+    def num_free(self) -> int:
+        """Numbers that a position does not hold: weights that are drawn given all others."""
+        return 0
+
+    def complete(self, normals: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
+        """Every site's weights at a position; what it does not hold is made of standard normals."""
         return self.weights(position)
 
     def log_density(self, position: jax.Array) -> jax.Array:

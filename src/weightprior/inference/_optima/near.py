@@ -1,4 +1,8 @@
-"""Places near an optimum, where runs begin that find their way from there."""
+"""Places near an optimum, where runs begin that find their way from there.
+
+A hundred steps do, so few that SciPy takes them around a compiled gradient: a compiled optimiser
+would take longer to compile than they take.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import minimize
 
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
-from weightprior.inference._optima import optimise
 
 __all__ = ["find", "prepare"]
 
@@ -21,7 +25,9 @@ _TOLERANCE = 1e-1
 
 def prepare(shared: Any, item: Any, num_branches: int, num_items: int) -> Any:
     """Begin to compile what `find` needs; a position's shape and dtype."""
-    return _batch.prepare_steps(_begin, _move, num_branches, shared, item, num_items)
+    start = _batch.prepare(_draw, num_branches, shared, item, num_items)
+    _batch.prepare_driven(_evaluate, None, shared, (item[0], start, start))
+    return start
 
 
 def find(
@@ -38,7 +44,22 @@ def find(
     num_branches : int
         Into how many a run splits its key; the first of them draws.
     """
-    return _batch.run_steps(_begin, _move, num_branches, shared, items)
+    starts = _batch.run(_draw, num_branches, shared, items)
+    begun = [(task, start) for (task, _), start in zip(items, starts, strict=True)]
+    given = (*begun[0], starts[0])
+    return _batch.run_driven(_evaluate, None, shared, begun, _descend, given)
+
+
+def _descend(evaluate: Callable[..., Any], item: tuple[Task, np.ndarray]) -> np.ndarray:
+    task, start = item
+
+    def loss(position: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = evaluate((task, start, position.astype(start.dtype)))
+        return float(value), np.asarray(gradient, np.float64)
+
+    limits = {"maxiter": _ITERATIONS, "gtol": _TOLERANCE, "ftol": 0.0}
+    found = minimize(loss, start.astype(np.float64), jac=True, method="L-BFGS-B", options=limits)
+    return found.x.astype(start.dtype)
 
 
 def _coordinates(shared: Any, task: Task) -> Standardised:
@@ -47,29 +68,21 @@ def _coordinates(shared: Any, task: Task) -> Standardised:
     return Standardised(bnn, x, y, task, jnp.result_type(float))
 
 
-def _begin(num_branches: int, shared: Any, item: Any) -> Any:
+def _draw(num_branches: int, shared: Any, item: Any) -> jax.Array:
     task, key = item
-    coordinates = _coordinates(shared, task)
-    start = coordinates.draw(jax.random.split(key, num_branches)[0])
-    return start, optimise.begin(start)
+    return _coordinates(shared, task).draw(jax.random.split(key, num_branches)[0])
 
 
-def _move(num_branches: int, shared: Any, item: Any) -> _batch.Steps:
-    (task, _), (start, before), num_steps = item
-    coordinates = _coordinates(shared, task)
-    limits = _TOLERANCE, _ITERATIONS
-    after = optimise.descend(_loss(coordinates, start), before, *limits, num_steps)
-    taken = after.num_iterations - before.num_iterations
-    ended = ~optimise.unfinished(after, *limits)
-    return _batch.Steps((start, after), taken, ended, after.point.position)
-
-
-def _loss(coordinates: Standardised, start: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """Minus the log density, as a function of the weights alone.
+def _evaluate(static: None, shared: Any, item: Any) -> tuple[jax.Array, jax.Array]:
+    """Minus the log density, and its gradient in the weights alone.
 
     Latents such as the noise stay where they were drawn: fitting them together with the weights
     leads to the edge of the space, where a flexible network meets every target and the noise
     vanishes.
     """
+    task, start, position = item
+    coordinates = _coordinates(shared, task)
     fixed = coordinates.mask(coordinates.bnn.latents)
-    return lambda z: -coordinates.log_density(jnp.where(fixed, start, z))
+    return jax.value_and_grad(
+        lambda z: -coordinates.log_density(jnp.where(fixed, start, z)),
+    )(position)
