@@ -24,7 +24,7 @@ from weightprior.inference._chains.trajectory import Trajectory
 __all__ = ["HMC"]
 
 # Of the mean time of a trajectory.
-_TIME = (0.6, 1.4)
+_INTEGRATION_TIME = (0.6, 1.4)
 # Of the tuned step size: small enough at times to leave places narrower than most.
 _STEP_SIZE = (0.6, 1.1)
 # To begin with: one that is too long is rejected, at the cost of few gradients, and soon shorter.
@@ -74,7 +74,9 @@ class HMC:
         for_momentum, free = jnp.split(normals, [size])
 
         tuned = jnp.exp(adaptation.log_step_size)
-        time = jnp.minimum(state.trajectory.time, self.longest) * _between(*_TIME, of_time)
+        time = jnp.minimum(state.trajectory.time, self.longest) * _between(
+            *_INTEGRATION_TIME, of_time
+        )
         step_size = tuned * _between(*_STEP_SIZE, of_size)
         at_first = iteration < _adaptation.first_lengths(options["num_warmup"])
         most = jnp.where(at_first, _MAX_STEPS_AT_FIRST, _MAX_STEPS)
