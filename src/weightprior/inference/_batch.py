@@ -23,16 +23,7 @@ from weightprior._running.interrupts import Held, held_back
 from weightprior.inference._blas import one_blas_thread
 from weightprior.inference._programs import Program, Task, compiled, like
 
-__all__ = [
-    "Pace",
-    "Steps",
-    "prepare",
-    "prepare_driven",
-    "prepare_steps",
-    "run",
-    "run_driven",
-    "run_steps",
-]
+__all__ = ["Pace", "Steps", "call_each", "prepare", "prepare_steps", "run", "run_steps", "stop_if"]
 
 # How long a call of a program should take that is called until it has ended, and how many steps
 # the first one is of.
@@ -97,7 +88,7 @@ def run(
     shared, items = _arrays.own((shared, items))
     together = _on_accelerator() if vectorise is None else vectorise
     program = compiled(task, static, shared, like(items[0], _lead(items, together)), together)
-    return _call((program,), lambda item, held: program(shared, item), items, on_done, together)
+    return call_each((program,), lambda item, held: program(shared, item), items, on_done, together)
 
 
 def run_steps(
@@ -140,7 +131,7 @@ def run_steps(
 
     def steps(item: Any, state: Any, held: Held) -> Steps:
         while True:
-            _stop_if(held)
+            stop_if(held)
             num_steps, clock = np.full(lead, pace.num_steps, np.int32), time.perf_counter()
             after: Steps = moved(shared, (item, state, num_steps))
             ended = np.all(after.ended)  # waits for it
@@ -157,47 +148,7 @@ def run_steps(
             after = steps(item, renewed(shared, given), held)
         return after.result
 
-    return _call((begun, moved), call, items, on_done, together)
-
-
-def run_driven(
-    task: Task,
-    static: Any,
-    shared: Any,
-    items: Sequence[Any],
-    drive: Callable[[Callable[[Any], Any], Any], Any],
-    given: Any,
-) -> list[Any]:
-    """Let a function of Python call a compiled task as often as it likes, for every item.
-
-    Parameters
-    ----------
-    task, static, shared
-        As for `run`.
-    items : sequence
-        What the function is given.
-    drive : callable
-        ``drive(evaluate, item)``, where ``evaluate(given)`` is ``task(static, shared, given)``.
-    given : pytree of arrays
-        Of the shapes that the function passes on.
-
-    Returns
-    -------
-    list
-        What it returned, in the order of `items`.
-    """
-    shared = _arrays.own(shared)
-    program = compiled(task, static, shared, given, False)
-    shared = jax.device_put(shared)  # once for all calls
-
-    def call(item: Any, held: Held) -> Any:
-        def evaluate(given: Any) -> Any:
-            _stop_if(held)
-            return program(shared, given)
-
-        return drive(evaluate, item)
-
-    return _call((program,), call, items, lambda index: None, False)
+    return call_each((begun, moved), call, items, on_done, together)
 
 
 def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> Any:
@@ -233,11 +184,6 @@ def prepare_steps(
     return _one_of(programs[1].returns.result, lead)
 
 
-def prepare_driven(task: Task, static: Any, shared: Any, given: Any) -> None:
-    """Begin to compile what `run_driven` will need; the arguments as there."""
-    compiled(task, static, shared, given, False)
-
-
 class Pace:
     """Steps that fit into one call, by how long those before it took."""
 
@@ -262,7 +208,8 @@ class _Stopped(Exception):  # noqa: N818 - no error, and nobody sees it
     """Ends the calls that an interrupt of the main thread has found under way."""
 
 
-def _stop_if(held: Held) -> None:
+def stop_if(held: Held) -> None:
+    """End a call where an interrupt has come meanwhile."""
     if held:
         raise _Stopped
 
@@ -271,7 +218,7 @@ def _on_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def _call(
+def call_each(
     programs: Sequence[Program],
     call: Callable[[Any, Held], Any],
     items: Sequence[Any],
@@ -295,7 +242,7 @@ def _in_threads(call, items, on_done, held: Held) -> list[Any]:
     precision = jax.config.jax_enable_x64
 
     def work(item):
-        _stop_if(held)
+        stop_if(held)
         with jax.enable_x64(precision):  # the setting is the thread's own
             return _to_host(call(item, held))
 

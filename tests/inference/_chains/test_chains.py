@@ -11,7 +11,7 @@ import xarray as xr
 import weightprior as wp
 from problems import NET, fit
 from weightprior.fits.task import Task
-from weightprior.inference import _batch
+from weightprior.inference import _batch, _driven
 from weightprior.inference._chains import chains as _chains
 from weightprior.inference._chains.hmc import HMC
 from weightprior.inference._chains.kernel import Target
@@ -32,8 +32,8 @@ def task_of(prior):
 @pytest.fixture(autouse=True)
 def _nothing_ahead(monkeypatch):
     """Let nothing be compiled ahead, which not all of these tests would use."""
-    for name in ("prepare", "prepare_driven"):
-        monkeypatch.setattr(_batch, name, lambda *args: None)
+    for module in (_batch, _driven):
+        monkeypatch.setattr(module, "prepare", lambda *args: None)
 
 
 def begin(kernel, bnn, prior, starts):

@@ -28,7 +28,7 @@ _INTEGRATION_TIME = (0.6, 1.4)
 # Of the tuned step size: small enough at times to leave places narrower than most.
 _STEP_SIZE = (0.6, 1.1)
 # To begin with: one that is too long is rejected, at the cost of few gradients, and soon shorter.
-_FIRST_STEP_SIZE = 0.5
+_FIRST_STEP_SIZE = 1.0
 # Bounds what one iteration can cost; less while the chain's lengths are those of the prior, beside
 # which a posterior of very many rows is so narrow that its steps are thousands to a trajectory.
 _MAX_STEPS, _MAX_STEPS_AT_FIRST = 1000, 100

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from weightprior.fits.task import Task
-from weightprior.inference import _batch
+from weightprior.inference import _batch, _driven
 from weightprior.inference._coordinates.standardised import Standardised
 
 __all__ = ["find", "prepare"]
@@ -26,7 +26,7 @@ _TOLERANCE = 1e-1
 def prepare(shared: Any, item: Any, num_branches: int, num_items: int) -> Any:
     """Begin to compile what `find` needs; a position's shape and dtype."""
     start = _batch.prepare(_draw, num_branches, shared, item, num_items)
-    _batch.prepare_driven(_evaluate, None, shared, (item[0], start, start))
+    _driven.prepare(_evaluate, None, shared, (item[0], start, start))
     return start
 
 
@@ -47,7 +47,7 @@ def find(
     starts = _batch.run(_draw, num_branches, shared, items)
     begun = [(task, start) for (task, _), start in zip(items, starts, strict=True)]
     given = (*begun[0], starts[0])
-    return _batch.run_driven(_evaluate, None, shared, begun, _descend, given)
+    return _driven.run(_evaluate, None, shared, begun, _descend, given)
 
 
 def _descend(evaluate: Callable[..., Any], item: tuple[Task, np.ndarray]) -> np.ndarray:

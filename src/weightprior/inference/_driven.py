@@ -1,0 +1,61 @@
+"""Compiled tasks that a function of Python calls as often as it likes, such as an optimiser.
+
+Where few calls do, that saves compiling the function as well.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from weightprior import _arrays
+from weightprior._running.interrupts import Held
+from weightprior.inference._batch import call_each, stop_if
+from weightprior.inference._programs import Task, compiled
+
+__all__ = ["prepare", "run"]
+
+
+def run(
+    task: Task,
+    static: Any,
+    shared: Any,
+    items: Sequence[Any],
+    drive: Callable[[Callable[[Any], Any], Any], Any],
+    given: Any,
+) -> list[Any]:
+    """Let a function of Python call a compiled task as often as it likes, for every item.
+
+    Parameters
+    ----------
+    task, static, shared
+        As for `_batch.run`.
+    items : sequence
+        What the function is given.
+    drive : callable
+        ``drive(evaluate, item)``, where ``evaluate(given)`` is ``task(static, shared, given)``.
+    given : pytree of arrays
+        Of the shapes that the function passes on.
+
+    Returns
+    -------
+    list
+        What it returned, in the order of `items`.
+    """
+    shared = _arrays.own(shared)
+    program = compiled(task, static, shared, given, False)
+    shared = jax.device_put(shared)  # once for all calls
+
+    def call(item: Any, held: Held) -> Any:
+        def evaluate(given: Any) -> Any:
+            stop_if(held)
+            return program(shared, given)
+
+        return drive(evaluate, item)
+
+    return call_each((program,), call, items, lambda index: None, False)
+
+
+def prepare(task: Task, static: Any, shared: Any, given: Any) -> None:
+    """Begin to compile what `run` will need; the arguments as there."""
+    compiled(task, static, shared, given, False)
