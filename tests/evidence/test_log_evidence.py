@@ -11,7 +11,8 @@ from weightprior.inference.free_energy import reliability_issues
 @pytest.fixture(scope="module")
 def fitted():
     priors = wp.stack_priors({"a": LINEAR.prior(), "b": LINEAR.prior(loc=1.0)})
-    options = {"num_temperatures": 16, "num_samples": 150, "num_chains": 8}
+    # So many draws at each temperature that chains agree whatever the key.
+    options = {"num_temperatures": 16, "num_samples": 600, "num_chains": 8}
     return wp.fit_tempered(LINEAR.bnn, LINEAR.x, LINEAR.y, prior=priors, **options)
 
 

@@ -243,6 +243,7 @@ def _sample(
     with counting(total, doing="starting", done=run.iteration if run else 0) as count:
         if run is None:
             chains = _chains.begin(kernel, shared, tasks, keys, starts)
+            _check_starts(kernel, chains)
             run = Run([pack(chain) for chain in chains])
         else:
             chains = _chains.resume(kernel, shared, tasks, keys[0], run)
@@ -252,6 +253,15 @@ def _sample(
         )
         folder.save(run := timed(sampled), now=True)
     return run
+
+
+def _check_starts(kernel: Kernel, chains: list[Any]) -> None:
+    bad = [i for i, c in enumerate(chains) if not np.isfinite(kernel.log_density(c.state))]
+    if bad:
+        raise FloatingPointError(
+            f"fit_mcmc: the density is not finite at the start of chain {bad[0]}. Standardise x "
+            "and y, or give the prior smaller scales."
+        )
 
 
 def _warn(fit: xr.DataTree, run: Run, plan: Plan, problem: Problem, checkpoint: Any) -> None:

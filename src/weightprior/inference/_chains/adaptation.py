@@ -102,7 +102,7 @@ def adapt_step_size(adaptation: Adaptation, excess: jax.Array, iteration, num_wa
         log_step_size=adaptation.log_step_size + (gain * excess).astype(adaptation.mean.dtype),
         num_steps=num_steps,
     )
-    return _choose(iteration < num_warmup, moved, adaptation)
+    return _choose((iteration >= 0) & (iteration < num_warmup), moved, adaptation)
 
 
 def _with_lengths(adaptation: Adaptation) -> Adaptation:

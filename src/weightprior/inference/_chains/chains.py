@@ -25,7 +25,7 @@ from weightprior.inference._optima import near
 from weightprior.inference._programs import tracing
 from weightprior.model.bnn import BNN
 
-__all__ = ["begin", "capacity", "move", "resume", "sample"]
+__all__ = ["begin", "capacity", "evaluate", "move", "resume", "sample"]
 
 # How long a call of the compiled program should take: long enough to cost nothing, short enough to
 # show progress and to answer an interrupt; and the weights and draws that one call can hold.
@@ -33,6 +33,8 @@ _CHUNK_SECONDS = 0.5
 _CHUNK_WEIGHTS = 2**18
 _MAX_DRAWS_PER_CALL = 1000
 _ONE = np.int32(1)
+# Factors of two by which a first step may be wrong.
+_MAX_TRIALS = 20
 # Of a chain's key: its start, and its moves.
 _BRANCHES = 2
 
@@ -63,7 +65,44 @@ def begin(
     if starts[0] is None:
         starts = near.find(shared, items, _BRANCHES)
     started = [(*item, start) for item, start in zip(items, starts, strict=True)]
-    return _batch.run(program, kernel, shared, started)
+    chains = _batch.run(program, kernel, shared, started)
+    return _with_first_steps(kernel, shared, tasks, chains) if kernel.moves_to_begin else chains
+
+
+def evaluate(kernel: Kernel, shared: Any, tasks: Sequence[Task], chains: list[Any]) -> list[Any]:
+    """Evaluate the density where chains stand, by a move of no length before the first iteration.
+
+    So the density stands in the program of the moves alone, and is compiled once.
+    """
+    return move(kernel, shared, tasks, _at_iteration(chains, -1), 1)[0]
+
+
+def _with_first_steps(
+    kernel: Any, shared: Any, tasks: Sequence[Task], chains: list[Any]
+) -> list[Any]:
+    """Double or halve the step of every chain until its acceptance crosses what is wanted.
+
+    M. D. Hoffman and A. Gelman, The No-U-Turn sampler, JMLR 15, 2014, algorithm 4.
+    """
+    chains = evaluate(kernel, shared, tasks, chains)
+    going, ways = range(len(chains)), {}
+    for trial in range(_MAX_TRIALS):
+        tried = _at_iteration([chains[i] for i in going], -2 - trial)
+        _, (_, stats) = move(kernel, shared, [tasks[i] for i in going], tried, 1)
+        accepted = stats["acceptance_rate"][:, 0] > shared[3]["target_accept_prob"]
+        found = dict(zip(going, accepted, strict=True))
+        ways = ways or found
+        going = [i for i in going if found[i] == ways[i]]
+        if not going:
+            break
+        for i in going:
+            state = kernel.with_step(chains[i].state, 2.0 if ways[i] else 0.5)
+            chains[i] = chains[i]._replace(state=state)
+    return chains
+
+
+def _at_iteration(chains: list[Any], number: int) -> list[Any]:
+    return [chain._replace(iteration=np.int32(number)) for chain in chains]
 
 
 def resume(
@@ -110,8 +149,6 @@ def sample(
     ------
     KeyboardInterrupt
         Where it came before the first draw.
-    FloatingPointError
-        Where the density is not finite at a start.
     """
     try:
         move(kernel, shared, tasks, chains, 0)  # waits for the compiler
@@ -124,7 +161,6 @@ def sample(
             moved = run._replace(chains=[pack(chain) for chain in chains])
             # At once, so that an interrupt finds the one or the other.
             run = moved.with_draws(piece) if chunk.kept else moved
-            _check_alive(kernel, chains)
             keep(run)
             _report(count, run, piece[1])
     except KeyboardInterrupt:
@@ -179,16 +215,6 @@ def capacity(bnn: BNN) -> int:
     """Draws that one call of the compiled program can hold."""
     num_weights = sum(math.prod(site.shape) for site in bnn.sites.values())
     return int(np.clip(_CHUNK_WEIGHTS // num_weights, 1, _MAX_DRAWS_PER_CALL))
-
-
-def _check_alive(kernel: Kernel, chains: list[Any]) -> None:
-    """Raise where a density could not be evaluated; chains never move to such places."""
-    bad = [i for i, c in enumerate(chains) if not np.isfinite(kernel.log_density(c.state))]
-    if bad:
-        raise FloatingPointError(
-            f"fit_mcmc: the density is not finite at the start of chain {bad[0]}. Standardise x "
-            "and y, or give the prior smaller scales."
-        )
 
 
 def _report(count: Count, run: Run, latest: dict[str, np.ndarray]) -> None:

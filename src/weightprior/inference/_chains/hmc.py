@@ -27,8 +27,7 @@ __all__ = ["HMC"]
 _INTEGRATION_TIME = (0.6, 1.4)
 # Of the tuned step size: small enough at times to leave places narrower than most.
 _STEP_SIZE = (0.6, 1.1)
-# To begin with: one that is too long is rejected, at the cost of few gradients, and soon shorter.
-_FIRST_STEP_SIZE = 1.0
+_FIRST_STEP_SIZE = 0.5
 # Bounds what one iteration can cost; less while the chain's lengths are those of the prior, beside
 # which a posterior of very many rows is so narrow that its steps are thousands to a trajectory.
 _MAX_STEPS, _MAX_STEPS_AT_FIRST = 1000, 100
@@ -56,6 +55,7 @@ class HMC:
     exact = True
     # The output layer may be integrated out.
     collapses = True
+    moves_to_begin = True
 
     def init(self, key: jax.Array, position: jax.Array, target, options: Any) -> State:
         """Begin a chain at a position."""
@@ -81,8 +81,7 @@ class HMC:
         at_first = iteration < _adaptation.first_lengths(options["num_warmup"])
         most = jnp.where(at_first, _MAX_STEPS_AT_FIRST, _MAX_STEPS)
         num_steps = jnp.clip(jnp.ceil(time / step_size), 1, most).astype(jnp.int32)
-        # The first move is one of no length, which evaluates the density where the chain begins: so
-        # that it stands in the program of the moves alone, and is compiled once.
+        # Where the density has not been evaluated yet: a move of no length does that.
         begins = jnp.isneginf(before.logdensity)
         num_steps, step_size = jnp.where(begins, 1, num_steps), jnp.where(begins, 0.0, step_size)
 
@@ -112,6 +111,12 @@ class HMC:
             state.trajectory, lambda: target.outputs(draw), *warmup
         )
         return State(chain, adaptation, trajectory), stats, draw
+
+    def with_step(self, state: State, factor: float) -> State:
+        """The same chain with a longer or shorter step."""
+        adaptation = state.adaptation
+        log_step_size = (adaptation.log_step_size + np.log(factor)).astype(adaptation.mean.dtype)
+        return state._replace(adaptation=adaptation._replace(log_step_size=log_step_size))
 
     def with_target(self, state: State) -> State:
         """The same chain, with all that it has learned, before another density."""

@@ -25,10 +25,14 @@ class Kernel(Protocol):
         Whether its draws converge to the posterior.
     collapses : bool
         Whether it moves along the density with the output layer integrated out, where that can be.
+    moves_to_begin : bool
+        Whether its state begins without the density, which its first move evaluates, and with any
+        step, which ``with_step(state, factor)`` of such a kernel changes.
     """
 
     exact: bool
     collapses: bool
+    moves_to_begin: bool
 
     def init(self, key, position, target: "Target", options) -> Any:
         """State of a chain that has not moved yet."""

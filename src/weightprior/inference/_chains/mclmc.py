@@ -41,6 +41,7 @@ class MCLMC:
 
     exact = False
     collapses = True
+    moves_to_begin = False
 
     def init(self, key: jax.Array, position: jax.Array, target, options: Any) -> State:
         """Begin a chain at a position."""

@@ -17,6 +17,7 @@ class NUTS:
     exact = True
     # The reference: it moves through all weights.
     collapses = False
+    moves_to_begin = False
 
     num_warmup: int
 

@@ -13,6 +13,7 @@ from weightprior.fits.problem import Problem
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
 from weightprior.inference._chains.chains import begin, capacity, move
+from weightprior.inference._chains.chains import evaluate as evaluate_chains
 from weightprior.inference._chains.hmc import HMC
 from weightprior.inference._coordinates.collapsed import CollapsedOutput, collapsible_sites
 from weightprior.inference.free_energy import Curve
@@ -207,7 +208,9 @@ def _started(shared, cooled, keys, starts, run: int) -> list[Any]:
     others = [i for i, chain in enumerate(chains) if chain is None]
     if others:
         items = [(starts[i], np.int32(run)) for i in others]
-        for i, chain in zip(others, _batch.run(_with_target, _KERNEL, None, items), strict=True):
+        moved = _batch.run(_with_target, _KERNEL, None, items)
+        moved = evaluate_chains(_KERNEL, shared, [cooled[i] for i in others], moved)
+        for i, chain in zip(others, moved, strict=True):
             chains[i] = chain
     return chains
 
