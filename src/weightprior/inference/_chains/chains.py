@@ -85,19 +85,18 @@ def _with_first_steps(
     M. D. Hoffman and A. Gelman, The No-U-Turn sampler, JMLR 15, 2014, algorithm 4.
     """
     chains = evaluate(kernel, shared, tasks, chains)
-    going, ways = range(len(chains)), {}
+    going, first = np.ones(len(chains), bool), None
     for trial in range(_MAX_TRIALS):
-        tried = _at_iteration([chains[i] for i in going], -2 - trial)
-        _, (_, stats) = move(kernel, shared, [tasks[i] for i in going], tried, 1)
+        # All of them every time, for an accelerator would compile another number of chains.
+        _, (_, stats) = move(kernel, shared, tasks, _at_iteration(chains, -2 - trial), 1)
         accepted = stats["acceptance_rate"][:, 0] > shared[3]["target_accept_prob"]
-        found = dict(zip(going, accepted, strict=True))
-        ways = ways or found
-        going = [i for i in going if found[i] == ways[i]]
-        if not going:
-            break
-        for i in going:
-            state = kernel.with_step(chains[i].state, 2.0 if ways[i] else 0.5)
+        first = accepted if first is None else first
+        going &= accepted == first
+        for i in np.flatnonzero(going):
+            state = kernel.with_step(chains[i].state, 2.0 if first[i] else 0.5)
             chains[i] = chains[i]._replace(state=state)
+        if not going.any():
+            break
     return chains
 
 

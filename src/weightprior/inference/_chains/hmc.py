@@ -74,9 +74,8 @@ class HMC:
         for_momentum, free = jnp.split(normals, [size])
 
         tuned = jnp.exp(adaptation.log_step_size)
-        time = jnp.minimum(state.trajectory.time, self.longest) * _between(
-            *_INTEGRATION_TIME, of_time
-        )
+        mean_time = jnp.minimum(state.trajectory.time, self.longest)
+        time = mean_time * _between(*_INTEGRATION_TIME, of_time)
         step_size = tuned * _between(*_STEP_SIZE, of_size)
         at_first = iteration < _adaptation.first_lengths(options["num_warmup"])
         most = jnp.where(at_first, _MAX_STEPS_AT_FIRST, _MAX_STEPS)
