@@ -60,7 +60,8 @@ class HMC:
     def init(self, key: jax.Array, position: jax.Array, target, options: Any) -> State:
         """Begin a chain at a position."""
         step_size = jnp.asarray(_FIRST_STEP_SIZE, position.dtype)
-        like = jax.eval_shape(lambda: target.outputs(target.complete(_zeros(target), position)))
+        free = jnp.zeros(target.num_free, position.dtype)
+        like = jax.eval_shape(lambda: target.outputs(target.complete(free, position)))
         trajectory = _trajectory.begin(jnp.zeros(like.shape, like.dtype))
         return State(_unevaluated(position), _adaptation.begin(position, step_size), trajectory)
 
@@ -151,7 +152,3 @@ def _choose(chance: jax.Array, key, log_ratio: jax.Array, old: Any, new: Any) ->
     accepted = chance < probability
     chosen = jax.tree.map(partial(jnp.where, accepted), new, old)
     return chosen, (accepted, probability, None)
-
-
-def _zeros(target) -> jax.Array:
-    return jnp.zeros(target.num_free)
