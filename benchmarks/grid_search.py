@@ -27,7 +27,7 @@ def ours():
     from sklearn.datasets import load_diabetes
     from sklearn.model_selection import GridSearchCV
 
-    from weightprior.inference import _programs
+    from weightprior.fits import programs as _programs
     from weightprior.sklearn import BayesianMLPRegressor
 
     x, y = load_diabetes(return_X_y=True)

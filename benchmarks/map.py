@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 import weightprior as wp
-from weightprior.inference import _programs
+from weightprior.fits import programs as _programs
 
 NOISE, HIDDEN, ROWS = 0.7, 32, 353
 # Of the log density, in nats per prior sd of a weight.

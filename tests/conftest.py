@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from weightprior.inference import _programs
+from weightprior.fits import programs as _programs
 
 # It runs where PyTorch is, which is not here.
 collect_ignore = ["references/make_torch.py"]

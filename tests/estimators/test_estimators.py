@@ -18,7 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import weightprior as wp
 from assertions import assert_estimate
-from weightprior.inference import _programs
+from weightprior.fits import programs as _programs
 from weightprior.sklearn import BayesianMLPClassifier, BayesianMLPRegressor, log_density_scorer
 from weightprior.sklearn._padding import Padded, padded, size_for
 

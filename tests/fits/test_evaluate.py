@@ -7,6 +7,7 @@ import pytest
 import weightprior as wp
 from shared_fits import FRAME, REGRESSION, ROUNDING, TARGET, random_weights
 from weightprior.fits import evaluate as evaluation
+from weightprior.fits import programs
 from weightprior.fits import results
 
 WEIGHTS = random_weights(REGRESSION, np.random.default_rng(0), (2, 35))
@@ -29,10 +30,10 @@ def test_many_rows_take_no_more_memory_than_one_draw_needs():
     given = (np.ones((rows, 8)), np.ones(rows), wp.normal_prior(bnn), np.ones(rows))
     weights = {name: np.ones((num_draws, *site.shape)) for name, site in bnn.sites.items()}
     assert evaluation._draws_at_once(bnn, given) == 1
-    batch = {name: w[:1] for name, w in weights.items()}
+    draw = {name: w[0] for name, w in weights.items()}
     with jax.enable_x64(True):
-        program = evaluation._evaluate.lower(results._joint_of_draw, bnn, given, batch)
-        used = program.compile().memory_analysis().temp_size_in_bytes
+        program = evaluation._program(results._joint_of_draw, (bnn, given), draw, 1)
+    used = program.executable.result().memory_analysis().temp_size_in_bytes
     one_draw = 8 * rows * width
     # What goes into the activations of a draw, what comes out, and some of the rows' own numbers.
     assert used < 4 * one_draw
@@ -41,9 +42,9 @@ def test_many_rows_take_no_more_memory_than_one_draw_needs():
 def test_the_number_of_draws_compiles_nothing():
     few, many = ({n: w[:, :k] for n, w in WEIGHTS.items()} for k in (3, 35))
     evaluation.evaluate(results._joint_of_draw, REGRESSION, few, *GIVEN)
-    before = evaluation._evaluate._cache_size()
+    before = programs._compile_once.cache_info().misses
     found = evaluation.evaluate(results._joint_of_draw, REGRESSION, many, *GIVEN)
-    assert evaluation._evaluate._cache_size() == before
+    assert programs._compile_once.cache_info().misses == before
     assert found["lp"]["lp"].shape == (2, 35)
 
 

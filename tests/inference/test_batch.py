@@ -14,7 +14,8 @@ from numpyro.primitives import Messenger
 from threadpoolctl import threadpool_info
 
 import weightprior as wp
-from weightprior.inference import _batch, _programs
+from weightprior.fits import programs as _programs
+from weightprior.inference import _batch
 
 
 def scaled(power, shared, item):

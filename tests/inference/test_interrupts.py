@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_info
 import weightprior as wp
 from problems import NET
 from weightprior._running.interrupts import held_back
-from weightprior.inference import _batch, _programs
+from weightprior.fits import programs as _programs
+from weightprior.inference import _batch
 
 QUIET = {"progress_bar": False}
 STACK = wp.stack_priors({scale: NET.prior(scale=scale) for scale in (0.5, 1.0)})

@@ -205,8 +205,10 @@ def test_the_posterior_is_the_best_restart():
     for group in ("posterior", "sample_stats"):
         for name, values in found[group].data_vars.items():
             assert values.sizes["chain"] == values.sizes["draw"] == 1
-            np.testing.assert_array_equal(values[0, 0], found["restarts"][name][0])
-    assert found["sample_stats"]["lp"].item() == found["restarts"]["lp"].max()
+            # The search sums the prior's terms in another order.
+            exact = {"rtol": 0} if name != "lp" else ROUNDING
+            np.testing.assert_allclose(values[0, 0], found["restarts"][name][0], **exact)
+    assert found["restarts"]["lp"][0] == found["restarts"]["lp"].max()
 
 
 def test_neighbours_of_the_map_are_less_probable():

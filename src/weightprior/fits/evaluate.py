@@ -3,18 +3,18 @@
 The compiled program knows one batch of draws: how many draws there are compiles nothing.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 import jax
 import numpy as np
 
-from weightprior import _arrays, _checks
+from weightprior import _arrays
 from weightprior._running.interrupts import held_back
-from weightprior._running.progress import compiling, counting
+from weightprior._running.progress import counting
+from weightprior.fits.programs import Program, compiled, like
 from weightprior.model.bnn import BNN
 
-__all__ = ["evaluate", "numbered"]
+__all__ = ["evaluate", "numbered", "prepare"]
 
 # Numbers that draws evaluated at once may hold in a layer: enough to keep the cores busy, few
 # enough to stay in their cache, which is twice as quick as what does not, and to bound memory.
@@ -43,27 +43,43 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     pytree of numpy arrays
         With the axes chain and draw in front.
     """
-    _checks.not_forked()
     lead = np.shape(jax.tree.leaves(draws)[0])[:2]
     count = int(np.prod(lead))
     size = 1 if count == 1 else at_once or _draws_at_once(bnn, args)
     # On the host, where taking some of the rows compiles nothing.
     flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape((count, *np.shape(leaf)[2:])), draws)
-    with jax.enable_x64(True), jax.disable_jit(False):
-        shared = jax.device_put(_arrays.own((bnn, args)))  # once for all batches
-        pieces = []
+    with jax.enable_x64(True):
+        shared = _arrays.own((bnn, args))
+        program = _program(function, shared, jax.tree.map(lambda leaf: leaf[0], flat), size)
+        program.wait()
+        shared, pieces = jax.device_put(shared), []  # once for all batches
         with counting(count, " draws", doing="evaluating") as done:
             for start in range(0, count, size):
                 # The last batch is filled up with the last draw: a remainder would be compiled.
                 chosen = np.minimum(np.arange(start, start + size), count - 1)
                 batch = jax.tree.map(lambda leaf, rows=chosen: leaf[rows], flat)
-                # An interrupt comes between two batches. The first may have to be compiled.
-                with held_back(), nullcontext() if pieces else compiling():
-                    pieces.append(jax.device_get(_evaluate(function, *shared, batch)))
+                with held_back():  # an interrupt comes between two batches
+                    pieces.append(jax.device_get(program(shared, batch)))
                 done.advance(size)
     return jax.tree.map(
         lambda *parts: np.concatenate(parts)[:count].reshape((*lead, *parts[0].shape[1:])), *pieces
     )
+
+
+def prepare(function, bnn: BNN, draw: Any, *args: Any, count: int) -> None:
+    """Begin to compile what `evaluate` will need, in a thread of its own.
+
+    Parameters
+    ----------
+    function, bnn, *args
+        As for `evaluate`.
+    draw : pytree of arrays or jax.ShapeDtypeStruct
+        One of the draws.
+    count : int
+        How many there will be.
+    """
+    with jax.enable_x64(True):
+        _program(function, (bnn, args), draw, 1 if count == 1 else _draws_at_once(bnn, args))
 
 
 def numbered(*shape: int) -> np.ndarray:
@@ -82,8 +98,10 @@ def _draws_at_once(bnn: BNN, args: Any) -> int:
     return int(np.clip(_NUMBERS_AT_ONCE // (max(rows, 1) * width), 1, _MAX_DRAWS_AT_ONCE))
 
 
-def _evaluate_batch(function, bnn, args, draws):
+def _program(function: Any, shared: Any, draw: Any, size: int) -> Program:
+    return compiled(_evaluate_batch, function, shared, like(draw, (size,)), False)
+
+
+def _evaluate_batch(function: Any, shared: Any, draws: Any) -> Any:
+    bnn, args = shared
     return jax.vmap(lambda draw: function(bnn, draw, *args))(draws)
-
-
-_evaluate = jax.jit(_evaluate_batch, static_argnums=0)

@@ -5,7 +5,7 @@ that every method reports the same quantities.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior.fits.evaluate import evaluate
+from weightprior.fits.evaluate import prepare as prepare_evaluation
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
     lay_out,
@@ -33,7 +34,7 @@ from weightprior.model.linearised import linearised
 from weightprior.model.network import offset_of
 from weightprior.model.priors.base import Prior
 
-__all__ = ["ChainState", "Evidence", "Outcome", "build", "build_prior"]
+__all__ = ["ChainState", "Evidence", "Outcome", "build", "build_prior", "prepare"]
 
 _OF_WEIGHTED_ROWS = "each row once: arviz.loo ignores row_weights; weightprior.compare does not"
 # What draws are: states of Markov chains; independent draws of an approximation; separate optima,
@@ -111,6 +112,15 @@ class Outcome:
     chain_state: ChainState | None = None
 
 
+def prepare(problem: Problem, num_draws: int, log_likelihood: bool) -> None:
+    """Begin to compile what `build` will need for so many draws of each part of the prior."""
+    task = problem.tasks[0]
+    sites = {**task.prior.sites, **problem.bnn.sites}
+    draw = {name: jax.ShapeDtypeStruct(site.shape, np.float64) for name, site in sites.items()}
+    given = problem.bnn, draw, problem.x, problem.y, *task
+    prepare_evaluation(_of_draw(log_likelihood), *given, count=num_draws)
+
+
 def build(
     problem: Problem,
     outcome: Outcome,
@@ -158,13 +168,12 @@ def build(
 
 def _densities(problem: Problem, outcome: Outcome, log_likelihood: bool) -> list[dict[str, Any]]:
     """Everything that follows from the draws, per part of the prior."""
-    of_draw = _densities_of_draw if log_likelihood else _joint_of_draw
     bnn, tasks = problem.bnn, problem.tasks
     models = [bnn] * len(tasks)
     if outcome.linearised_at is not None:
         models = [linearised(bnn, center) for center in outcome.linearised_at]
     return [
-        evaluate(of_draw, model, _double(weights), problem.x, problem.y, *task)
+        evaluate(_of_draw(log_likelihood), model, _double(weights), problem.x, problem.y, *task)
         for model, weights, task in zip(models, outcome.weights, tasks, strict=True)
     ]
 
@@ -224,6 +233,10 @@ def build_prior(
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = _origin(bnn, prior)
     return tree
+
+
+def _of_draw(log_likelihood: bool) -> Callable[..., dict[str, Any]]:
+    return _densities_of_draw if log_likelihood else _joint_of_draw
 
 
 def _joint_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 from weightprior import _arrays
 from weightprior._running.interrupts import Held, held_back
 from weightprior.inference._blas import one_blas_thread
-from weightprior.inference._programs import Program, Task, compiled, like
+from weightprior.fits.programs import Program, Task, compiled, like
 
 __all__ = ["Pace", "Steps", "call_each", "prepare", "prepare_steps", "run", "run_steps", "stop_if"]
 
@@ -134,15 +134,15 @@ def run_steps(
             stop_if(held)
             num_steps, clock = np.full(lead, pace.num_steps, np.int32), time.perf_counter()
             after: Steps = moved(shared, (item, state, num_steps))
-            ended = np.all(after.ended)  # waits for it
-            pace.learn(int(np.max(after.num_steps)), time.perf_counter() - clock)
-            if ended:
+            ended = np.asarray(after.ended)  # waits for it; of JAX's own, `all` would be compiled
+            pace.learn(int(np.max(np.asarray(after.num_steps))), time.perf_counter() - clock)
+            if ended.all():
                 return after
             state = after.state
 
     def call(item: Any, held: Held) -> Any:
         after = steps(item, begun(shared, item), held)
-        while renew is not None and np.any(after.renewable):
+        while renew is not None and np.asarray(after.renewable).any():
             given = item, after.state
             renewed = compiled(renew, static, shared, given, together)
             after = steps(item, renewed(shared, given), held)

@@ -11,7 +11,7 @@ import jax
 from weightprior import _arrays
 from weightprior._running.interrupts import Held
 from weightprior.inference._batch import call_each, stop_if
-from weightprior.inference._programs import Task, compiled
+from weightprior.fits.programs import Task, compiled
 
 __all__ = ["prepare", "run"]
 

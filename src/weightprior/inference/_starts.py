@@ -13,9 +13,11 @@ from weightprior.model.adapters import reference_weights
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
 
-__all__ = ["kind_of", "starts_of_chains", "starts_of_restarts"]
+__all__ = ["Drawn", "kind_of", "starts_of_chains", "starts_of_restarts"]
 
 type Starts = list[dict[str, Any]]
+# A key, and the number that is folded into it: inside a program, which saves compiling one for it.
+type Drawn = tuple[jax.Array, np.uint32]
 
 
 def kind_of(init: Any) -> str:
@@ -39,18 +41,18 @@ def starts_of_chains(bnn: BNN, init: Any, prior: Prior, num_chains: int) -> list
     return [start for part in parts for start in part[:num_chains]]
 
 
-def starts_of_restarts(problem: Problem, init: Any, keys: list[jax.Array]) -> list[Any]:
-    """Start of every restart of every prior: its key, or weights where a user names some.
+def starts_of_restarts(problem: Problem, init: Any, drawn: list[Drawn]) -> list[Any]:
+    """Start of every restart of every prior: a draw, or weights where a user names some.
 
-    Those that are named come first; the others are where their keys draw them.
+    Those that are named come first.
     """
     if init is None:
-        return keys * len(problem.tasks)
+        return drawn * len(problem.tasks)
     parts = _named(problem.bnn, init, len(problem.tasks))
     return [
         start
         for task, named in zip(problem.tasks, parts, strict=True)
-        for start in [*named[: len(keys)], *_drawn(problem, task, keys[len(named) :])]
+        for start in [*named[: len(drawn)], *_weights(problem, task, drawn[len(named) :])]
     ]
 
 
@@ -71,10 +73,11 @@ def _named(bnn: BNN, init: Any, num_parts: int) -> list[Starts]:
     return parts * (num_parts // len(parts))
 
 
-def _drawn(problem: Problem, task: Any, keys: list[jax.Array]) -> Starts:
+def _weights(problem: Problem, task: Any, drawn: list[Drawn]) -> Starts:
     """Weights that a prior draws."""
     with jax.enable_x64(True):
         coordinates = Standardised(*problem.data, task, np.float64)
+        keys = [jax.random.fold_in(key, number) for key, number in drawn]
         found = [coordinates.weights(coordinates.draw(key)) for key in keys]
     return [{name: np.asarray(one[name]) for name in problem.bnn.sites} for one in found]
 

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 
@@ -179,12 +180,14 @@ def _members(
     problem: Problem, search: Search, num_members: int, anchored: bool
 ) -> tuple[list[dict[str, np.ndarray]], list[list[Collapse]]]:
     """Every prior's members, stacked, and where the noise of each went."""
-    starts = optima.keys(problem.key, num_members)
+    starts = optima.drawn(problem.key, num_members)
     items: list[Any] = [(task, start) for task in problem.tasks for start in starts]
     coordinates = Standardised
     if anchored:
         coordinates = Randomised
-        items = [(Member(task, start), start) for task, start in items]
+        with jax.enable_x64(True):
+            keys = [jax.random.fold_in(*start) for _, start in items]
+        items = [(Member(task, k), start) for (task, start), k in zip(items, keys, strict=True)]
     ended = optima.run(coordinates, problem, items, search)
     ensembles = [ended[i : i + num_members] for i in range(0, len(ended), num_members)]
     _check_whole(problem, ensembles)
@@ -219,6 +222,8 @@ def _warn_unconverged(
             late.append(f"{count} (gradient norm up to {worst:.1e})")
             exhausted |= bool((part["num_iterations"][behind] >= search.max_iterations).any())
             gone += [noise for noise, late in zip(noises, behind, strict=True) if late]
+    if not late:
+        return
     kinks = f"such members are as good as others. To be sure, {SMOOTH}"
     advice = advise(problem, search, exhausted, gone, kinks)
     warn_unconverged(problem, search, "members", late, advice)

@@ -18,7 +18,7 @@ from weightprior.fits.propriety import (
     warn_open,
     warn_open_at_ends,
 )
-from weightprior.fits.results import Outcome, build
+from weightprior.fits.results import Outcome, build, prepare
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
 from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact, warn_unconverged
@@ -117,7 +117,9 @@ def fit_map(
     began = time.perf_counter()
     opened = open_ends(problem)
     warn_open("fit_map", problem, opened)
-    restarts, collapses = optima.find(problem, search, num_restarts, init)
+    restarts, collapses = optima.find(
+        problem, search, num_restarts, init, lambda: prepare(problem, 1, log_likelihood)
+    )
     best = [[{name: r[name][0] for name in bnn.sites}] for r in restarts]
     opened = warn_open_at_ends("fit_map", problem, opened, best)
     seconds = time.perf_counter() - began
@@ -154,6 +156,12 @@ def _warn(
     leave_unconverged(opened, restarts)
     found = list(zip(problem.labels, restarts, collapses, opened, strict=True))
     late = [(label, r, c) for label, r, c, one in found if not (r["converged"][0] or one.rises)]
+    if late:
+        _warn_late(problem, search, late)
+    warn_exact(problem, search, [(label, bool(r["converged"][0]), c) for label, r, c, _ in found])
+
+
+def _warn_late(problem: Problem, search: Search, late: list[Any]) -> None:
     advice = advise(
         problem,
         search,
@@ -168,4 +176,3 @@ def _warn(
         for label, r, _ in late
     ]
     warn_unconverged(problem, search, "the best restart", told, advice)
-    warn_exact(problem, search, [(label, bool(r["converged"][0]), c) for label, r, c, _ in found])

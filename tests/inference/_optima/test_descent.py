@@ -54,7 +54,7 @@ class Bowl:
 def search(*bowls, max_iterations=2000, vectorise=False, dtype=np.float64, near=None):
     """Where searches end."""
     begin = descent.begin if near is None else descent.begin_near
-    given = jax.random.key(0) if near is None else near
+    given = (jax.random.key(0), np.uint32(0)) if near is None else near
     with jax.enable_x64(True):
         items = [(jax.tree.map(np.float64, {**USUAL, **bowl}), given) for bowl in bowls]
         shared = LINEAR, X, Y, np.float64(1e-8), np.int64(max_iterations)

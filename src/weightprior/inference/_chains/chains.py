@@ -22,7 +22,7 @@ from weightprior.inference._chains.kernel import Kernel, target_of
 from weightprior.inference._chains.run import Plan, Run, pack, unpack
 from weightprior.inference._coordinates.choose import all_coordinates, coordinates_of
 from weightprior.inference._optima import near
-from weightprior.inference._programs import tracing
+from weightprior.fits.programs import tracing
 from weightprior.model.bnn import BNN
 
 __all__ = ["begin", "capacity", "evaluate", "move", "resume", "sample"]

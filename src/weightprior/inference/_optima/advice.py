@@ -23,7 +23,7 @@ _MAX_PRIORS_NAMED = 3
 def warn_unconverged(
     problem: Problem, search: Search, told: str, late: Sequence[str], advice: str
 ) -> None:
-    """Warn of runs that did not converge, with what to do; nothing where there are none.
+    """Warn of runs that did not converge, with what to do.
 
     Parameters
     ----------
@@ -36,8 +36,6 @@ def warn_unconverged(
     advice : str
         What `advise` says.
     """
-    if not late:
-        return
     named = list(late[:_MAX_PRIORS_NAMED])
     if len(late) > len(named):
         named.append(f"and under {len(late) - len(named)} more")

@@ -58,13 +58,16 @@ type _Static = tuple[type[Standardised], Any]
 
 
 def begin(static: _Static, shared: Any, item: Any) -> _Round:
-    """Place a search at weights, or where a key draws them."""
+    """Place a search at weights, or at a draw."""
     kind, dtype = static
     bnn, x, y, *_ = shared
     task, given = item
     # In double precision, so that the place is the same in both.
     coordinates = kind(bnn, x, y, task, jnp.float64)
-    start = coordinates.position(given) if isinstance(given, Mapping) else coordinates.draw(given)
+    if isinstance(given, Mapping):
+        start = coordinates.position(given)
+    else:
+        start = coordinates.draw(jax.random.fold_in(*given))
     return _first_round(start.astype(dtype), jnp.int32(0))
 
 

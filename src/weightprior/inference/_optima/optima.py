@@ -1,7 +1,7 @@
 """The optima of a density: runs from draws of the prior, or from weights that a user names."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,13 +14,13 @@ from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._optima import descent
 from weightprior.inference._optima.collapse import Collapse
 from weightprior.inference._optima.search import Search
-from weightprior.inference._starts import starts_of_restarts
+from weightprior.inference._starts import Drawn, starts_of_restarts
 
 __all__ = [
     "OVERFLOW",
     "Found",
+    "drawn",
     "find",
-    "keys",
     "run",
     "stack",
     "usable",
@@ -34,10 +34,17 @@ OVERFLOW = "Standardise x and y, or give the prior smaller scales."
 type Found = tuple[list[dict[str, np.ndarray]], list[Collapse]]
 
 
-def find(problem: Problem, search: Search, num_restarts: int, init: Any = None) -> Found:
+def find(
+    problem: Problem,
+    search: Search,
+    num_restarts: int,
+    init: Any = None,
+    meanwhile: Callable[[], Any] = lambda: None,
+) -> Found:
     """Run from `num_restarts` places to optima of each prior, the highest density first.
 
-    They are draws of the prior, but for those that `init` names.
+    They are draws of the prior, but for those that `init` names. `meanwhile` is called once the
+    programs have begun to compile.
 
     Returns
     -------
@@ -51,21 +58,19 @@ def find(problem: Problem, search: Search, num_restarts: int, init: Any = None) 
     FloatingPointError
         Where every restart of a part overflowed.
     """
-    starts = starts_of_restarts(problem, init, keys(problem.key, num_restarts))
+    starts = starts_of_restarts(problem, init, drawn(problem.key, num_restarts))
     tasks = [task for task in problem.tasks for _ in range(num_restarts)]
     items = [*zip(tasks, starts, strict=True)]
-    ended = run(Standardised, problem, items, search)
+    ended = run(Standardised, problem, items, search, meanwhile)
     parts = [ended[i : i + num_restarts] for i in range(0, len(ended), num_restarts)]
     restarts = [_best_first(part, search) for part in parts]
     best = [max(filter(usable, part), key=lambda r: r["lp"]) for part in parts]
     return restarts, [one["collapse"] for one in best]
 
 
-def keys(key: jax.Array, count: int) -> list[jax.Array]:
-    """Keys of runs, of which more leave the first as they were."""
-    with jax.enable_x64(True):
-        # The same keys as split(key, count), which compiles for every new number.
-        return [jax.random.fold_in(key, i) for i in range(count)]
+def drawn(key: jax.Array, count: int) -> list[Drawn]:
+    """Starts of runs that a key draws, of which more leave the first as they were."""
+    return [(key, number) for number in np.arange(count, dtype=np.uint32)]
 
 
 def run(
@@ -73,8 +78,9 @@ def run(
     problem: Problem,
     items: Sequence[tuple[Any, Any]],
     search: Search,
+    meanwhile: Callable[[], Any] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Run to one optimum per item, from weights, or from where a key draws them.
+    """Run to one optimum per item, from weights, or from a draw.
 
     Parameters
     ----------
@@ -83,9 +89,12 @@ def run(
     problem : Problem
         The model and its data.
     items : sequence of (task, start)
-        What the coordinates are made of beside these; and the key of a draw, or weights by site.
+        What the coordinates are made of beside these; and weights by site, or a key and the number
+        of a draw, which is folded into it.
     search : Search
         How long and how far.
+    meanwhile : callable, optional
+        Called once the programs have begun to compile.
 
     Returns
     -------
@@ -96,18 +105,29 @@ def run(
     begin = descent.begin
     with jax.enable_x64(True):
         if _is_large(problem):
-            nears = _search(begin, np.float32, coordinates, problem, items, search.rough())
+            nears = _search(
+                begin, np.float32, coordinates, problem, items, search.rough(), meanwhile
+            )
             places = [(near["position"], near["num_iterations"]) for near in nears]
             items = [(task, place) for (task, _), place in zip(items, places, strict=True)]
             begin = descent.begin_near
-        return _search(begin, np.float64, coordinates, problem, items, search)
+        return _search(begin, np.float64, coordinates, problem, items, search, meanwhile)
 
 
-def _search(begin: Any, dtype: Any, coordinates: Any, problem: Problem, items: Any, search: Search):
+def _search(
+    begin: Any,
+    dtype: Any,
+    coordinates: Any,
+    problem: Problem,
+    items: Any,
+    search: Search,
+    meanwhile: Callable[[], Any],
+) -> list[Any]:
     """Run from where the items begin, in one precision."""
     programs, static = (begin, descent.move), (coordinates, dtype)
     shared = (*problem.data, search.tolerance, search.max_iterations)
     _batch.prepare_steps(*programs, static, shared, items[0], len(items))
+    meanwhile()
     with counting(len(items), " searches") as count:
         return _batch.run_steps(
             *programs,
