@@ -7,8 +7,7 @@ import pytest
 import weightprior as wp
 from shared_fits import FRAME, REGRESSION, ROUNDING, TARGET, random_weights
 from weightprior.fits import evaluate as evaluation
-from weightprior.fits import programs
-from weightprior.fits import results
+from weightprior.fits import programs, results
 
 WEIGHTS = random_weights(REGRESSION, np.random.default_rng(0), (2, 35))
 GIVEN = (FRAME.to_numpy(), TARGET, wp.normal_prior(REGRESSION), np.ones(len(TARGET)))

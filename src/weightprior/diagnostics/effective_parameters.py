@@ -1,5 +1,6 @@
 """Effective number of parameters: what a prior leaves of a network's capacity."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,14 @@ def gamma(
     count = -(-_NUM_DRAWS // weights.num_chains)
     chosen = np.unique(np.linspace(0, weights.num_draws - 1, count).round().astype(int))
     thinned = weights.take(chosen)
-    by_site = evaluate(_by_site, bnn, thinned, x, y, prior, row_weights, at_once=1)
-    by_layer = {layer: [] for layer in layers_of(bnn)}
+    shares = evaluate(well_determined, bnn, thinned, x, y, prior, row_weights, at_once=1)
+    names = sorted(bnn.sites)
+    ends = np.cumsum([math.prod(bnn.sites[name].shape) for name in names])[:-1]
+    by_site = dict(zip(names, np.split(shares.mean(axis=(0, 1)), ends), strict=True))
+    by_layer = dict.fromkeys(layers_of(bnn), 0.0)
     for name, site in bnn.network.sites.items():
-        by_layer[site.layer].append(by_site[name])
-    means = np.array([sum(sites) for sites in by_layer.values()]).mean(axis=(1, 2))
-    return {"gamma": means.sum(), "gamma_by_layer": means}
+        by_layer[site.layer] += by_site[name].sum()
+    return {"gamma": sum(by_layer.values()), "gamma_by_layer": np.array([*by_layer.values()])}
 
 
 def _contracted(bnn: BNN, weights: Draws, prior: NormalPrior) -> dict[str, Any]:
@@ -121,8 +124,3 @@ def _contracted(bnn: BNN, weights: Draws, prior: NormalPrior) -> dict[str, Any]:
 def _p_loo(fit: xr.DataTree) -> float:
     loo, _ = leave_one_out(fit)
     return np.nan if loo is None else loo.p
-
-
-def _by_site(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
-    found = well_determined(bnn, weights, x, y, prior, row_weights)
-    return {name: share.sum() for name, share in found.items()}

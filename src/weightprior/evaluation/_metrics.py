@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from scipy.special import logsumexp
 
-from weightprior.fits.evaluate import evaluate, numbered
+from weightprior.fits.evaluate import evaluate, key_of, words_of_keys
 from weightprior.fits.reading import Draws
 from weightprior.fits.rows import Rows
 from weightprior.model import density
@@ -58,8 +58,7 @@ def score_rows(bnn: BNN, weights: Draws, x: np.ndarray, y: np.ndarray) -> dict[s
     rows = max(1, _NUMBERS_AT_ONCE // max(num_draws, _NUM_NOISY))
     blocks = [slice(i, i + rows) for i in range(0, len(y), rows)]
     of_block = _score_classes if bnn.likelihood.has_classes else _score_numbers
-    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(len(blocks))]
-    pieces = [of_block(bnn, weights, x[b], y[b], key) for b, key in zip(blocks, keys, strict=True)]
+    pieces = [of_block(bnn, weights, x[b], y[b], i) for i, b in enumerate(blocks)]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
@@ -96,7 +95,7 @@ def _classes_of_draw(bnn: BNN, weights, x, y) -> dict[str, jax.Array]:
     }
 
 
-def _score_classes(bnn: BNN, weights: Draws, x, y, key) -> dict[str, np.ndarray]:
+def _score_classes(bnn: BNN, weights: Draws, x, y, block: int) -> dict[str, np.ndarray]:
     drawn = evaluate(_classes_of_draw, bnn, weights, x, y)
     probability = drawn["mean"].mean(axis=(0, 1))
     probability = bnn.likelihood.class_probabilities(probability)
@@ -133,9 +132,8 @@ def _calibration_error(probability: np.ndarray, happened: np.ndarray, rows: Rows
     return np.abs(surplus).sum(0).mean(-1)
 
 
-def _numbers_of_draw(bnn: BNN, draw, x, y, key) -> dict[str, jax.Array]:
-    weights, numbers = draw
-    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
+    weights, words = draw
     elementwise = bnn.likelihood.distribution(density.outputs(bnn, weights, x), weights)
     # A count's probability is spread over the step that its distribution function makes there.
     step = bnn.likelihood.step
@@ -145,15 +143,16 @@ def _numbers_of_draw(bnn: BNN, draw, x, y, key) -> dict[str, jax.Array]:
         "mean": density.mean(bnn, weights, x),
         "below": below,
         "upto": elementwise.cdf(y),
-        "noisy": jax.vmap(elementwise.sample)(keys).astype(y.dtype),
+        "noisy": jax.vmap(lambda one: elementwise.sample(key_of(one)))(words).astype(y.dtype),
     }
 
 
-def _score_numbers(bnn: BNN, weights: Draws, x, y, key) -> dict[str, np.ndarray]:
+def _score_numbers(bnn: BNN, weights: Draws, x, y, block: int) -> dict[str, np.ndarray]:
     bnn, y = counted(bnn, y)
     lead = weights.num_chains, weights.num_draws
     copies = -(-_NUM_NOISY // int(np.prod(lead)))
-    drawn = evaluate(_numbers_of_draw, bnn, (weights, numbered(*lead, copies)), x, y, key)
+    words = words_of_keys(jax.random.key(0), *lead, copies, block=block)
+    drawn = evaluate(_numbers_of_draw, bnn, (weights, words), x, y)
     noisy = drawn["noisy"].reshape((-1, *y.shape))
     return {
         **_densities(drawn["log_density"]),

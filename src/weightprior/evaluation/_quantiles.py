@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior import _arrays
-from weightprior.fits.evaluate import evaluate, numbered
+from weightprior.fits.evaluate import evaluate, key_of, words_of_keys
 from weightprior.fits.reading import Draws, Part
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -73,12 +73,13 @@ def summed_up(
     lead = part.weights.num_chains, part.weights.num_draws
     copies = -(-_NUM_NOISY // int(np.prod(lead)))
     size = min(len(x), max(1, _NUMBERS_AT_ONCE // (int(np.prod(lead)) * copies)))
-    draws, pieces = (part.weights, numbered(*lead, copies)), []
+    pieces = []
     for block, start in enumerate(range(0, len(x), size)):
         # The last block is filled up with the last row: another shape would be compiled.
         rows = np.minimum(np.arange(start, start + size), len(x) - 1)
         model = in_trials(part.model, None if trials is None else np.asarray(trials)[rows], size)
-        drawn = evaluate(_noisy, model, draws, x[rows], jax.random.fold_in(key, block))
+        draws = part.weights, words_of_keys(key, *lead, copies, block=block)
+        drawn = evaluate(_noisy, model, draws, x[rows])
         y = drawn["y"].reshape(-1, *drawn["y"].shape[3:])
         mean, quantiles = drawn["mean"].mean(axis=(0, 1)), np.quantile(y, levels, axis=0)
         pieces.append((mean, _sd(drawn, y), np.moveaxis(quantiles, 0, -1)))
@@ -115,14 +116,14 @@ def sampled(part: Part, x: np.ndarray, key: jax.Array, chosen: np.ndarray) -> np
         name: values.reshape(-1, *values.shape[2:])[None, chosen]
         for name, values in part.weights.items()
     }
-    draws = Draws(taken), numbered(1, len(chosen), 1)
-    return evaluate(_noisy, part.model, draws, x, key)["y"][0, :, 0]
+    draws = Draws(taken), words_of_keys(key, 1, len(chosen), 1)
+    return evaluate(_noisy, part.model, draws, x)["y"][0, :, 0]
 
 
-def _noisy(bnn: BNN, draw: Any, x: Any, key: jax.Array) -> dict[str, jax.Array]:
-    weights, numbers = draw
+def _noisy(bnn: BNN, draw: Any, x: Any) -> dict[str, jax.Array]:
+    weights, words = draw
     law = density.targets(bnn, weights, x)
-    y = jax.vmap(lambda number: law.sample(jax.random.fold_in(key, number)))(numbers)
+    y = jax.vmap(lambda one: law.sample(key_of(one)))(words)
     mean = density.mean(bnn, weights, x)
     return {"mean": mean, "variance": _variance(law, mean), "y": y.astype(x.dtype)}
 

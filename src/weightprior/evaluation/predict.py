@@ -10,7 +10,7 @@ from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.evaluation._quantiles import check_room, checked_levels, summed_up
-from weightprior.fits.evaluate import evaluate, numbered
+from weightprior.fits.evaluate import evaluate, key_of, words_of_keys
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
     lay_out,
@@ -105,7 +105,7 @@ def predict(
     draws = sum(part.weights.num_chains * part.weights.num_draws for part in parts)
     check_room(draws * len(inputs) * bnn.network.num_outputs)
     pieces = [
-        evaluate(_predict_draw, model, (part.weights, _numbers(part.weights)), inputs, key)
+        evaluate(_predict_draw, model, (part.weights, _keys(part.weights, key)), inputs)
         for model, part in zip(models, parts, strict=True)
     ]
     coords = prediction_coords(bnn, fit, x)
@@ -132,12 +132,11 @@ def _dims_of_sums(mean: np.ndarray) -> dict[str, tuple[str, ...]]:
     return {"mean": rows, "sd": rows, "quantiles": (*rows, "quantile")}
 
 
-def _predict_draw(bnn: BNN, draw: Any, x: Any, key: jax.Array) -> dict[str, jax.Array]:
-    weights, number = draw
-    key = jax.random.fold_in(key, number)
+def _predict_draw(bnn: BNN, draw: Any, x: Any) -> dict[str, jax.Array]:
+    weights, words = draw
     law = density.targets(bnn, weights, x)
-    return {"mean": density.mean(bnn, weights, x), "y": law.sample(key)}
+    return {"mean": density.mean(bnn, weights, x), "y": law.sample(key_of(words))}
 
 
-def _numbers(weights: Draws) -> np.ndarray:
-    return numbered(weights.num_chains, weights.num_draws)
+def _keys(weights: Draws, key: jax.Array) -> np.ndarray:
+    return words_of_keys(key, weights.num_chains, weights.num_draws)

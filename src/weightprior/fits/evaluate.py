@@ -14,7 +14,7 @@ from weightprior._running.progress import counting
 from weightprior.fits.programs import Program, compiled, like
 from weightprior.model.bnn import BNN
 
-__all__ = ["evaluate", "numbered", "prepare"]
+__all__ = ["evaluate", "key_of", "numbered", "prepare", "words_of_keys"]
 
 # Numbers that draws evaluated at once may hold in a layer: enough to keep the cores busy, few
 # enough to stay in their cache, which is twice as quick as what does not, and to bound memory.
@@ -88,6 +88,26 @@ def numbered(*shape: int) -> np.ndarray:
     They are the keys that `jax.random.split` would make, which compiles for every new shape.
     """
     return np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
+
+
+def words_of_keys(key: jax.Array, *shape: int, block: int = 0) -> np.ndarray:
+    """Words of so many further keys, from which `key_of` makes a key inside a program.
+
+    NumPy makes them, for JAX's own hash of a number and a key takes as long to compile as a
+    network. Blocks of rows have keys of their own.
+
+    Returns
+    -------
+    array of uint32 of shape (*shape, 2)
+    """
+    entropy = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    words = np.random.SeedSequence(entropy, spawn_key=(block,))
+    return words.generate_state(2 * int(np.prod(shape))).reshape(*shape, 2)
+
+
+def key_of(words: Any) -> jax.Array:
+    """Random key of two words; of one kind, whatever JAX makes by default."""
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
 def _draws_at_once(bnn: BNN, args: Any) -> int:

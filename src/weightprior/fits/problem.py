@@ -112,6 +112,11 @@ class Problem:
         return self.bnn, self.x, self.y[np.where(counts, np.arange(len(counts)), counts.argmax())]
 
     @property
+    def seed(self) -> tuple[int, ...]:
+        """Words of the key, for NumPy's generators, which compile nothing."""
+        return tuple(np.asarray(jax.random.key_data(self.key)).ravel().tolist())
+
+    @property
     def labels(self) -> tuple[Any, ...]:
         """Labels of the priors; None for a single one."""
         return self.prior.labels or (None,)

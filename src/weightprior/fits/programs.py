@@ -46,6 +46,7 @@ class Program(NamedTuple):
                 self.executable.result()
 
     def __call__(self, *args: Any) -> Any:
+        """Run it, once it is compiled."""
         try:
             executable = self.executable.result()
         except Exception:  # such as a want of memory, which the next call may not meet

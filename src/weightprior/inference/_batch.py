@@ -20,8 +20,8 @@ import numpy as np
 
 from weightprior import _arrays
 from weightprior._running.interrupts import Held, held_back
-from weightprior.inference._blas import one_blas_thread
 from weightprior.fits.programs import Program, Task, compiled, like
+from weightprior.inference._blas import one_blas_thread
 
 __all__ = ["Pace", "Steps", "call_each", "prepare", "prepare_steps", "run", "run_steps", "stop_if"]
 

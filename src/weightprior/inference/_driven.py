@@ -10,8 +10,8 @@ import jax
 
 from weightprior import _arrays
 from weightprior._running.interrupts import Held
-from weightprior.inference._batch import call_each, stop_if
 from weightprior.fits.programs import Task, compiled
+from weightprior.inference._batch import call_each, stop_if
 
 __all__ = ["prepare", "run"]
 

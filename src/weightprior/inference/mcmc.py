@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import xarray as xr
+from numpy.random import SeedSequence
 
 from weightprior import _checks
 from weightprior._checks.options import names_its_options
@@ -15,7 +16,7 @@ from weightprior.fits.constant import constant_doubt
 from weightprior.fits.convergence import convergence_warning
 from weightprior.fits.problem import Problem
 from weightprior.fits.propriety import check_proper
-from weightprior.fits.results import build
+from weightprior.fits.results import build, prepare
 from weightprior.fits.task import Task
 from weightprior.inference._chains import chains as _chains
 from weightprior.inference._chains import extension, fingerprint
@@ -182,7 +183,9 @@ def fit_mcmc(
     with open_checkpoint(checkpoint, call) as folder:
         run = folder.read() or run
         if run is None or run.num_draws < plan.num_samples:
-            run = _sample(chains, run, starts, folder)
+            num_draws = num_chains * plan.num_samples
+            meanwhile = partial(prepare, problem, num_draws, log_likelihood)
+            run = _sample(chains, run, starts, folder, meanwhile)
     fit = build(
         problem,
         extension.outcome(run, call, num_chains, chains.kernel.exact),
@@ -218,10 +221,9 @@ class _Chains(NamedTuple):
         return [task for task in self.problem.tasks for _ in range(self.num_chains)]
 
     @property
-    def keys(self) -> list[jax.Array]:
-        """The key of every chain."""
-        # The same keys as split(key, num_chains), which compiles for every new number.
-        own = [jax.random.fold_in(self.problem.key, i) for i in range(self.num_chains)]
+    def seeds(self) -> list[SeedSequence]:
+        """The seed of every chain."""
+        own = [SeedSequence(self.problem.seed, spawn_key=(i,)) for i in range(self.num_chains)]
         return own * len(self.problem.tasks)
 
 
@@ -230,10 +232,10 @@ def _sample(
     run: Run | None,
     starts: list[Any],
     folder: Checkpoint | NoCheckpoint,
+    meanwhile: Callable[[], Any],
 ) -> Run:
     """Begin a run, or go on with it, and keep it in a folder on the way."""
-    kernel, plan, keys = made_of.kernel, made_of.plan, made_of.keys
-    shared, tasks = made_of.shared, made_of.tasks
+    kernel, plan, shared, tasks = made_of.kernel, made_of.plan, made_of.shared, made_of.tasks
     before, began = run.seconds if run else 0.0, time.perf_counter()
 
     def timed(run: Run) -> Run:
@@ -242,11 +244,11 @@ def _sample(
     total = plan.num_warmup + plan.num_samples * plan.thinning
     with counting(total, doing="starting", done=run.iteration if run else 0) as count:
         if run is None:
-            chains = _chains.begin(kernel, shared, tasks, keys, starts)
+            chains = _chains.begin(kernel, shared, tasks, made_of.seeds, starts, meanwhile)
             _check_starts(kernel, chains)
             run = Run([pack(chain) for chain in chains])
         else:
-            chains = _chains.resume(kernel, shared, tasks, keys[0], run)
+            chains = _chains.resume(kernel, shared, tasks, run)
         folder.save(timed(run), now=True)
         sampled = _chains.sample(
             kernel, shared, tasks, chains, run, plan, count, lambda run: folder.save(timed(run))

@@ -185,7 +185,7 @@ def _sample(
 
     After an interrupt it is what there is, as soon as every ladder reaches the posterior.
     """
-    sampler = Sampler(problem, [jax.random.fold_in(problem.key, i) for i in range(num_chains)])
+    sampler = Sampler(problem, num_chains)
     with counting(None, doing="placing temperatures"):
         pilots = sampler.run_ladder(_adaptive, _PILOT_SETTLE, _PILOT_DRAWS, 1)
     betas = [_ladder(pilot, num_temperatures) for pilot in pilots]

@@ -42,8 +42,8 @@ _GUIDES = {
 }
 # Adam's first step, in prior sds; it falls to nothing along half a cosine.
 _FIRST_STEP = 0.02
-# Of a key: the start, the steps, and the draws.
-_BRANCHES = 3
+# Of a key: the steps, and the draws.
+_BRANCHES = 2
 # Of the distribution that the search begins with, in prior sds.
 _FIRST_SCALE = 0.1
 # A generalised Pareto distribution is fitted to a fifth of the draws: six at the least.
@@ -177,12 +177,14 @@ def _approximations(
     pairs = [(task, problem.key) for task in problem.tasks]
     with jax.enable_x64(True), counting(len(pairs), " priors") as count:
         shared = (*problem.data, np.int32(num_steps))
-        like = near.prepare(shared, pairs[0], _BRANCHES, len(pairs))
+        like = near.position(shared, problem.tasks[0])
+        near.prepare(shared, problem.tasks[0])
         program = _begin, _move, guide
         fitted = _batch.prepare_steps(*program, shared, (*pairs[0], like), len(pairs))
         static = guide, num_samples
         _batch.prepare(_draw, static, shared, (*pairs[0], like, fitted), len(pairs))
-        starts = near.find(shared, pairs, _BRANCHES)
+        seeds = [np.random.SeedSequence(problem.seed)] * len(pairs)
+        starts = near.find(shared, problem.tasks, seeds)
         items = [(*pair, start) for pair, start in zip(pairs, starts, strict=True)]
         found = _batch.run_steps(*program, shared, items, on_done=lambda _: count.advance())
         items = [(*item, params) for item, params in zip(items, found, strict=True)]
@@ -222,7 +224,7 @@ class _Nearest(NamedTuple):
 
     def init(self) -> Any:
         """The state that it begins in; what comes after needs it to have been called."""
-        return self.svi.init(jax.random.split(self.key, _BRANCHES)[1])
+        return self.svi.init(jax.random.split(self.key, _BRANCHES)[0])
 
 
 def _begin(name: str, shared: Any, item: Any) -> Any:
@@ -250,7 +252,7 @@ def _draw(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     nearest.init()
     found, coordinates = nearest.guide.get_posterior(params), nearest.coordinates
     found = found if found.event_dim else found.to_event(1)
-    z = found.sample(jax.random.split(nearest.key, _BRANCHES)[2], (num_samples,))
+    z = found.sample(jax.random.split(nearest.key, _BRANCHES)[1], (num_samples,))
     # Draw by draw: all at once would hold as many times the data.
     weights = jax.lax.map(coordinates.weights, z)
     log_q = jax.lax.map(lambda one: found.log_prob(one) - coordinates.log_abs_det_jacobian(one), z)

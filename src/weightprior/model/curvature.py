@@ -121,7 +121,7 @@ def well_determined(
     y: jax.Array,
     prior: Prior,
     row_weights: jax.Array,
-) -> dict[str, jax.Array]:
+) -> jax.Array:
     """Share of what is known about each weight that the data know, not the prior.
 
     Parameters
@@ -141,9 +141,9 @@ def well_determined(
 
     Returns
     -------
-    dict of str to array
-        Of the sites' shapes: between 0, where the prior decides, and 1, where the data do. Their
-        sum is the effective number of parameters.
+    array of shape (size,)
+        Site after site, in the order of their names: between 0, where the prior decides, and 1,
+        where the data do. Their sum is the effective number of parameters.
 
     References
     ----------
@@ -158,8 +158,11 @@ def well_determined(
         return {name: weights[name] + unit[name] * moved[name] for name in moved}
 
     data = _semi_definite(bnn, gauss_newton(bnn, weights_at, zero, x, y, row_weights))
-    known = data + jnp.diag(prior_precision(bnn, prior, zero.dtype))
-    return unravel(jnp.diagonal(jax.scipy.linalg.solve(known, data, assume_a="pos")))
+    precision = prior_precision(bnn, prior, zero.dtype)
+    root = jax.lax.linalg.cholesky(data + jnp.diag(precision), symmetrize_input=False)
+    identity = jnp.eye(len(root), dtype=root.dtype)
+    inverse_root = jax.lax.linalg.triangular_solve(root, identity, left_side=True, lower=True)
+    return 1.0 - precision * jnp.square(inverse_root).sum(axis=0)
 
 
 def _semi_definite(bnn, matrix: jax.Array) -> jax.Array:

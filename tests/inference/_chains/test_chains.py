@@ -23,6 +23,7 @@ KERNELS = {"hmc": HMC(), "nuts": NUTS(500)}
 OPTIONS = {"target_accept_prob": np.asarray(0.8), "num_warmup": np.asarray(500)}
 PRIOR = NET.prior(loc=0.3, scale={"weight": 0.8, "bias": 1.5})
 NUM_DRAWS = 30
+SEEDS = np.random.SeedSequence(1).spawn(3)
 
 
 def task_of(prior):
@@ -38,9 +39,8 @@ def _nothing_ahead(monkeypatch):
 
 def begin(kernel, bnn, prior, starts):
     """Where chains stand that begin at these weights, and the density there."""
-    shared, keys = (bnn, NET.x, NET.y, OPTIONS), list(jax.random.split(jax.random.key(1), 3))
-    tasks = [task_of(prior)] * len(starts)
-    chains = _chains.begin(kernel, shared, tasks, keys[: len(starts)], starts)
+    shared, tasks = (bnn, NET.x, NET.y, OPTIONS), [task_of(prior)] * len(starts)
+    chains = _chains.begin(kernel, shared, tasks, SEEDS[: len(starts)], starts)
     positions = np.stack([position_of(chain) for chain in chains])
     return positions, np.array([kernel.log_density(chain.state) for chain in chains])
 
@@ -98,16 +98,17 @@ def test_chains_begin_at_the_end_of_short_optimisations_from_draws_of_the_prior(
     positions, log_densities = begin(KERNELS["nuts"], bnn, prior, [None] * 3)
 
     @jax.jit
-    def seen(keys, positions):
+    def seen(draws, positions):
         # NUTS stands where all weights can be seen.
         space = space_of(KERNELS["nuts"], bnn, prior)
-        draws = jax.vmap(lambda key: space.draw(jax.random.split(key)[0]))(keys)
         evaluate = jax.vmap(jax.value_and_grad(space.log_density))
-        noise = space.mask({"log_noise"})
-        return noise, draws, evaluate(draws)[0], evaluate(positions)[1]
+        return space.mask({"log_noise"}), evaluate(draws)[0], evaluate(positions)[1]
 
-    keys = jax.random.split(jax.random.key(1), 3)
-    noise, draws, before, gradients = jax.device_get(seen(keys, positions))
+    size = positions.shape[1:]
+    draws = np.stack(
+        [np.random.default_rng(_chains._branch(s, 0)).standard_normal(size) for s in SEEDS]
+    )
+    noise, before, gradients = jax.device_get(seen(draws.astype(np.float32), positions))
     # All but the noise, which stays where it was drawn.
     rounding = 10 * np.finfo(np.float32).eps
     np.testing.assert_allclose(positions[:, noise], draws[:, noise], rtol=0, atol=rounding)

@@ -20,9 +20,9 @@ import xarray as xr
 
 import weightprior as wp
 from problems import NET, fit
+from weightprior.fits import programs as _programs
 from weightprior.fits.reading import log_likelihood_of
 from weightprior.fits.validate import validate
-from weightprior.fits import programs as _programs
 from weightprior.inference import _batch
 from weightprior.inference._chains import chains as _chains
 from weightprior.inference._chains import checkpoint as _checkpoint

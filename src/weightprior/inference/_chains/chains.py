@@ -13,16 +13,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.random import SeedSequence
 
 from weightprior._running.interrupts import held_back
 from weightprior._running.progress import Count
+from weightprior.fits.evaluate import key_of
+from weightprior.fits.programs import tracing
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
 from weightprior.inference._chains.kernel import Kernel, target_of
 from weightprior.inference._chains.run import Plan, Run, pack, unpack
 from weightprior.inference._coordinates.choose import all_coordinates, coordinates_of
 from weightprior.inference._optima import near
-from weightprior.fits.programs import tracing
 from weightprior.model.bnn import BNN
 
 __all__ = ["begin", "capacity", "evaluate", "move", "resume", "sample"]
@@ -35,8 +37,8 @@ _MAX_DRAWS_PER_CALL = 1000
 _ONE = np.int32(1)
 # Factors of two by which a first step may be wrong.
 _MAX_TRIALS = 20
-# Of a chain's key: its start, and its moves.
-_BRANCHES = 2
+# Keys of a chain: to begin it, and to move it. And the words that each is made of.
+_KEYS = (2, 2)
 
 
 class _Chain(NamedTuple):
@@ -46,27 +48,39 @@ class _Chain(NamedTuple):
 
 
 def begin(
-    kernel: Kernel, shared: Any, tasks: Sequence[Task], keys: Sequence[Any], starts: Sequence[Any]
+    kernel: Kernel,
+    shared: Any,
+    tasks: Sequence[Task],
+    seeds: Sequence[SeedSequence],
+    starts: Sequence[Any],
+    meanwhile: Callable[[], Any] = lambda: None,
 ) -> list[Any]:
     """Begin one chain per task, which may come several times.
 
     It starts at the weights in `starts` or, where these are None, at the end of a short
-    optimisation from a draw of the prior.
+    optimisation from a draw of the prior. `meanwhile` is called once the programs have begun to
+    compile.
     """
-    items: list[Any] = list(zip(tasks, keys, strict=True))
+    program, keys = _begin_at_weights, [_branch(seed, 1).generate_state(4) for seed in seeds]
+    items = [(task, key.reshape(_KEYS)) for task, key in zip(tasks, keys, strict=True)]
+    like = starts[0]
     if starts[0] is None:
-        program = _begin_at_position
-        like = near.prepare(shared, items[0], _BRANCHES, len(items))
-    else:
-        program, like = _begin_at_weights, starts[0]
-    # What comes next compiles meanwhile.
+        program, like = _begin_at_position, near.position(shared, tasks[0])
+    # The longest first; what else is needed compiles beside it.
     chain = _batch.prepare(program, kernel, shared, (*items[0], like), len(items))
     _batch.prepare(_advance, kernel, (*shared, _ONE), (tasks[0], chain, _ONE), len(items))
     if starts[0] is None:
-        starts = near.find(shared, items, _BRANCHES)
+        near.prepare(shared, tasks[0])
+    meanwhile()
+    if starts[0] is None:
+        starts = near.find(shared, tasks, [_branch(seed, 0) for seed in seeds])
     started = [(*item, start) for item, start in zip(items, starts, strict=True)]
     chains = _batch.run(program, kernel, shared, started)
     return _with_first_steps(kernel, shared, tasks, chains) if kernel.moves_to_begin else chains
+
+
+def _branch(seed: SeedSequence, number: int) -> SeedSequence:
+    return SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, number))
 
 
 def evaluate(kernel: Kernel, shared: Any, tasks: Sequence[Task], chains: list[Any]) -> list[Any]:
@@ -104,14 +118,13 @@ def _at_iteration(chains: list[Any], number: int) -> list[Any]:
     return [chain._replace(iteration=np.int32(number)) for chain in chains]
 
 
-def resume(
-    kernel: Kernel, shared: Any, tasks: Sequence[Task], key: jax.Array, run: Run
-) -> list[Any]:
-    """Chains that stand where those of a run stood; `key` is any of the run's random keys."""
+def resume(kernel: Kernel, shared: Any, tasks: Sequence[Task], run: Run) -> list[Any]:
+    """Chains that stand where those of a run stood."""
+    keys = np.zeros(_KEYS, np.uint32)
     zeros = {name: np.zeros(site.shape, np.float32) for name, site in shared[0].sites.items()}
     with held_back(), tracing:
-        like = jax.eval_shape(partial(_begin_at_weights, kernel), shared, (tasks[0], key, zeros))
-    return [unpack(like, arrays, jax.random.key_impl(key)) for arrays in run.chains]
+        like = jax.eval_shape(partial(_begin_at_weights, kernel), shared, (tasks[0], keys, zeros))
+    return [unpack(like, arrays) for arrays in run.chains]
 
 
 def sample(
@@ -225,20 +238,19 @@ def _report(count: Count, run: Run, latest: dict[str, np.ndarray]) -> None:
 
 def _begin_at_position(kernel: Kernel, shared: Any, item: Any) -> _Chain:
     # Of all coordinates, whatever the kernel moves through: the plainest density compiles soonest.
-    task, key, position = item
+    task, keys, position = item
     weights = all_coordinates(shared, task).weights(position)
-    return _begin_at_weights(kernel, shared, (task, key, weights))
+    return _begin_at_weights(kernel, shared, (task, keys, weights))
 
 
 def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
-    task, key, weights = item
+    task, keys, weights = item
     coordinates = coordinates_of(kernel.collapses, shared, task)
     position = coordinates.position(
         jax.tree.map(lambda a: jnp.asarray(a, coordinates.dtype), weights)
     )
-    key_init, key_chain = jax.random.split(jax.random.split(key, _BRANCHES)[1])
-    state = kernel.init(key_init, position, target_of(coordinates), shared[3])
-    return _Chain(key_chain, jnp.zeros((), jnp.int32), state)
+    state = kernel.init(key_of(keys[0]), position, target_of(coordinates), shared[3])
+    return _Chain(key_of(keys[1]), jnp.zeros((), jnp.int32), state)
 
 
 def _advance(kernel: Kernel, shared: Any, item: Any):

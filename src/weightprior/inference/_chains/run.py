@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from weightprior.fits.evaluate import key_of
+
 __all__ = ["Piece", "Plan", "Run", "pack", "unpack"]
 
 Piece = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -78,7 +80,7 @@ def pack(chain: Any) -> dict[str, np.ndarray]:
     }
 
 
-def unpack(like: Any, arrays: Mapping[str, np.ndarray], key_impl: Any) -> Any:
+def unpack(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """Chain of the structure, shapes and dtypes of `like`, from what `pack` made of one.
 
     Raises
@@ -98,7 +100,7 @@ def unpack(like: Any, arrays: Mapping[str, np.ndarray], key_impl: Any) -> Any:
     def restored(name: str, leaf: Any) -> Any:
         array = np.asarray(arrays[name])
         if _is_key(leaf):
-            return jax.random.wrap_key_data(jnp.asarray(array), impl=key_impl)
+            return key_of(jnp.asarray(array))
         return array
 
     return structure.unflatten([restored(_name(path), leaf) for path, leaf in leaves])

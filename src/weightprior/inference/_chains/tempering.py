@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.random import SeedSequence
 
 from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import Problem
@@ -60,8 +61,8 @@ Choice = Callable[[Sequence[list[TemperedSample]]], list[float | None]]
 class Sampler:
     """Chains of all priors, and how they are moved."""
 
-    def __init__(self, problem: Problem, keys: list[jax.Array]) -> None:
-        self.problem, self.keys = problem, keys
+    def __init__(self, problem: Problem, num_chains: int) -> None:
+        self.problem, self.num_chains = problem, num_chains
         self._pace = _batch.Pace()
 
     def run_ladder(
@@ -96,7 +97,7 @@ class Sampler:
     ) -> list[Any]:
         """The posterior's draws of every prior, so many: those on top of its ladder, and more."""
         chains = [chain for top in tops for chain in top.chains]
-        tasks = [task for task in self.problem.tasks for _ in self.keys]
+        tasks = [task for task in self.problem.tasks for _ in range(self.num_chains)]
         shared = self._shared(num_warmup)
         missing = num_samples - tops[0].curve.linear.shape[1]
         _, more = self._draws(shared, tasks, chains, missing)
@@ -110,11 +111,17 @@ class Sampler:
         # Chain by chain, so that another number of them compiles nothing.
         numbers, bnn = numbered(1, num_samples), self.problem.bnn
         of_chains = [
-            evaluate(_draw, bnn, numbers, task.prior, jax.random.fold_in(key, run))
-            for key in self.keys
+            evaluate(
+                _draw,
+                bnn,
+                numbers,
+                task.prior,
+                jax.random.fold_in(jax.random.fold_in(self.problem.key, i), run),
+            )
+            for i in range(self.num_chains)
         ]
         weights = jax.tree.map(lambda *chains: np.concatenate(chains), *of_chains)
-        starts = [{n: w[i, -1] for n, w in weights.items()} for i in range(len(self.keys))]
+        starts = [{n: w[i, -1] for n, w in weights.items()} for i in range(self.num_chains)]
         return TemperedSample(0.0, self._curve(task, weights), starts)
 
     def _curve(self, task: Task, weights: Any) -> Curve:
@@ -144,10 +151,13 @@ class Sampler:
         cooled = [
             self.problem.tasks[i]._replace(row_weights=beta * self.problem.tasks[i].row_weights)
             for i, _, beta in steps
-            for _ in self.keys
+            for _ in range(self.num_chains)
         ]
         starts = [start for _, rung, _ in steps for start in rung.chains]
-        chains = _started(shared, cooled, self.keys * len(steps), starts, run)
+        seeds = [
+            SeedSequence(self.problem.seed, spawn_key=(i, run)) for i in range(self.num_chains)
+        ]
+        chains = _started(shared, cooled, seeds * len(steps), starts, run)
         chains = self._settle(shared, cooled, chains, num_warmup)
         chains, draws = self._draws(shared, cooled, chains, num_samples)
         rungs = []
@@ -190,19 +200,17 @@ class Sampler:
 
     def _slices(self, count: int) -> list[slice]:
         """Places of the chains of each of so many steps among those of all."""
-        size = len(self.keys)
+        size = self.num_chains
         return [slice(i * size, (i + 1) * size) for i in range(count)]
 
 
-def _started(shared, cooled, keys, starts, run: int) -> list[Any]:
+def _started(shared, cooled, seeds, starts, run: int) -> list[Any]:
     """Chains at new temperatures: begun where they are draws of the prior, otherwise taken on."""
     chains: list[Any] = [None] * len(starts)
     fresh = [i for i, start in enumerate(starts) if isinstance(start, dict)]
     if fresh:
-        own_keys = [jax.random.fold_in(keys[i], run) for i in fresh]
-        begun = begin(
-            _KERNEL, shared, [cooled[i] for i in fresh], own_keys, [starts[i] for i in fresh]
-        )
+        of_fresh = ([values[i] for i in fresh] for values in (cooled, seeds, starts))
+        begun = begin(_KERNEL, shared, *of_fresh)
         for i, chain in zip(fresh, begun, strict=True):
             chains[i] = chain
     others = [i for i, chain in enumerate(chains) if chain is None]

@@ -4,49 +4,49 @@ A hundred steps do, so few that SciPy takes them around a compiled gradient: a c
 would take longer to compile than they take.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.random import SeedSequence
 from scipy.optimize import minimize
 
 from weightprior.fits.task import Task
-from weightprior.inference import _batch, _driven
+from weightprior.inference import _driven
 from weightprior.inference._coordinates.standardised import Standardised
 
-__all__ = ["find", "prepare"]
+__all__ = ["find", "position", "prepare"]
 
 # Starts are to be reasonable, not optimal: what follows finds its way from there.
 _ITERATIONS = 100
 _TOLERANCE = 1e-1
 
 
-def prepare(shared: Any, item: Any, num_branches: int, num_items: int) -> Any:
-    """Begin to compile what `find` needs; a position's shape and dtype."""
-    start = _batch.prepare(_draw, num_branches, shared, item, num_items)
-    _driven.prepare(_evaluate, None, shared, (item[0], start, start))
-    return start
+def prepare(shared: Any, task: Task) -> None:
+    """Begin to compile what `find` needs."""
+    start = position(shared, task)
+    _driven.prepare(_evaluate, None, shared, (task, start, start))
 
 
-def find(
-    shared: Any, items: Sequence[tuple[Task, jax.Array]], num_branches: int
-) -> list[np.ndarray]:
+def find(shared: Any, tasks: Sequence[Task], seeds: Sequence[SeedSequence]) -> list[np.ndarray]:
     """Ends of short optimisations, each from a draw of a prior: positions.
 
     Parameters
     ----------
     shared : tuple
         The model and its data, and whatever stands behind these.
-    items : sequence of (task, key)
-        Whose density, and the chances of its run.
-    num_branches : int
-        Into how many a run splits its key; the first of them draws.
+    tasks : sequence of Task
+        Whose density.
+    seeds : sequence of SeedSequence
+        They decide where each begins.
     """
-    starts = _batch.run(_draw, num_branches, shared, items)
-    begun = [(task, start) for (task, _), start in zip(items, starts, strict=True)]
-    given = (*begun[0], starts[0])
+    kind = position(shared, tasks[0])
+    draws = [np.random.default_rng(seed).standard_normal(kind.shape) for seed in seeds]
+    begun = [(task, z.astype(kind.dtype)) for task, z in zip(tasks, draws, strict=True)]
+    given = (tasks[0], kind, kind)
     return _driven.run(_evaluate, None, shared, begun, _descend, given)
 
 
@@ -68,9 +68,11 @@ def _coordinates(shared: Any, task: Task) -> Standardised:
     return Standardised(bnn, x, y, task, jnp.result_type(float))
 
 
-def _draw(num_branches: int, shared: Any, item: Any) -> jax.Array:
-    task, key = item
-    return _coordinates(shared, task).draw(jax.random.split(key, num_branches)[0])
+def position(shared: Any, task: Task) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of a position."""
+    sites = {**task.prior.sites, **shared[0].sites}
+    size = sum(math.prod(site.shape) for site in sites.values())
+    return jax.ShapeDtypeStruct((size,), jnp.result_type(float))
 
 
 def _evaluate(static: None, shared: Any, item: Any) -> tuple[jax.Array, jax.Array]:
