@@ -50,7 +50,7 @@ def fit_mcmc(
     prior: Prior,
     rng_key: Any = 0,
     kernel: str = "hmc",
-    num_warmup: int = 500,
+    num_warmup: int = 300,
     num_samples: int = 1000,
     num_chains: int = 4,
     thinning: int = 1,
@@ -83,7 +83,8 @@ def fit_mcmc(
     rng_key : int or JAX key
         Decides starts and chains.
     kernel : {"hmc", "nuts", "mclmc"}
-        ``"hmc"``: Hamiltonian Monte Carlo with jittered integration time and step size, exact.
+        ``"hmc"``: Hamiltonian Monte Carlo with jittered integration time and step size, and with
+        momentum that is kept in part, exact.
         ``"nuts"``: NumPyro's No-U-Turn sampler, exact; slower, and the reference.
         ``"mclmc"``: microcanonical Langevin Monte Carlo without adjustment: fast where there are
         very many weights, and not exact, since the error of its steps is never corrected. The
@@ -146,6 +147,9 @@ def fit_mcmc(
     References
     ----------
     R. M. Neal, MCMC using Hamiltonian dynamics, 2011. :doi:`10.1201/b10905-6`
+
+    A. M. Horowitz, A generalized guided Monte Carlo algorithm, Physics Letters B 268, 1991.
+    :doi:`10.1016/0370-2693(91)90812-5`
 
     M. D. Hoffman and A. Gelman, The No-U-Turn sampler, JMLR 15, 2014.
 

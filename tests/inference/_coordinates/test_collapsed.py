@@ -168,8 +168,8 @@ def test_a_signal_too_strong_for_single_precision_is_computed_in_double(monkeypa
         def at(position):
             task = Task(wp.normal_prior(bnn), np.ones(len(x)))
             space = CollapsedOutput(bnn, x, y, task, dtype, LAYER)
-            columns, residual, _, precision = space._regression(space.weights(position))
-            return collapsed._solve(columns[0], residual[0], precision[0])[2]
+            regression, _ = space._regression(space.weights(position))
+            return collapsed._solve(*(part[0] for part in regression))[2]
 
         return float(jax.jit(at)(POSITION[:10].astype(dtype)))
 

@@ -3,6 +3,14 @@
 The time of every trajectory is drawn anew, which keeps it from closing on itself, and so is its
 step, around a size that is tuned during warm-up: with one size for all, a chain that enters a
 narrow place may reject every proposal for thousands of iterations.
+
+A part of the momentum goes on into the next trajectory. So trajectories may be half as long, or
+less, while the chain still goes far before it turns.
+
+References
+----------
+A. M. Horowitz, A generalized guided Monte Carlo algorithm, Physics Letters B 268, 1991.
+doi:10.1016/0370-2693(91)90812-5
 """
 
 import math
@@ -28,15 +36,19 @@ _INTEGRATION_TIME = (0.6, 1.4)
 # Of the tuned step size: small enough at times to leave places narrower than most.
 _STEP_SIZE = (0.6, 1.1)
 _FIRST_STEP_SIZE = 0.5
+# Part of a momentum that goes on into the next trajectory. From 0.5 to 0.7 effective draws cost the
+# same; without it half as much again, or twice.
+_KEPT = 0.6
 # Bounds what one iteration can cost; less while the chain's lengths are those of the prior, beside
 # which a posterior of very many rows is so narrow that its steps are thousands to a trajectory.
 _MAX_STEPS, _MAX_STEPS_AT_FIRST = 1000, 100
 
 
 class State(NamedTuple):
-    """A chain between two iterations."""
+    """A chain between two iterations; its momentum in units of the metric, in which it is normal."""
 
     chain: hmc.HMCState
+    momentum: jax.Array
     adaptation: Adaptation
     trajectory: Trajectory
 
@@ -63,7 +75,8 @@ class HMC:
         free = jnp.zeros(target.num_free, position.dtype)
         like = jax.eval_shape(lambda: target.outputs(target.complete(free, position)))
         trajectory = _trajectory.begin(jnp.zeros(like.shape, like.dtype))
-        return State(_unevaluated(position), _adaptation.begin(position, step_size), trajectory)
+        adaptation = _adaptation.begin(position, step_size)
+        return State(_unevaluated(position), jnp.zeros_like(position), adaptation, trajectory)
 
     def step(
         self, key: jax.Array, state: State, target, options: Any, iteration: jax.Array
@@ -72,7 +85,7 @@ class HMC:
         adaptation, before = state.adaptation, state.chain
         size, dtype = before.position.size, before.position.dtype
         normals, (of_time, of_size, of_acceptance) = _chances(key, size + target.num_free, 3, dtype)
-        for_momentum, free = jnp.split(normals, [size])
+        fresh, free = jnp.split(normals, [size])
 
         tuned = jnp.exp(adaptation.log_step_size)
         mean_time = jnp.minimum(state.trajectory.time, self.longest)
@@ -85,13 +98,17 @@ class HMC:
         begins = jnp.isneginf(before.logdensity)
         num_steps, step_size = jnp.where(begins, 1, num_steps), jnp.where(begins, 0.0, step_size)
 
+        lengths, kept = jnp.sqrt(adaptation.inverse_mass), jnp.where(begins, 0.0, _KEPT)
+        momentum = kept * state.momentum + jnp.sqrt(1 - kept**2) * fresh
         metric = gaussian_euclidean(adaptation.inverse_mass)._replace(
-            sample_momentum=lambda key, position: for_momentum / jnp.sqrt(adaptation.inverse_mass)
+            sample_momentum=lambda key, position: momentum / lengths
         )
         proposal = partial(hmc.hmc_proposal, sample_proposal=partial(_choose, of_acceptance))
         chain, info = hmc.build_kernel(build_proposal=proposal)(
             key, before, target.log_density, step_size, metric, num_steps
         )
+        # Where a proposal is rejected a chain turns back, without which this would not be exact.
+        ended = jnp.where(info.is_accepted, -info.proposal.momentum * lengths, -momentum)
         density = jnp.where(begins, chain.logdensity, before.logdensity)
         stats = {
             "acceptance_rate": info.acceptance_rate,
@@ -110,7 +127,7 @@ class HMC:
         trajectory = _trajectory.adapt_trajectory_length(
             state.trajectory, lambda: target.outputs(draw), *warmup
         )
-        return State(chain, adaptation, trajectory), stats, draw
+        return State(chain, ended, adaptation, trajectory), stats, draw
 
     def with_step(self, state: State, factor: float) -> State:
         """The same chain with a longer or shorter step."""

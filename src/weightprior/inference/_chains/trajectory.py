@@ -18,7 +18,7 @@ _WINDOWS = (0.15, 0.35, 0.65, 0.85)
 # Draws without which a window says nothing.
 _MIN_DRAWS_FOR_TIME = 10
 # Mean time to begin with, in sds of the posterior, and how far it may be from that.
-_FIRST_TIME, _MIN_TIME, _MAX_TIME = 0.8, 0.4, 12.8
+_FIRST_TIME, _MIN_TIME, _MAX_TIME = 0.4, 0.2, 12.8
 # What a window may change it by.
 _FACTOR = 4.0
 # How far the slowest output is to go round, in radians; it has turned after half of pi.
@@ -65,8 +65,9 @@ def adapt_trajectory_length(trajectory: Trajectory, outputs, iteration, num_warm
     """Count a draw, whose outputs ``outputs()`` returns; at the end of a window, learn from it.
 
     A normal output that goes round its mean by an angle a per trajectory has the autocorrelation
-    cos(a), and its k-th power between draws k apart. The mean square of its jumps is 2 variances,
-    less that share.
+    cos(a), for a chain's momentum says nothing of where it stands, however much of it is kept.
+    Between draws k apart that of a slow output is about the k-th power, or less where momentum is
+    kept. The mean square of its jumps is 2 variances, less that share.
 
     References
     ----------

@@ -9,7 +9,7 @@ several times longer.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from weightprior.fits.task import Task
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.model import density
 from weightprior.model.bnn import BNN
-from weightprior.model.network import Head, head_of
+from weightprior.model.network import Head, head_of, offset_of
 from weightprior.model.priors.base import Prior
 
 __all__ = ["CollapsedOutput", "collapsible_sites", "is_normal"]
@@ -56,6 +56,26 @@ def _is_linear(bnn: BNN) -> bool:
     return head is not None and {*bnn.network.sites} == {*head.sites}
 
 
+class _Regression(NamedTuple):
+    """Regression of the targets on the last hidden units, in units of noise and prior.
+
+    Attributes
+    ----------
+    columns : array of shape (outputs, columns, rows)
+    residual : array of shape (outputs, rows)
+        Targets less what the network says with the output layer at 0.
+    center : array of shape (outputs, columns)
+        Of the prior.
+    precision : array of shape (outputs, columns)
+        Of the prior: 1, or 0 where it is flat.
+    """
+
+    columns: jax.Array
+    residual: jax.Array
+    center: jax.Array
+    precision: jax.Array
+
+
 class CollapsedOutput(Standardised):
     """A model's density, some sites of the output layer integrated out of it.
 
@@ -86,8 +106,8 @@ class CollapsedOutput(Standardised):
         z = self.unravel(position)
         weights = self.of_prior.weights(z)
         log_prior = self.of_prior.log_prior(z, weights)
-        columns, residual, log_scale, precision = self._regression(weights)
-        log_integral = _per_output(_log_integral, columns, residual, precision)
+        regression, log_scale = self._regression(weights)
+        log_integral = _per_output(_log_integral, *regression)
         return log_prior + log_integral.sum() + log_scale
 
     @property
@@ -98,14 +118,13 @@ class CollapsedOutput(Standardised):
     def complete(self, normals: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
         """Weights at a position, and those that were integrated out, made of standard normals."""
         weights = self.weights(position)
-        columns, residual, _, precision = self._regression(weights)
-        of_outputs = normals.reshape(len(columns), -1)
-        z = _per_output(_conditional, of_outputs, columns, residual, precision)
+        regression, _ = self._regression(weights)
+        of_outputs = normals.reshape(len(regression.columns), -1)
+        z = _per_output(_conditional, of_outputs, *regression)
         weight, bias = self.head.sites
-        weights[bias] = self.prior.loc[bias] + self.unit[bias] * z[:, -1]
+        weights[bias] = self.unit[bias] * z[:, -1]
         if weight in self.integrated:
-            standard = self.head.oriented(z[:, :-1].T)
-            weights[weight] = self.prior.loc[weight] + self.unit[weight] * standard
+            weights[weight] = self.unit[weight] * self.head.oriented(z[:, :-1].T)
         return {name: weights[name] for name in self.bnn.sites}
 
     def quadratic(self, weights: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
@@ -117,7 +136,8 @@ class CollapsedOutput(Standardised):
         eigenvalues, projections : array of shape (weights,)
             For some rotation z of them it is ``linear + projections z - eigenvalues z^2 / 2``.
         """
-        columns, residual, log_scale, _ = self._regression(weights)
+        (columns, residual, center, _), log_scale = self._regression(weights)
+        residual = residual - jnp.einsum("oc,ocr->or", center, columns)
 
         def diagonalised(columns, residual):
             eigenvalues, vectors = jnp.linalg.eigh(_gram(columns))
@@ -128,37 +148,38 @@ class CollapsedOutput(Standardised):
         linear = log_scale - 0.5 * jnp.sum(residual**2)
         return linear, eigenvalues.ravel(), projections.ravel()
 
-    def _regression(self, weights: dict[str, jax.Array]):
-        """Regression on the output layer that is left, in units of noise and prior.
+    def _regression(self, weights: dict[str, jax.Array]) -> tuple[_Regression, jax.Array]:
+        """Regression on the output layer that is left, and the log factor to the targets' density.
 
-        Returns
-        -------
-        columns : array of shape (outputs, columns, rows)
-        residual : array of shape (outputs, rows)
-            Targets less what the network says with the output layer at its centre.
-        log_scale : array of shape ()
-            Log factor between the density of these and that of the targets.
-        precision : array of shape (outputs, columns)
-            Of the prior: 1, or 0 where it is flat.
+        It begins at 0, where outputs need no network, and not at the layer's centre.
         """
-        centered = weights | {name: self.prior.loc[name] for name in self.integrated}
-        location = density.outputs(self.bnn, centered, self.x)
+        weights = weights | {n: jnp.zeros_like(self.prior.loc[n]) for n in self.integrated}
+        location = self._rest(weights)
         noise = self.bnn.likelihood.noise_of(location, weights)
         counts = jnp.sqrt(self.row_weights)[:, None]
         residual = counts * (self.y.reshape(location.shape) - location) / noise
         signal = [jnp.ones((1, len(self.x)), self.dtype)]
         if self.head.weight in self.integrated:
-            signal.insert(0, self.head.inputs(centered, self.x).T)
+            signal.insert(0, self.head.inputs(weights, self.x).T)
         signal = jnp.concatenate(signal)
-        unit, flat = (
+        unit, flat, loc = (
             jnp.concatenate([self._by_column(name, values[name]) for name in self.integrated]).T
-            for values in (self.unit, self._flat())
+            for values in (self.unit, self._flat(), self.prior.loc)
         )
         columns = unit[:, :, None] * signal[None, :, :] * (counts / noise).T[:, None, :]
         log_noise = jnp.log(noise) + 0.5 * jnp.log(2 * jnp.pi).astype(self.dtype)
         improper = jnp.where(flat, jnp.log(unit) + 0.5 * jnp.log(2 * jnp.pi), 0.0)
         log_scale = improper.sum().astype(self.dtype) - (counts**2 * log_noise).sum()
-        return columns, residual.T, log_scale, 1.0 - flat.astype(self.dtype)
+        regression = _Regression(columns, residual.T, loc / unit, 1.0 - flat.astype(self.dtype))
+        return regression, log_scale
+
+    def _rest(self, weights: dict[str, jax.Array]) -> jax.Array:
+        """Outputs, of shape (rows, outputs), at weights whose sites integrated out are 0."""
+        if self.head.weight not in self.integrated:
+            return density.outputs(self.bnn, weights, self.x)
+        network = self.bnn.network
+        offset, rows = offset_of(network), jnp.zeros((len(self.x), network.num_outputs), self.dtype)
+        return rows if offset is None else rows + self.x[:, offset, None]
 
     def _by_column(self, name: str, values: jax.Array) -> jax.Array:
         """Lay numbers of a site of the head out as (columns, outputs)."""
@@ -177,38 +198,41 @@ def _per_output(function, *arrays):
 
 
 @jax.custom_vjp
-def _log_integral(columns: jax.Array, residual: jax.Array, precision: jax.Array) -> jax.Array:
+def _log_integral(
+    columns: jax.Array, residual: jax.Array, center: jax.Array, precision: jax.Array
+) -> jax.Array:
     """Log of the integral over z of ``exp(-|residual - columns' z|^2 / 2)`` times the prior of z.
 
     Its derivative is written out because that of the factorisation would cost several times more.
     """
-    return _forward(columns, residual, precision)[0]
+    return _forward(columns, residual, center, precision)[0]
 
 
-def _forward(columns, residual, precision):
-    mean, inverse_root, half_log_det = _solve(columns, residual, precision)
-    rest = residual - mean @ columns
+def _forward(columns, residual, center, precision):
+    mean, inverse_root, half_log_det = _solve(columns, residual, center, precision)
+    rest, away = residual - mean @ columns, mean - center
     # The minimum of the exponent, where an error of the mean does not matter to first order.
-    value = -0.5 * (rest @ rest + mean @ (precision * mean)) - half_log_det
+    value = -0.5 * (rest @ rest + away @ (precision * away)) - half_log_det
     return value, (columns, rest, mean, inverse_root.T @ inverse_root, precision)
 
 
 def _backward(saved, cotangent):
     columns, rest, mean, covariance, precision = saved
     of_columns = mean[:, None] * rest[None, :] - covariance @ columns
-    return cotangent * of_columns, -cotangent * rest, jnp.zeros_like(precision)
+    nothing = jnp.zeros_like(precision)  # centre and precision are given
+    return cotangent * of_columns, -cotangent * rest, nothing, nothing
 
 
 _log_integral.defvjp(_forward, _backward)
 
 
-def _conditional(normals, columns, residual, precision):
+def _conditional(normals, columns, residual, center, precision):
     """Draw of z, given everything else."""
-    mean, inverse_root, _ = _solve(columns, residual, precision)
+    mean, inverse_root, _ = _solve(columns, residual, center, precision)
     return mean + normals @ inverse_root
 
 
-def _solve(columns, residual, precision):
+def _solve(columns, residual, center, precision):
     """Mean of z, inverse of the root of its precision, and half the log of its determinant.
 
     Computed in double precision, whatever JAX's setting: the matrix has signal to noise as its
@@ -221,9 +245,8 @@ def _solve(columns, residual, precision):
         identity = jnp.eye(len(root), dtype=root.dtype)
         inverse_root = jax.lax.linalg.triangular_solve(root, identity, left_side=True, lower=True)
         projection = jax.lax.dot_general(columns, residual, _SUM_OVER_LAST_AND_FIRST)
-        scaled = jax.lax.dot_general(
-            inverse_root, projection.astype(root.dtype), _SUM_OVER_LAST_AND_FIRST
-        )
+        projection = (projection + precision * center).astype(root.dtype)
+        scaled = jax.lax.dot_general(inverse_root, projection, _SUM_OVER_LAST_AND_FIRST)
         mean = jax.lax.dot_general(scaled, inverse_root, (((0,), (0,)), ((), ())))
         half_log_det = jnp.log(jnp.diagonal(root)).sum()
         return mean.astype(dtype), inverse_root.astype(dtype), half_log_det.astype(dtype)
