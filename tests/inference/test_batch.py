@@ -14,6 +14,7 @@ from numpyro.primitives import Messenger
 from threadpoolctl import threadpool_info
 
 import weightprior as wp
+from weightprior._running import threads
 from weightprior.fits import programs as _programs
 from weightprior.inference import _batch
 
@@ -141,7 +142,7 @@ def slow_tasks(monkeypatch):
 def test_there_are_as_many_threads_as_cores():
     seen, before = set(), set(threading.enumerate())
     _batch.run(scaled, None, (), range(20), on_done=lambda _: seen.update(threading.enumerate()))
-    assert len(seen - before) == min(20, _batch._num_cores())
+    assert len(seen - before) == min(20, threads.num_cores())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

@@ -11,6 +11,7 @@ import numpy as np
 from weightprior import _arrays
 from weightprior._running.interrupts import held_back
 from weightprior._running.progress import counting
+from weightprior._running.threads import call_in_threads
 from weightprior.fits.programs import Program, compiled, like
 from weightprior.model.bnn import BNN
 
@@ -52,15 +53,18 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
         shared = _arrays.own((bnn, args))
         program = _program(function, shared, jax.tree.map(lambda leaf: leaf[0], flat), size)
         program.wait()
-        shared, pieces = jax.device_put(shared), []  # once for all batches
-        with counting(count, " draws", doing="evaluating") as done:
-            for start in range(0, count, size):
-                # The last batch is filled up with the last draw: a remainder would be compiled.
-                chosen = np.minimum(np.arange(start, start + size), count - 1)
-                batch = jax.tree.map(lambda leaf, rows=chosen: leaf[rows], flat)
-                with held_back():  # an interrupt comes between two batches
-                    pieces.append(jax.device_get(program(shared, batch)))
-                done.advance(size)
+        shared = jax.device_put(shared)  # once for all batches
+
+        def compute(start: int) -> Any:
+            # The last batch is filled up with the last draw: a remainder would be compiled.
+            rows = np.minimum(np.arange(start, start + size), count - 1)
+            return jax.device_get(program(shared, jax.tree.map(lambda leaf: leaf[rows], flat)))
+
+        pieces, starts = [], range(0, count, size)
+        with counting(count, " draws", doing="evaluating") as done, held_back() as held:
+            # Side by side where a draw is small: a large one has all cores, and much memory.
+            for some in [starts] if size > 1 else ([start] for start in starts):
+                pieces += call_in_threads(compute, some, held, lambda _: done.advance(size))
     return jax.tree.map(
         lambda *parts: np.concatenate(parts)[:count].reshape((*lead, *parts[0].shape[1:])), *pieces
     )

@@ -7,10 +7,8 @@ Either way the program depends on the shapes of one task alone: another prior, d
 of tasks compiles nothing.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,10 +18,11 @@ import numpy as np
 
 from weightprior import _arrays
 from weightprior._running.interrupts import Held, held_back
+from weightprior._running.threads import call_in_threads, stop_if
 from weightprior.fits.programs import Program, Task, compiled, like
 from weightprior.inference._blas import one_blas_thread
 
-__all__ = ["Pace", "Steps", "call_each", "prepare", "prepare_steps", "run", "run_steps", "stop_if"]
+__all__ = ["Pace", "Steps", "call_each", "prepare", "prepare_steps", "run", "run_steps"]
 
 # How long a call of a program should take that is called until it has ended, and how many steps
 # the first one is of.
@@ -204,16 +203,6 @@ class Pace:
             self.num_steps = int(np.clip(num_steps * _CALL_SECONDS / seconds, 1, most))
 
 
-class _Stopped(Exception):  # noqa: N818 - no error, and nobody sees it
-    """Ends the calls that an interrupt of the main thread has found under way."""
-
-
-def stop_if(held: Held) -> None:
-    """End a call where an interrupt has come meanwhile."""
-    if held:
-        raise _Stopped
-
-
 def _on_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
@@ -231,33 +220,11 @@ def call_each(
             program.wait()
             held.release()
         if not together:
-            return _in_threads(call, items, on_done, held)
+            return call_in_threads(lambda item: _to_host(call(item, held)), items, held, on_done)
         result = _to_host(call(jax.tree.map(lambda *leaves: jnp.stack(leaves), *items), held))
         for index in range(len(items)):
             on_done(index)
         return [jax.tree.map(lambda leaf, i=i: leaf[i], result) for i in range(len(items))]
-
-
-def _in_threads(call, items, on_done, held: Held) -> list[Any]:
-    precision = jax.config.jax_enable_x64
-
-    def work(item):
-        stop_if(held)
-        with jax.enable_x64(precision):  # the setting is the thread's own
-            return _to_host(call(item, held))
-
-    results: list[Any] = [None] * len(items)
-    pool = ThreadPoolExecutor(min(len(items), _num_cores()))
-    try:
-        futures = {pool.submit(work, item): index for index, item in enumerate(items)}
-        for future in as_completed(futures):
-            held.release()
-            results[futures[future]] = future.result()
-            on_done(futures[future])
-    finally:
-        # After an interrupt or an error what has not begun is dropped, not waited for.
-        pool.shutdown(cancel_futures=True)
-    return results
 
 
 def _lead(items: Sequence[Any], together: bool) -> tuple[int, ...]:
@@ -285,8 +252,3 @@ def _to_host(tree: Any) -> Any:
 def _is_key(leaf: Any) -> bool:
     """Random keys have no numpy form and stay as they are."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, which a container can limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,8 +10,9 @@ import jax
 
 from weightprior import _arrays
 from weightprior._running.interrupts import Held
+from weightprior._running.threads import stop_if
 from weightprior.fits.programs import Task, compiled
-from weightprior.inference._batch import call_each, stop_if
+from weightprior.inference._batch import call_each
 
 __all__ = ["prepare", "run"]
 
@@ -30,12 +31,13 @@ def run(
     ----------
     task, static, shared
         As for `_batch.run`.
-    items : sequence
-        What the function is given.
+    items : sequence of pytrees of arrays
+        Of every item, what all of its calls have in common.
     drive : callable
-        ``drive(evaluate, item)``, where ``evaluate(given)`` is ``task(static, shared, given)``.
-    given : pytree of arrays
-        Of the shapes that the function passes on.
+        ``drive(evaluate, item)``, where ``evaluate(given)`` is ``task(static, shared, (item,
+        given))``.
+    given : array or jax.ShapeDtypeStruct
+        Of the shape that the function passes on.
 
     Returns
     -------
@@ -43,19 +45,21 @@ def run(
         What it returned, in the order of `items`.
     """
     shared = _arrays.own(shared)
-    program = compiled(task, static, shared, given, False)
+    program = compiled(task, static, shared, (items[0], given), False)
     shared = jax.device_put(shared)  # once for all calls
 
     def call(item: Any, held: Held) -> Any:
+        common = jax.device_put(item)
+
         def evaluate(given: Any) -> Any:
             stop_if(held)
-            return program(shared, given)
+            return program(shared, (common, given))
 
         return drive(evaluate, item)
 
     return call_each((program,), call, items, lambda index: None, False)
 
 
-def prepare(task: Task, static: Any, shared: Any, given: Any) -> None:
+def prepare(task: Task, static: Any, shared: Any, item: Any, given: Any) -> None:
     """Begin to compile what `run` will need; the arguments as there."""
-    compiled(task, static, shared, given, False)
+    compiled(task, static, shared, (item, given), False)

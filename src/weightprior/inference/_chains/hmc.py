@@ -45,7 +45,7 @@ _MAX_STEPS, _MAX_STEPS_AT_FIRST = 1000, 100
 
 
 class State(NamedTuple):
-    """A chain between two iterations; its momentum in units of the metric, in which it is normal."""
+    """A chain between two iterations; its momentum in units in which it is a standard normal."""
 
     chain: hmc.HMCState
     momentum: jax.Array

@@ -28,7 +28,7 @@ _TOLERANCE = 1e-1
 def prepare(shared: Any, task: Task) -> None:
     """Begin to compile what `find` needs."""
     start = position(shared, task)
-    _driven.prepare(_evaluate, None, shared, (task, start, start))
+    _driven.prepare(_evaluate, None, shared, (task, start), start)
 
 
 def find(shared: Any, tasks: Sequence[Task], seeds: Sequence[SeedSequence]) -> list[np.ndarray]:
@@ -46,15 +46,14 @@ def find(shared: Any, tasks: Sequence[Task], seeds: Sequence[SeedSequence]) -> l
     kind = position(shared, tasks[0])
     draws = [np.random.default_rng(seed).standard_normal(kind.shape) for seed in seeds]
     begun = [(task, z.astype(kind.dtype)) for task, z in zip(tasks, draws, strict=True)]
-    given = (tasks[0], kind, kind)
-    return _driven.run(_evaluate, None, shared, begun, _descend, given)
+    return _driven.run(_evaluate, None, shared, begun, _descend, kind)
 
 
 def _descend(evaluate: Callable[..., Any], item: tuple[Task, np.ndarray]) -> np.ndarray:
-    task, start = item
+    _, start = item
 
     def loss(position: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = evaluate((task, start, position.astype(start.dtype)))
+        value, gradient = evaluate(position.astype(start.dtype))
         return float(value), np.asarray(gradient, np.float64)
 
     limits = {"maxiter": _ITERATIONS, "gtol": _TOLERANCE, "ftol": 0.0}
@@ -82,7 +81,7 @@ def _evaluate(static: None, shared: Any, item: Any) -> tuple[jax.Array, jax.Arra
     leads to the edge of the space, where a flexible network meets every target and the noise
     vanishes.
     """
-    task, start, position = item
+    (task, start), position = item
     coordinates = _coordinates(shared, task)
     fixed = coordinates.mask(coordinates.bnn.latents)
     return jax.value_and_grad(

@@ -1,0 +1,75 @@
+"""Calls for many items, on as many threads as there are cores, until an interrupt comes.
+
+JAX releases Python's lock while a compiled program runs.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import jax
+
+from weightprior._running.interrupts import Held
+
+__all__ = ["call_in_threads", "num_cores", "stop_if"]
+
+
+class _Stopped(Exception):  # noqa: N818 - no error, and nobody sees it
+    """Ends the calls that an interrupt of the main thread has found under way."""
+
+
+def stop_if(held: Held) -> None:
+    """End a call where an interrupt has come meanwhile."""
+    if held:
+        raise _Stopped
+
+
+def call_in_threads(
+    call: Callable[[Any], Any],
+    items: Sequence[Any],
+    held: Held,
+    on_done: Callable[[int], Any] = lambda index: None,
+) -> list[Any]:
+    """Call a function for every item.
+
+    Parameters
+    ----------
+    call : callable
+        The function; it runs in the precision of the thread that asks for it.
+    items : sequence
+        One per call.
+    held : Held
+        Interrupts that are held back: the first ends all calls.
+    on_done : callable, optional
+        Called on this thread with the index of each item that is done.
+
+    Returns
+    -------
+    list
+        In the order of the items.
+    """
+    precision = jax.config.jax_enable_x64
+
+    def work(item: Any) -> Any:
+        stop_if(held)
+        with jax.enable_x64(precision):  # the setting is the thread's own
+            return call(item)
+
+    results: list[Any] = [None] * len(items)
+    pool = ThreadPoolExecutor(min(len(items), num_cores()))
+    try:
+        futures = {pool.submit(work, item): index for index, item in enumerate(items)}
+        for future in as_completed(futures):
+            held.release()
+            results[futures[future]] = future.result()
+            on_done(futures[future])
+    finally:
+        # After an interrupt or an error what has not begun is dropped, not waited for.
+        pool.shutdown(cancel_futures=True)
+    return results
+
+
+def num_cores() -> int:
+    """Cores that this process may use, which a container can limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
