@@ -63,7 +63,7 @@ fits = {
     "map": fit_map(bnn, x[kept], y[kept], num_restarts=1, **quiet),
     "mcmc": fit_mcmc(bnn, x[kept], y[kept], **quiet),
 }
-compare(bnn, fits, x[~kept], y[~kept], progress_bar=False)
+compare(bnn, fits, x[~kept], y[~kept])
 done = time.time()
 """,
     "NUTS": """
@@ -107,7 +107,8 @@ warnings.simplefilter("ignore")
 data, given = np.load(sys.argv[1] + "/data.npz"), json.loads(sys.argv[2])
 kind = MLPRegressor if given["noise"] else MLPClassifier
 options = {"solver": "lbfgs", "activation": "tanh", "max_iter": 5000, "tol": given["tol"]}
-kind(given["sizes"][1:-1], alpha=given["alpha"], **options).fit(data["x"], data["y"])
+options |= {"hidden_layer_sizes": given["sizes"][1:-1], "alpha": given["alpha"]}
+kind(**options).fit(data["x"], data["y"])
 done = time.time()
 """,
 }
@@ -169,7 +170,7 @@ def run(folder: Path, task: str, source: Path, given: str) -> dict[str, float]:
         env["XLA_FLAGS"] = DEVICES
     command = [sys.executable, "-c", TASKS[task] + END, str(folder), given]
     began = time.time()
-    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
     told = json.loads(done.stdout.splitlines()[-1])
     imports, total = told["imported"] - began, told["done"] - began
     return {"imports": imports, "beyond": total - imports, "total": total}

@@ -209,8 +209,8 @@ def _started(shared, cooled, seeds, starts, run: int) -> list[Any]:
     chains: list[Any] = [None] * len(starts)
     fresh = [i for i, start in enumerate(starts) if isinstance(start, dict)]
     if fresh:
-        of_fresh = ([values[i] for i in fresh] for values in (cooled, seeds, starts))
-        begun = begin(_KERNEL, shared, *of_fresh)
+        tasks, own, places = ([of[i] for i in fresh] for of in (cooled, seeds, starts))
+        begun = begin(_KERNEL, shared, tasks, own, places)
         for i, chain in zip(fresh, begun, strict=True):
             chains[i] = chain
     others = [i for i, chain in enumerate(chains) if chain is None]
