@@ -31,7 +31,7 @@ def test_many_rows_take_no_more_memory_than_one_draw_needs():
     assert evaluation._draws_at_once(bnn, given) == 1
     draw = {name: w[0] for name, w in weights.items()}
     with jax.enable_x64(True):
-        program = evaluation._program(results._joint_of_draw, (bnn, given), draw, 1)
+        program = evaluation._program(results._joint_of_draw, (bnn, given), draw, 1, once=False)
     used = program.executable.result().memory_analysis().temp_size_in_bytes
     one_draw = 8 * rows * width
     # What goes into the activations of a draw, what comes out, and some of the rows' own numbers.

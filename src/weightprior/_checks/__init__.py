@@ -241,13 +241,20 @@ def random_key(rng_key: Any) -> jax.Array:
         # JAX cuts off what does not fit, so that two seeds could mean one key.
         if not 0 <= int(rng_key) < 2**32:
             raise ValueError(f"rng_key: expected an int from 0 to 2**32 - 1; got {rng_key}.")
-        return jax.random.key(int(rng_key))
+        return _key(int(rng_key))
     if isinstance(rng_key, jax.Array | np.ndarray):
         if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) and rng_key.shape == ():
             return jnp.asarray(rng_key)
         if rng_key.dtype == np.uint32 and rng_key.shape == (2,):
             return jax.random.wrap_key_data(jnp.asarray(rng_key))
     raise TypeError(f"rng_key: expected an int or one JAX key, jax.random.key(0); got {rng_key!r}.")
+
+
+def _key(seed: int) -> jax.Array:
+    """The key that JAX makes of a seed, without compiling what makes it."""
+    if jax.config.jax_default_prng_impl != "threefry2x32":
+        return jax.random.key(seed)
+    return jax.random.wrap_key_data(np.array([0, seed], np.uint32))
 
 
 # A fork takes along the one thread that forked, and JAX's own are gone: whatever it is asked to

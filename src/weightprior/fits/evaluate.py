@@ -51,7 +51,8 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape((count, *np.shape(leaf)[2:])), draws)
     with jax.enable_x64(True):
         shared = _arrays.own((bnn, args))
-        program = _program(function, shared, jax.tree.map(lambda leaf: leaf[0], flat), size)
+        one = jax.tree.map(lambda leaf: leaf[0], flat)
+        program = _program(function, shared, one, size, once=count == 1)
         program.wait()
         shared = jax.device_put(shared)  # once for all batches
 
@@ -83,7 +84,8 @@ def prepare(function, bnn: BNN, draw: Any, *args: Any, count: int) -> None:
         How many there will be.
     """
     with jax.enable_x64(True):
-        _program(function, (bnn, args), draw, 1 if count == 1 else _draws_at_once(bnn, args))
+        size = 1 if count == 1 else _draws_at_once(bnn, args)
+        _program(function, (bnn, args), draw, size, once=count == 1)
 
 
 def numbered(*shape: int) -> np.ndarray:
@@ -122,8 +124,8 @@ def _draws_at_once(bnn: BNN, args: Any) -> int:
     return int(np.clip(_NUMBERS_AT_ONCE // (max(rows, 1) * width), 1, _MAX_DRAWS_AT_ONCE))
 
 
-def _program(function: Any, shared: Any, draw: Any, size: int) -> Program:
-    return compiled(_evaluate_batch, function, shared, like(draw, (size,)), False)
+def _program(function: Any, shared: Any, draw: Any, size: int, *, once: bool) -> Program:
+    return compiled(_evaluate_batch, function, shared, like(draw, (size,)), False, once=once)
 
 
 def _evaluate_batch(function: Any, shared: Any, draws: Any) -> Any:

@@ -25,6 +25,10 @@ tracing = threading.RLock()
 _MAX_PROGRAMS = 128
 
 
+# Options of XLA's compiler for CPUs. Nothing is optimised twice as soon.
+_SOON = {"xla_backend_optimization_level": 0}
+
+
 class Program(NamedTuple):
     """A program that is compiled, or about to be: whoever calls it waits for that.
 
@@ -56,8 +60,12 @@ class Program(NamedTuple):
             return executable(*args)
 
 
-def compiled(task: Task, static: Any, shared: Any, item: Any, together: bool) -> Program:
+def compiled(
+    task: Task, static: Any, shared: Any, item: Any, together: bool, *, once: bool = False
+) -> Program:
     """Compile a task, once for all calls of its shapes; for many items at once where `together`.
+
+    What runs `once` for an item, and briefly, is compiled sooner rather than made fast.
 
     An interrupt waits for its tracing, which would not stand being left in the middle.
     """
@@ -65,7 +73,8 @@ def compiled(task: Task, static: Any, shared: Any, item: Any, together: bool) ->
     leaves, structure = jax.tree.flatten((shared, item))
     kinds = tuple(_kind(leaf) for leaf in leaves)
     with held_back(), tracing, compiling():
-        return _compile_once(task, together, static, structure, kinds, jax.config.jax_enable_x64)
+        how = together, once, jax.config.jax_enable_x64
+        return _compile_once(task, *how, static, structure, kinds)
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
@@ -76,7 +85,7 @@ def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
 
 @lru_cache(maxsize=_MAX_PROGRAMS)
 def _compile_once(
-    task: Task, together: bool, static: Any, structure, kinds, precision: bool
+    task: Task, together: bool, once: bool, precision: bool, static: Any, structure, kinds
 ) -> Program:
     shared, item = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
     program = _vmapped(task) if together else task
@@ -85,7 +94,7 @@ def _compile_once(
 
     def compile_lowered():
         with jax.enable_x64(precision):  # the setting is the thread's own
-            return lowered.compile()
+            return lowered.compile(_SOON if once and jax.default_backend() == "cpu" else None)
 
     # A thread of its own, so that the programs of a fit compile side by side.
     pool = ThreadPoolExecutor(1)

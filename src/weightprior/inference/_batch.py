@@ -240,7 +240,7 @@ def _compile_steps(
     begin, advance, static, shared, item, lead, together: bool
 ) -> tuple[Program, Program]:
     given = like(item, lead)
-    begun = compiled(begin, static, shared, given, together)
+    begun = compiled(begin, static, shared, given, together, once=True)
     steps = given, begun.returns, jax.ShapeDtypeStruct(lead, np.int32)
     return begun, compiled(advance, static, shared, steps, together)
 

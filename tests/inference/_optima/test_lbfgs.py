@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from weightprior.inference._optima.lbfgs import init, inverse_hessian_product, update
+from weightprior.inference._optima.lbfgs import direction, init, update
 
 RNG = np.random.default_rng(0)
 SIZE, LENGTH = 6, 4
@@ -27,6 +27,15 @@ def memory_of(moves, changes, dtype, preconditioner=PRECONDITIONERS["none"]):
     return memory
 
 
+def downhill(memory, gradient, preconditioned):
+    """The step that is taken, as the inverse Hessian's product; and its slope is held against it."""
+    step, slope = direction(memory, gradient, preconditioned)
+    rounding = 100 * np.finfo(step.dtype).eps
+    length = jnp.linalg.norm(step) * jnp.linalg.norm(gradient)
+    np.testing.assert_allclose(slope, jnp.vdot(step, gradient), atol=rounding * float(length))
+    return -step
+
+
 def bfgs_matrix(moves, changes, preconditioner=PRECONDITIONERS["none"]):
     """The inverse Hessian that BFGS builds from the pairs, one after the other."""
     last = changes[-1]
@@ -43,7 +52,7 @@ def test_it_is_bfgs_with_the_last_pairs(count, kind, precision):
     moves, changes = pairs(count)
     gradient, preconditioner = RNG.normal(size=SIZE), PRECONDITIONERS[kind]
     given = (jnp.asarray(g, precision) for g in (gradient, preconditioner @ gradient))
-    found = inverse_hessian_product(memory_of(moves, changes, precision, preconditioner), *given)
+    found = downhill(memory_of(moves, changes, precision, preconditioner), *given)
     expected = bfgs_matrix(moves[-LENGTH:], changes[-LENGTH:], preconditioner) @ gradient
     # Rounding, multiplied by the conditions of the Hessian and of the moves.
     tolerance = 1e4 * np.finfo(precision).eps
@@ -54,10 +63,10 @@ def test_without_a_pair_the_step_is_at_most_one():
     memory = init(LENGTH, jnp.zeros(SIZE))
     for length in (0.1, 10.0):
         gradient = jnp.full(SIZE, length)
-        step = inverse_hessian_product(memory, gradient, gradient)
+        step = downhill(memory, gradient, gradient)
         np.testing.assert_allclose(step, gradient / max(1.0, length * SIZE**0.5), rtol=1e-6)
         # Measured by the preconditioner's inverse, where there is one.
-        step = inverse_hessian_product(memory, gradient, 4 * gradient)
+        step = downhill(memory, gradient, 4 * gradient)
         np.testing.assert_allclose(step, 4 * gradient / max(1.0, 2 * length * SIZE**0.5), rtol=1e-6)
 
 
@@ -67,10 +76,10 @@ def test_a_pair_without_curvature_clears_the_memory(change):
     changes = jnp.full(SIZE, change)
     cleared = update(memory, jnp.ones(SIZE), changes, changes)
     gradient = jnp.full(SIZE, 0.1)
-    np.testing.assert_array_equal(inverse_hessian_product(cleared, gradient, gradient), gradient)
+    np.testing.assert_array_equal(downhill(cleared, gradient, gradient), gradient)
     # And learns again from the next.
     [move], [difference] = pairs(1)
-    again = inverse_hessian_product(
+    again = downhill(
         update(cleared, *map(jnp.float32, (move, difference, difference))), gradient, gradient
     )
     expected = bfgs_matrix(move[None], difference[None]) @ np.full(SIZE, 0.1)
@@ -83,7 +92,7 @@ def test_the_pairs_are_not_copied():
     def run(position):
         def step(i, carry):
             z, memory = carry
-            move = -0.1 * inverse_hessian_product(memory, z, z)
+            move = 0.1 * direction(memory, z, z)[0]
             change = move * jnp.arange(1.0, 501.0)
             return z + move, update(memory, move, change, change)
 

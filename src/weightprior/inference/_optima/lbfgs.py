@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Memory", "init", "inverse_hessian_product", "update"]
+__all__ = ["Memory", "direction", "init", "update"]
 
 
 class Memory(NamedTuple):
@@ -62,7 +62,8 @@ def update(memory: Memory, move: jax.Array, change: jax.Array, preconditioned: j
     """
     length, slot = len(memory.curvature), memory.slot
     new = jnp.arange(length, dtype=slot.dtype) == slot
-    fall, square = jnp.vdot(move, change), jnp.vdot(change, preconditioned)
+    # Two products at once are compiled as one.
+    fall, square = jnp.stack([move, preconditioned]) @ change
     usable = fall > 0  # false for NaN
     fall, square = (jnp.where(usable, number, 1.0) for number in (fall, square))
     products = memory.pairs @ change
@@ -85,10 +86,10 @@ def update(memory: Memory, move: jax.Array, change: jax.Array, preconditioned: j
     )
 
 
-def inverse_hessian_product(
+def direction(
     memory: Memory, gradient: jax.Array, preconditioned: jax.Array
-) -> jax.Array:
-    """Approximate the inverse Hessian's product with a gradient.
+) -> tuple[jax.Array, jax.Array]:
+    """Direction downhill, and the slope there: minus the inverse Hessian's product with a gradient.
 
     Parameters
     ----------
@@ -109,8 +110,12 @@ def inverse_hessian_product(
     inner = memory.inverse @ with_moves
     middle = memory.curvature * inner + memory.scale * (memory.gram @ inner - with_changes)
     weights = jnp.concatenate([memory.inverse.T @ middle, -memory.scale * inner])
-    direction = memory.scale * preconditioned + weights @ memory.pairs
+    product = memory.scale * preconditioned + weights @ memory.pairs
+    slope, square = jnp.stack([product, preconditioned]) @ gradient
     # Without curvature, or where rounding has spoilt it, a step of at most one along the gradient.
-    usable = jnp.any(memory.curvature > 0) & (jnp.vdot(direction, gradient) > 0)
-    length = jnp.sqrt(jnp.vdot(gradient, preconditioned))
-    return jnp.where(usable, direction, preconditioned / jnp.maximum(1.0, length))
+    usable, length = (memory.curvature[memory.slot - 1] > 0) & (slope > 0), jnp.sqrt(square)
+    shorter = jnp.maximum(1.0, length)
+    return (
+        -jnp.where(usable, product, preconditioned / shorter),
+        -jnp.where(usable, slope, square / shorter),
+    )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from weightprior.inference._optima.lbfgs import Memory, init, inverse_hessian_product, update
+from weightprior.inference._optima.lbfgs import Memory, direction, init, update
 
 __all__ = ["Descent", "Point", "begin", "descend", "largest", "resume", "unfinished"]
 
@@ -120,11 +120,8 @@ def descend(
 
     def step(state: Descent) -> Descent:
         before = state.point
-        found, lower = _search(
-            partial(_evaluate, function),
-            before,
-            -inverse_hessian_product(state.memory, before.gradient, state.preconditioned),
-        )
+        downhill = direction(state.memory, before.gradient, state.preconditioned)
+        found, lower = _search(partial(_evaluate, function), before, *downhill)
         point = jax.tree.map(partial(jnp.where, found), lower, before)
         # Where there is nothing lower this is no pair, and the curvature that led here (across a
         # kink, perhaps) is forgotten.
@@ -167,14 +164,15 @@ class _Trial(NamedTuple):
     num_trials: jax.Array
 
 
-def _search(evaluate, start: Point, direction: jax.Array) -> tuple[jax.Array, Point]:
+def _search(
+    evaluate, start: Point, direction: jax.Array, slope: jax.Array
+) -> tuple[jax.Array, Point]:
     """Find a step that meets the weak Wolfe conditions, by doubling and bisection.
 
     A. S. Lewis and M. L. Overton, Nonsmooth optimization via quasi-Newton methods, 2013.
     doi:10.1007/s10107-012-0514-2. Where the function's rounding hides the fall, the slope shows it:
     W. W. Hager and H. Zhang, 2006, doi:10.1145/1132973.1132979.
     """
-    slope = jnp.vdot(start.gradient, direction)
 
     def attempt(trial: _Trial) -> _Trial:
         point = evaluate(start.position + trial.size * direction)
