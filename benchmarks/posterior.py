@@ -1,7 +1,7 @@
 """Effective draws per second of the posterior: `fit_mcmc` against NumPyro's NUTS, and bde.
 
-The same model, data and single precision for all; four chains of 1,000 draws after 500 of warm-up.
-What counts is the smallest bulk effective sample size of the network's outputs at 20 inputs, over
+The same model, data and single precision for all; four chains of 1,000 draws, after the warm-up of
+the package's default and after 500 iterations of the others (`--warmup`). What counts is the smallest bulk effective sample size of the network's outputs at 20 inputs, over
 the seconds of the whole call: starts, warm-up, draws and, for `fit_mcmc`, the fit with its log
 likelihoods and its verdict. Every peer runs in a process of its own, with the settings that are
 best for it: NumPyro with a device per chain, which is what lets its chains run side by side
@@ -30,7 +30,7 @@ import numpy as np
 
 PROBLEMS = ("1-20-1", "10-32-1", "10-32-32-1", "8-50-1", "64-32-10")
 PEERS = ("hmc", "mclmc", "numpyro")
-NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS, NUM_INPUTS = 500, 1000, 4, 20
+NUM_SAMPLES, NUM_CHAINS, NUM_INPUTS = 1000, 4, 20
 DEVICES = "--xla_force_host_platform_device_count=4"
 
 
@@ -92,7 +92,6 @@ def ours(bnn, x, y, prior, kernel):
                 prior=prior,
                 rng_key=seed,
                 kernel=kernel,
-                num_warmup=NUM_WARMUP,
                 num_samples=num_samples,
                 num_chains=NUM_CHAINS,
                 progress_bar=False,
@@ -103,14 +102,14 @@ def ours(bnn, x, y, prior, kernel):
     return run
 
 
-def numpyro(bnn, x, y, prior, chain_method):
+def numpyro(bnn, x, y, prior, chain_method, num_warmup):
     import jax
     from numpyro.infer import MCMC, NUTS
 
     # One object for all runs: it compiles once.
     mcmc = MCMC(
         NUTS(bnn.model),
-        num_warmup=NUM_WARMUP,
+        num_warmup=num_warmup,
         num_samples=NUM_SAMPLES,
         num_chains=NUM_CHAINS,
         chain_method=chain_method,
@@ -140,11 +139,12 @@ def outputs(bnn, weights, x):
         return np.stack([np.asarray(chain) for chain in chains])
 
 
-def work(folder, name, loc, peer, as_bde):
+def work(folder, name, loc, peer, as_bde, warmup):
     """Sample for every line that comes: a seed and a number of draws."""
     made = problem(name, loc, as_bde)
     method, _, chains = peer.partition(":")
-    run = numpyro(*made, chains or "parallel") if method == "numpyro" else ours(*made, peer)
+    theirs = method == "numpyro"
+    run = numpyro(*made, chains or "parallel", warmup) if theirs else ours(*made, peer)
     for line in sys.stdin:
         began = time.perf_counter()
         weights, steps = run(*map(int, line.split()))
@@ -167,12 +167,19 @@ class Peer:
                 "activation": "sigmoid",
                 "num_chains": NUM_CHAINS,
                 "num_samples": NUM_SAMPLES,
-                "num_warmup": NUM_WARMUP,
+                "num_warmup": options.warmup,
             }
             script = Path(__file__).parent / "peers" / "sample_with_bde.py"
             command = [options.bde, script, self.folder, json.dumps(told)]
         else:
-            task = [self.folder, name, options.loc, peer, int(options.bde is not None)]
+            task = [
+                self.folder,
+                name,
+                options.loc,
+                peer,
+                int(options.bde is not None),
+                options.warmup,
+            ]
             command = [sys.executable, __file__, "--work", *map(str, task)]
         flags = {"XLA_FLAGS": DEVICES} if peer.startswith("numpyro") else {}
         self.process = subprocess.Popen(
@@ -264,13 +271,14 @@ def ratios(rows):
 
 def main():
     if sys.argv[1:2] == ["--work"]:
-        folder, name, loc, peer, as_bde = sys.argv[2:]
-        work(Path(folder), name, float(loc), peer, bool(int(as_bde)))
+        folder, name, loc, peer, as_bde, warmup = sys.argv[2:]
+        work(Path(folder), name, float(loc), peer, bool(int(as_bde)), int(warmup))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("problems", nargs="*", default=[], metavar="problem")
     parser.add_argument("--peers", nargs="+", default=PEERS)
     parser.add_argument("--repeats", type=int, default=3, help="warm runs")
+    parser.add_argument("--warmup", type=int, default=500, help="iterations, of the others")
     parser.add_argument("--loc", type=float, default=0.0, help="centre of the prior")
     parser.add_argument("--long", type=int, default=20_000, help="draws of the long run; 0: none")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds; one run beyond it")

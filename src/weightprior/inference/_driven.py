@@ -45,7 +45,7 @@ def run(
         What it returned, in the order of `items`.
     """
     shared = _arrays.own(shared)
-    program = compiled(task, static, shared, (items[0], given), False)
+    program = compiled(task, static, shared, (items[0], given), False, once=True)
     shared = jax.device_put(shared)  # once for all calls
 
     def call(item: Any, held: Held) -> Any:
@@ -62,4 +62,4 @@ def run(
 
 def prepare(task: Task, static: Any, shared: Any, item: Any, given: Any) -> None:
     """Begin to compile what `run` will need; the arguments as there."""
-    compiled(task, static, shared, (item, given), False)
+    compiled(task, static, shared, (item, given), False, once=True)

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +21,17 @@ def adapted(excess, moves=None, num_warmup=NUM_WARMUP, iterations=NUM_WARMUP):
             state, excess(state.log_step_size, noise[0]), i, num_warmup
         )
         if moves is not None:
-            state = _adaptation.adapt_metric(state, *moves(noise), i, num_warmup)
+            state = _adaptation.count(state, *moves(noise), i, num_warmup)
         return state, state.log_step_size
 
-    first = _adaptation.begin(jnp.zeros(size), jnp.asarray(0.1))
-    return jax.jit(lambda: jax.lax.scan(iterate, first, jnp.arange(iterations)))()
+    state, path = _adaptation.begin(jnp.zeros(size), jnp.asarray(0.1)), []
+    meetings = [at for at in _adaptation.meetings(num_warmup) if at < iterations]
+    for begins, ends in itertools.pairwise([0, *meetings, iterations]):
+        state, piece = jax.lax.scan(iterate, state, jnp.arange(begins, ends))
+        path.append(piece)
+        if ends in meetings:
+            [state] = _adaptation.learn([jax.device_get(state)])
+    return state, np.concatenate(path)
 
 
 @pytest.mark.parametrize("start", [-6.0, 6.0])
@@ -80,3 +88,33 @@ def test_a_chain_that_does_not_move_keeps_its_lengths():
 def test_a_short_warm_up_leaves_the_lengths():
     final, _ = adapted(lambda h, noise: 0.0, lambda noise: (noise, noise), 15, 15)
     np.testing.assert_array_equal(final.inverse_mass, 1.0)
+
+
+def counted(variance, num_seen=20):
+    """A chain that has seen positions of these variances, and gradients of those of a normal."""
+    variance = np.asarray(variance, np.float32)
+    first = jax.device_get(_adaptation.begin(jnp.zeros(variance.size), jnp.asarray(0.1)))
+    squares = np.stack([variance, np.where(variance > 0, 1 / np.maximum(variance, 1e-9), 0.0)])
+    return first._replace(
+        num_seen=np.int32(num_seen), sum_of_squares=(num_seen * squares).astype(np.float32)
+    )
+
+
+def test_chains_share_what_they_have_seen():
+    one, other = counted([1.0, 4.0]), counted([3.0, 4.0], 60)
+    found = _adaptation.learn([one, other])
+    for mine in found:
+        np.testing.assert_array_equal(mine.inverse_mass, found[0].inverse_mass)
+        assert mine.num_seen == 0
+        assert not mine.sum_of_squares.any()
+    # 20 draws of the variance 1 and 60 of 3: 2.5; of the gradient 0.5.
+    lengths = np.sqrt(np.array([2.5, 4.0]) / np.array([0.5, 0.25]))
+    expected = lengths * np.mean(np.array([2.5, 4.0]) / lengths)
+    np.testing.assert_allclose(found[0].inverse_mass, expected, rtol=1e-6)
+
+
+def test_a_chain_that_stands_still_learns_from_the_others():
+    moved, still = counted([1.0, 4.0]), counted([0.0, 0.0])
+    alone = _adaptation.learn([moved])[0]
+    for mine in _adaptation.learn([moved, still]):
+        np.testing.assert_array_equal(mine.inverse_mass, alone.inverse_mass)

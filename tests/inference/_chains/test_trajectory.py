@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,11 +27,18 @@ def learned(angle_per_time, num_warmup=NUM_WARMUP, iterations=NUM_WARMUP, size=1
         angle, noise = angle_per_time * time, jax.random.normal(key_noise, (size,))
         output = jnp.cos(angle) * output + jnp.sin(angle) * noise
         seen = scale * output if mix is None else jnp.dot(mix, output)[None]
-        trajectory = _trajectory.adapt_trajectory_length(trajectory, lambda: seen, i, num_warmup)
+        trajectory = _trajectory.count(trajectory, lambda: seen, i, num_warmup)
         return (trajectory, output), trajectory.time
 
-    first = _trajectory.begin(jnp.zeros(size if mix is None else 1)), jnp.zeros(size)
-    return np.asarray(jax.lax.scan(iterate, first, jnp.arange(iterations))[1])
+    trajectory, output = _trajectory.begin(jnp.zeros(size if mix is None else 1)), jnp.zeros(size)
+    times, meetings = [], [at for at in _trajectory.meetings(num_warmup) if at < iterations]
+    for begins, ends in itertools.pairwise([0, *meetings, iterations]):
+        numbers = jnp.arange(begins, ends)
+        (trajectory, output), piece = jax.lax.scan(iterate, (trajectory, output), numbers)
+        times.append(piece)
+        if ends in meetings:
+            [trajectory] = _trajectory.learn([jax.device_get(trajectory)])
+    return np.concatenate(times)
 
 
 @pytest.mark.parametrize("angle", [0.3, 0.8, 1.5])
@@ -73,3 +82,17 @@ def test_nothing_is_learned_in_a_short_warm_up_or_after_it():
     after = learned(speed, num_warmup=200, iterations=400)
     assert after[199] != after[0]
     np.testing.assert_array_equal(after[199:], after[199])
+
+
+def test_chains_take_the_geometric_mean_of_their_times():
+    def counted(jump):
+        first = jax.device_get(_trajectory.begin(jnp.zeros(1)))
+        of_one = {"sum_of_squares": np.ones(1, np.float32) * 50, "num_seen": np.int32(50)}
+        jumps = np.asarray([[jump * 50], [2.0 * 50]], np.float32)
+        return first._replace(sum_of_jumps=jumps, **of_one)
+
+    alone = [_trajectory.learn([counted(jump)])[0].time for jump in (0.5, 1.5)]
+    both = _trajectory.learn([counted(0.5), counted(1.5)])
+    for one in both:
+        np.testing.assert_allclose(one.time, np.sqrt(alone[0] * alone[1]), rtol=1e-6)
+        assert one.num_seen == 0

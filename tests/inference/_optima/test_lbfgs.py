@@ -28,7 +28,7 @@ def memory_of(moves, changes, dtype, preconditioner=PRECONDITIONERS["none"]):
 
 
 def downhill(memory, gradient, preconditioned):
-    """The step that is taken, as the inverse Hessian's product; and its slope is held against it."""
+    """The inverse Hessian's product: minus the step, whose slope is held against it."""
     step, slope = direction(memory, gradient, preconditioned)
     rounding = 100 * np.finfo(step.dtype).eps
     length = jnp.linalg.norm(step) * jnp.linalg.norm(gradient)

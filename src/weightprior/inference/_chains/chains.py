@@ -6,8 +6,9 @@ were cut.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +28,7 @@ from weightprior.inference._coordinates.choose import all_coordinates, coordinat
 from weightprior.inference._optima import near
 from weightprior.model.bnn import BNN
 
-__all__ = ["begin", "capacity", "evaluate", "move", "resume", "sample"]
+__all__ = ["begin", "capacity", "evaluate", "meet", "move", "resume", "sample", "until_meeting"]
 
 # How long a call of the compiled program should take: long enough to cost nothing, short enough to
 # show progress and to answer an interrupt; and the weights and draws that one call can hold.
@@ -165,11 +166,13 @@ def sample(
     try:
         move(kernel, shared, tasks, chains, 0)  # waits for the compiler
         rate = 1.0 / _CHUNK_SECONDS
-        while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, capacity(shared[0]))) is not None:
+        meetings, most = kernel.meetings(plan.num_warmup), capacity(shared[0])
+        while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, most, meetings)) is not None:
             count.doing = "sampling" if chunk.kept else "warm-up"
             clock = time.perf_counter()
             chains, piece = move(kernel, shared, tasks, chains, chunk.size, chunk.thinning)
             rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
+            chains = meet(kernel, shared, tasks, chains)
             moved = run._replace(chains=[pack(chain) for chain in chains])
             # At once, so that an interrupt finds the one or the other.
             run = moved.with_draws(piece) if chunk.kept else moved
@@ -213,12 +216,33 @@ class _Chunk(NamedTuple):
     kept: bool
 
 
-def _next(plan: Plan, run: Run, affordable: float, capacity: int) -> _Chunk | None:
+def until_meeting(iteration: int, meetings: Collection[int]) -> float:
+    """How many iterations there are to the next meeting; infinite where there is none."""
+    return min((at - iteration for at in meetings if at > iteration), default=math.inf)
+
+
+def meet(kernel: Kernel, shared: Any, tasks: Sequence[Task], chains: list[Any]) -> list[Any]:
+    """Let chains of each task learn from one another, where they have come to a meeting."""
+    num_warmup, iteration = int(shared[3]["num_warmup"]), int(chains[0].iteration)
+    if iteration not in kernel.meetings(num_warmup):
+        return chains
+    learned = []
+    for _, group in groupby(zip(tasks, chains, strict=True), key=lambda pair: id(pair[0])):
+        own = [chain for _, chain in group]
+        states = kernel.learn([chain.state for chain in own], iteration, num_warmup)
+        learned += [c._replace(state=state) for c, state in zip(own, states, strict=True)]
+    return learned
+
+
+def _next(
+    plan: Plan, run: Run, affordable: float, capacity: int, meetings: Collection[int]
+) -> _Chunk | None:
     """As many iterations as are affordable, and draws as the program can hold."""
     warmup, draws = plan.num_warmup - run.iteration, plan.num_samples - run.num_draws
     if warmup > 0:
         # One draw behind all of them: it is dropped, and nothing else has to be completed.
-        return _Chunk(1, int(np.clip(affordable, 1, warmup)), False)
+        most = min(warmup, until_meeting(run.iteration, meetings))
+        return _Chunk(1, int(np.clip(affordable, 1, most)), False)
     size = int(np.clip(affordable / plan.thinning, 1, min(draws, capacity)))
     return _Chunk(size, plan.thinning, True) if draws > 0 else None
 

@@ -14,6 +14,7 @@ doi:10.1016/0370-2693(91)90812-5
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ class HMC:
         mean_time = jnp.minimum(state.trajectory.time, self.longest)
         time = mean_time * _between(*_INTEGRATION_TIME, of_time)
         step_size = tuned * _between(*_STEP_SIZE, of_size)
-        at_first = iteration < _adaptation.first_lengths(options["num_warmup"])
+        at_first = iteration < _adaptation.meetings(options["num_warmup"])[0]
         most = jnp.where(at_first, _MAX_STEPS_AT_FIRST, _MAX_STEPS)
         num_steps = jnp.clip(jnp.ceil(time / step_size), 1, most).astype(jnp.int32)
         # Where the density has not been evaluated yet: a move of no length does that.
@@ -120,14 +121,25 @@ class HMC:
         warmup = (iteration, options["num_warmup"])
         excess = info.acceptance_rate - options["target_accept_prob"]
         adaptation = _adaptation.adapt_step_size(adaptation, excess, *warmup)
-        adaptation = _adaptation.adapt_metric(
-            adaptation, chain.position, chain.logdensity_grad, *warmup
-        )
+        adaptation = _adaptation.count(adaptation, chain.position, chain.logdensity_grad, *warmup)
         draw = target.complete(free, chain.position)
-        trajectory = _trajectory.adapt_trajectory_length(
-            state.trajectory, lambda: target.outputs(draw), *warmup
-        )
+        trajectory = _trajectory.count(state.trajectory, lambda: target.outputs(draw), *warmup)
         return State(chain, ended, adaptation, trajectory), stats, draw
+
+    def meetings(self, num_warmup: int) -> set[int]:
+        """Numbers of iterations after which chains of one posterior learn from one another."""
+        return {*_adaptation.meetings(num_warmup), *_trajectory.meetings(num_warmup)}
+
+    def learn(self, states: Sequence[State], iteration: int, num_warmup: int) -> list[State]:
+        """Give chains of one posterior what they have learned together."""
+        states = list(states)
+        if iteration in _adaptation.meetings(num_warmup):
+            adaptations = _adaptation.learn([state.adaptation for state in states])
+            both = zip(states, adaptations, strict=True)
+            states = [state._replace(adaptation=one) for state, one in both]
+        trajectories = _trajectory.learn([state.trajectory for state in states])
+        both = zip(states, trajectories, strict=True)
+        return [state._replace(trajectory=one) for state, one in both]
 
     def with_step(self, state: State, factor: float) -> State:
         """The same chain with a longer or shorter step."""

@@ -1,6 +1,6 @@
 """Kernels of Markov chains: the protocol, and the posterior as they are told of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -42,6 +42,13 @@ class Kernel(Protocol):
         self, key, state, target: "Target", options, iteration
     ) -> tuple[Any, dict[str, jax.Array], dict[str, jax.Array]]:
         """New state, statistics of the move (`diverging n_steps step_size` and its own), a draw."""
+        ...
+
+    def meetings(self, num_warmup: int) -> Collection[int]:
+        """Numbers of iterations after which chains of one posterior learn from one another.
+
+        ``learn(states, iteration, num_warmup)`` of a kernel that names some returns their states.
+        """
         ...
 
     def log_density(self, state) -> jax.Array:

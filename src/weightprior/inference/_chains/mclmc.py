@@ -4,6 +4,7 @@ It moves at constant speed and never rejects, so that the error of its steps sta
 step is tuned to so small a variance of the energy that no bias was seen in what it leaves.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -86,11 +87,19 @@ class MCLMC:
         excess = jnp.where(failed, -1.0, excess)
         warmup = (iteration, options["num_warmup"])
         adaptation = _adaptation.adapt_step_size(adaptation, excess, *warmup)
-        adaptation = _adaptation.adapt_metric(
-            adaptation, chain.position, chain.logdensity_grad, *warmup
-        )
+        adaptation = _adaptation.count(adaptation, chain.position, chain.logdensity_grad, *warmup)
         free = jax.random.normal(jax.random.fold_in(key, num_steps), (target.num_free,), dtype)
         return State(chain, adaptation), stats, target.complete(free, chain.position)
+
+    def meetings(self, num_warmup: int) -> set[int]:
+        """Numbers of iterations after which chains of one posterior learn from one another."""
+        return {*_adaptation.meetings(num_warmup)}
+
+    def learn(self, states: Sequence[State], iteration: int, num_warmup: int) -> list[State]:
+        """Give chains of one posterior what they have learned together."""
+        adaptations = _adaptation.learn([state.adaptation for state in states])
+        both = zip(states, adaptations, strict=True)
+        return [state._replace(adaptation=one) for state, one in both]
 
     def log_density(self, state: State) -> jax.Array:
         """Log density where a chain stands."""

@@ -40,6 +40,10 @@ class NUTS:
         }
         return new, stats, target.complete(jnp.zeros(target.num_free), new.z)
 
+    def meetings(self, num_warmup: int) -> set[int]:
+        """None: every chain learns by itself."""
+        return set()
+
     def log_density(self, state: HMCState) -> jax.Array:
         """Log density where a chain stands."""
         return -state.potential_energy

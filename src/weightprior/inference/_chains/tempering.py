@@ -13,7 +13,7 @@ from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import Problem
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
-from weightprior.inference._chains.chains import begin, capacity, move
+from weightprior.inference._chains.chains import begin, capacity, meet, move, until_meeting
 from weightprior.inference._chains.chains import evaluate as evaluate_chains
 from weightprior.inference._chains.hmc import HMC
 from weightprior.inference._coordinates.collapsed import CollapsedOutput, collapsible_sites
@@ -148,11 +148,11 @@ class Sampler:
     ) -> list[TemperedSample]:
         """Take chains of a prior from a rung to another temperature, and draw there."""
         shared = self._shared(num_warmup)
-        cooled = [
-            self.problem.tasks[i]._replace(row_weights=beta * self.problem.tasks[i].row_weights)
-            for i, _, beta in steps
-            for _ in range(self.num_chains)
+        tasks = self.problem.tasks
+        of_steps = [
+            tasks[i]._replace(row_weights=beta * tasks[i].row_weights) for i, _, beta in steps
         ]
+        cooled = [task for task in of_steps for _ in range(self.num_chains)]
         starts = [start for _, rung, _ in steps for start in rung.chains]
         seeds = [
             SeedSequence(self.problem.seed, spawn_key=(i, run)) for i in range(self.num_chains)
@@ -178,12 +178,14 @@ class Sampler:
 
     def _settle(self, shared: Any, tasks: list[Task], chains: list[Any], count: int) -> list[Any]:
         """Chains so many iterations further, of which no draw is kept."""
+        meetings, total = _KERNEL.meetings(count), count
         while count > 0:
-            size = min(self._pace.num_steps, count)
+            size = min(self._pace.num_steps, count, until_meeting(total - count, meetings))
             with self._pace.measured(size):
                 # One draw behind all of them: it is dropped.
-                chains, _ = move(_KERNEL, shared, tasks, chains, 1, size)
-            count -= size
+                chains, _ = move(_KERNEL, shared, tasks, chains, 1, int(size))
+            chains = meet(_KERNEL, shared, tasks, chains)
+            count -= int(size)
         return chains
 
     def _draws(self, shared: Any, tasks: list[Task], chains: list[Any], num_samples: int) -> Any:

@@ -5,17 +5,19 @@ together for the function to change, an output needs several times as long as wh
 itself. So the time is learned from the outputs, whose draws are what the chain is run for.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["Trajectory", "adapt_trajectory_length", "begin"]
+__all__ = ["Trajectory", "begin", "count", "learn", "meetings"]
 
-# Where the windows begin and end, as shares of the warm-up. Of a slow chain a window sees too
+# Where the windows begin and end, in percent of the warm-up. Of a slow chain a window sees too
 # little of the variance, so each comes nearer to the time than the one before.
-_WINDOWS = (0.15, 0.35, 0.65, 0.85)
-# Draws without which a window says nothing.
+_WINDOWS = (15, 35, 65, 85)
+# Draws of a chain without which a window says nothing.
 _MIN_DRAWS_FOR_TIME = 10
 # Mean time to begin with, in sds of the posterior, and how far it may be from that.
 _FIRST_TIME, _MIN_TIME, _MAX_TIME = 0.4, 0.2, 12.8
@@ -61,8 +63,20 @@ def begin(outputs: jax.Array) -> Trajectory:
     return Trajectory(first, jnp.zeros((), jnp.int32), last, none, none, jumps)
 
 
-def adapt_trajectory_length(trajectory: Trajectory, outputs, iteration, num_warmup) -> Trajectory:
-    """Count a draw, whose outputs ``outputs()`` returns; at the end of a window, learn from it.
+def meetings(num_warmup: int) -> list[int]:
+    """Numbers of iterations after which chains learn from all that they have counted."""
+    return [share * num_warmup // 100 for share in _WINDOWS[1:]]
+
+
+def count(trajectory: Trajectory, outputs, iteration, num_warmup) -> Trajectory:
+    """Count a draw, whose outputs ``outputs()`` returns, where a window is open."""
+    begins, *_, ends = (share * num_warmup // 100 for share in _WINDOWS)
+    inside = (iteration >= begins) & (iteration < ends)
+    return jax.lax.cond(inside, lambda: _counted(trajectory, outputs()), lambda: trajectory)
+
+
+def learn(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """Give chains of one posterior the geometric mean of the times that each would take.
 
     A normal output that goes round its mean by an angle a per trajectory has the autocorrelation
     cos(a), for a chain's momentum says nothing of where it stands, however much of it is kept.
@@ -75,12 +89,10 @@ def adapt_trajectory_length(trajectory: Trajectory, outputs, iteration, num_warm
     difficult directions for learning HMC trajectory lengths, 2021; which directions count is known
     here, where theirs has to find it. :doi:`10.48550/arXiv.2110.11576`
     """
-    begins, *ends = (jnp.int32(share * num_warmup) for share in _WINDOWS)
-    inside = (iteration >= begins) & (iteration < ends[-1])
-    counted = jax.lax.cond(inside, lambda: _counted(trajectory, outputs()), lambda: trajectory)
-    full = jnp.any(iteration + 1 == jnp.stack(ends))
-    learned = inside & full & (counted.num_seen >= _MIN_DRAWS_FOR_TIME)
-    return jax.tree.map(lambda a, b: jnp.where(learned, a, b), _with_time(counted), counted)
+    if trajectories[0].num_seen < _MIN_DRAWS_FOR_TIME:
+        return list(trajectories)
+    time = np.exp(np.mean([np.log(_time(one)) for one in trajectories]))
+    return [_emptied(one)._replace(time=time.astype(one.time.dtype)) for one in trajectories]
 
 
 def _counted(trajectory: Trajectory, outputs: jax.Array) -> Trajectory:
@@ -98,17 +110,28 @@ def _counted(trajectory: Trajectory, outputs: jax.Array) -> Trajectory:
     )
 
 
-def _with_time(trajectory: Trajectory) -> Trajectory:
-    count = trajectory.num_seen.astype(trajectory.mean.dtype)
-    variance = trajectory.sum_of_squares / count
-    next_jumps, far_jumps = trajectory.sum_of_jumps
-    near = 1.0 - next_jumps / (2 * variance * (count - 1))
-    far = 1.0 - far_jumps / (2 * variance * jnp.maximum(count - _LAG, 1))
-    beyond_noise = jnp.maximum(far - _MIN_ERRORS_FROM_ZERO / jnp.sqrt(count), 0.0)
-    slow = jnp.where((beyond_noise > 0) & (count > _LAG), beyond_noise ** (1 / _LAG), -1.0)
+def _time(trajectory: Trajectory) -> float:
+    """Time in which the slowest output turns; as it is where none varies."""
+    count, before = int(trajectory.num_seen), float(trajectory.time)
+    squares, jumps = (
+        np.asarray(a, np.float64) for a in (trajectory.sum_of_squares, trajectory.sum_of_jumps)
+    )
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        variance, (next_jumps, far_jumps) = squares / count, jumps
+        near = 1.0 - next_jumps / (2 * variance * (count - 1))
+        far = 1.0 - far_jumps / (2 * variance * max(count - _LAG, 1))
     # One that never varies, or overflows, tells nothing.
-    told = jnp.isfinite(near) & jnp.isfinite(far)
-    cosine = jnp.max(jnp.where(told, jnp.maximum(near, slow), -1.0))
-    factor = jnp.clip(_ANGLE / jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1 / _FACTOR, _FACTOR)
-    time = jnp.clip(trajectory.time * factor, _MIN_TIME, _MAX_TIME).astype(trajectory.time.dtype)
-    return begin(trajectory.mean)._replace(time=jnp.where(told.any(), time, trajectory.time))
+    told = np.isfinite(near) & np.isfinite(far)
+    if not told.any():
+        return before
+    beyond_noise = np.maximum(far[told] - _MIN_ERRORS_FROM_ZERO / np.sqrt(count), 0.0)
+    slow = np.where((beyond_noise > 0) & (count > _LAG), beyond_noise ** (1 / _LAG), -1.0)
+    cosine = np.clip(np.maximum(near[told], slow).max(), -1.0, 1.0)
+    angle = np.maximum(np.arccos(cosine), np.finfo(float).tiny)
+    factor = np.clip(_ANGLE / angle, 1 / _FACTOR, _FACTOR)
+    return float(np.clip(before * factor, _MIN_TIME, _MAX_TIME))
+
+
+def _emptied(trajectory: Trajectory) -> Trajectory:
+    """Nothing counted yet."""
+    return Trajectory(trajectory.time, *(np.zeros_like(counted) for counted in trajectory[1:]))
