@@ -2,8 +2,9 @@
 
 .DEFAULT_GOAL := help
 
-# Another environment's variables must not leak into ours.
-unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME UV_PROJECT_ENVIRONMENT
+# Another environment's variables must not leak into ours; without bytecode every process would
+# compile all that it imports.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME UV_PROJECT_ENVIRONMENT PYTHONDONTWRITEBYTECODE
 
 # A shim named uv can be on PATH without working, hence the call.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)

@@ -1,14 +1,15 @@
 """Effective draws per second of the posterior: `fit_mcmc` against NumPyro's NUTS, and bde.
 
 The same model, data and single precision for all; four chains of 1,000 draws, after the warm-up of
-the package's default and after 500 iterations of the others (`--warmup`). What counts is the smallest bulk effective sample size of the network's outputs at 20 inputs, over
-the seconds of the whole call: starts, warm-up, draws and, for `fit_mcmc`, the fit with its log
-likelihoods and its verdict. Every peer runs in a process of its own, with the settings that are
-best for it: NumPyro with a device per chain, which is what lets its chains run side by side
-(`numpyro:sequential` and `numpyro:vectorized` are its other ways). The first call of a process is
-cold, compilation included; later ones are warm, with other keys, each peer in turn so that all see
-the same machine. Predictions are held against a long run: errors of the predictive mean in
-posterior sds, and of the predictive sd in percent.
+the package's default and after 500 iterations of the others (`--warmup`). What counts is the
+smallest bulk effective sample size of the network's outputs at 20 inputs, over the seconds of the
+whole call: starts, warm-up, draws and, for `fit_mcmc`, the fit with its log likelihoods and its
+verdict. Every peer runs in a process of its own, with the settings that are best for it: NumPyro
+with a device per chain, which is what lets its chains run side by side (`numpyro:sequential` and
+`numpyro:vectorized` are its other ways). The first call of a process is cold, compilation included;
+later ones are warm, with other keys, each peer in turn so that all see the same machine.
+Predictions are held against a long run: errors of the predictive mean in posterior sds, and of the
+predictive sd in percent.
 
 Run one problem and options with, say, ``python benchmarks/posterior.py 1-20-1 --repeats 5``;
 ``--loc 1`` centres the prior at one. NUTS takes many minutes on the larger problems. ``--bde``

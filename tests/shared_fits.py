@@ -14,8 +14,9 @@ from scipy import special, stats
 import weightprior as wp
 from oracle import LinearGaussian, to_sites
 from weightprior.fits import results
+from weightprior.fits.outcome import ChainState, Outcome
 from weightprior.fits.problem import Problem
-from weightprior.fits.results import ChainState, Outcome, build
+from weightprior.fits.results import build
 
 # What rounding leaves of float64 sums over a few rows and weights.
 ROUNDING = {"rtol": 1e-9, "atol": 1e-9}

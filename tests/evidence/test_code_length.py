@@ -8,7 +8,7 @@ import weightprior as wp
 from assertions import assert_estimate
 from problems import CENTRE, LINEAR, NET, SHARED, exact
 from shared_fits import light_fit, point_fit
-from weightprior.fits.results import Evidence
+from weightprior.fits.outcome import Evidence
 from weightprior.inference import vi
 
 PRIORS = {

@@ -13,7 +13,7 @@ from oracle import to_sites
 from problems import LINEAR, NET, exact
 from shared_fits import light_fit, point_fit
 from weightprior.fits.leave_one_out import leave_one_out
-from weightprior.fits.results import Evidence
+from weightprior.fits.outcome import Evidence
 
 TRUTH = {"output.weight": np.array([[1.0], [-1.0], [0.5]]), "output.bias": 2.0}
 PRIORS = {

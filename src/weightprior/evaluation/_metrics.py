@@ -7,7 +7,9 @@ import jax
 import numpy as np
 from scipy.special import logsumexp
 
-from weightprior.fits.evaluate import evaluate, key_of, words_of_keys
+from weightprior import _checks
+from weightprior.evaluation._noise import chances, sampled
+from weightprior.fits.evaluate import evaluate
 from weightprior.fits.reading import Draws
 from weightprior.fits.rows import Rows
 from weightprior.model import density
@@ -133,7 +135,7 @@ def _calibration_error(probability: np.ndarray, happened: np.ndarray, rows: Rows
 
 
 def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
-    weights, words = draw
+    weights, of_copies = draw
     elementwise = bnn.likelihood.distribution(density.outputs(bnn, weights, x), weights)
     # A count's probability is spread over the step that its distribution function makes there.
     step = bnn.likelihood.step
@@ -143,7 +145,7 @@ def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
         "mean": density.mean(bnn, weights, x),
         "below": below,
         "upto": elementwise.cdf(y),
-        "noisy": jax.vmap(lambda one: elementwise.sample(key_of(one)))(words).astype(y.dtype),
+        "noisy": jax.vmap(lambda one: sampled(bnn, elementwise, one))(of_copies).astype(y.dtype),
     }
 
 
@@ -151,8 +153,8 @@ def _score_numbers(bnn: BNN, weights: Draws, x, y, block: int) -> dict[str, np.n
     bnn, y = counted(bnn, y)
     lead = weights.num_chains, weights.num_draws
     copies = -(-_NUM_NOISY // int(np.prod(lead)))
-    words = words_of_keys(jax.random.key(0), *lead, copies, block=block)
-    drawn = evaluate(_numbers_of_draw, bnn, (weights, words), x, y)
+    of_copies = chances(bnn, _checks.random_key(0), (*lead, copies), len(x), block)
+    drawn = evaluate(_numbers_of_draw, bnn, (weights, of_copies), x, y)
     noisy = drawn["noisy"].reshape((-1, *y.shape))
     return {
         **_densities(drawn["log_density"]),

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior import _arrays
-from weightprior.fits.evaluate import evaluate, key_of, words_of_keys
+from weightprior.evaluation._noise import chances, sampled
+from weightprior.fits.evaluate import evaluate
 from weightprior.fits.reading import Draws, Part
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.trials import in_trials
 
-__all__ = ["check_room", "checked_levels", "sampled", "summed_up"]
+__all__ = ["check_room", "checked_levels", "samples", "summed_up"]
 
 # Draws with noise that a quantile is estimated from, at the least: an sd is then off by one
 # percent, and the probability beneath a quantile by less than 0.01.
@@ -78,7 +79,7 @@ def summed_up(
         # The last block is filled up with the last row: another shape would be compiled.
         rows = np.minimum(np.arange(start, start + size), len(x) - 1)
         model = in_trials(part.model, None if trials is None else np.asarray(trials)[rows], size)
-        draws = part.weights, words_of_keys(key, *lead, copies, block=block)
+        draws = part.weights, chances(model, key, (*lead, copies), size, block)
         drawn = evaluate(_noisy, model, draws, x[rows])
         y = drawn["y"].reshape(-1, *drawn["y"].shape[3:])
         mean, quantiles = drawn["mean"].mean(axis=(0, 1)), np.quantile(y, levels, axis=0)
@@ -94,7 +95,7 @@ def _sd(drawn: dict[str, np.ndarray], y: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(total), np.sqrt(total), y.std(axis=0, ddof=1))
 
 
-def sampled(part: Part, x: np.ndarray, key: jax.Array, chosen: np.ndarray) -> np.ndarray:
+def samples(part: Part, x: np.ndarray, key: jax.Array, chosen: np.ndarray) -> np.ndarray:
     """Draw new targets in every row, a sample for each draw that is chosen by its number.
 
     Parameters
@@ -116,14 +117,14 @@ def sampled(part: Part, x: np.ndarray, key: jax.Array, chosen: np.ndarray) -> np
         name: values.reshape(-1, *values.shape[2:])[None, chosen]
         for name, values in part.weights.items()
     }
-    draws = Draws(taken), words_of_keys(key, 1, len(chosen), 1)
+    draws = Draws(taken), chances(part.model, key, (1, len(chosen), 1), len(x))
     return evaluate(_noisy, part.model, draws, x)["y"][0, :, 0]
 
 
 def _noisy(bnn: BNN, draw: Any, x: Any) -> dict[str, jax.Array]:
-    weights, words = draw
+    weights, of_copies = draw
     law = density.targets(bnn, weights, x)
-    y = jax.vmap(lambda one: law.sample(key_of(one)))(words)
+    y = jax.vmap(lambda chance: sampled(bnn, law, chance))(of_copies)
     mean = density.mean(bnn, weights, x)
     return {"mean": mean, "variance": _variance(law, mean), "y": y.astype(x.dtype)}
 

@@ -9,8 +9,9 @@ import xarray as xr
 from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
+from weightprior.evaluation._noise import chances, sampled
 from weightprior.evaluation._quantiles import check_room, checked_levels, summed_up
-from weightprior.fits.evaluate import evaluate, key_of, words_of_keys
+from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
     lay_out,
@@ -105,7 +106,9 @@ def predict(
     draws = sum(part.weights.num_chains * part.weights.num_draws for part in parts)
     check_room(draws * len(inputs) * bnn.network.num_outputs)
     pieces = [
-        evaluate(_predict_draw, model, (part.weights, _keys(part.weights, key)), inputs)
+        evaluate(
+            _predict_draw, model, (part.weights, _chances(model, part.weights, inputs, key)), inputs
+        )
         for model, part in zip(models, parts, strict=True)
     ]
     coords = prediction_coords(bnn, fit, x)
@@ -133,10 +136,10 @@ def _dims_of_sums(mean: np.ndarray) -> dict[str, tuple[str, ...]]:
 
 
 def _predict_draw(bnn: BNN, draw: Any, x: Any) -> dict[str, jax.Array]:
-    weights, words = draw
+    weights, chance = draw
     law = density.targets(bnn, weights, x)
-    return {"mean": density.mean(bnn, weights, x), "y": law.sample(key_of(words))}
+    return {"mean": density.mean(bnn, weights, x), "y": sampled(bnn, law, chance)}
 
 
-def _keys(weights: Draws, key: jax.Array) -> np.ndarray:
-    return words_of_keys(key, weights.num_chains, weights.num_draws)
+def _chances(bnn: BNN, weights: Draws, x: np.ndarray, key: jax.Array) -> np.ndarray:
+    return chances(bnn, key, (weights.num_chains, weights.num_draws), len(x))

@@ -16,8 +16,9 @@ from numpyro.infer.util import log_density
 from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior.fits.layout import SAMPLE_DIMS
+from weightprior.fits.outcome import Outcome
 from weightprior.fits.problem import Problem
-from weightprior.fits.results import Outcome, build
+from weightprior.fits.results import build
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior

@@ -5,11 +5,10 @@ that every method reports the same quantities.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,6 +24,7 @@ from weightprior.fits.layout import (
     prior_dims,
     site_dims,
 )
+from weightprior.fits.outcome import ChainState, Outcome
 from weightprior.fits.problem import Problem
 from weightprior.fits.reading import FORMAT
 from weightprior.fits.validate import validate
@@ -34,82 +34,9 @@ from weightprior.model.linearised import linearised
 from weightprior.model.network import offset_of
 from weightprior.model.priors.base import Prior
 
-__all__ = ["ChainState", "Evidence", "Outcome", "build", "build_prior", "prepare"]
+__all__ = ["build", "build_prior", "prepare"]
 
 _OF_WEIGHTED_ROWS = "each row once: arviz.loo ignores row_weights; weightprior.compare does not"
-# What draws are: states of Markov chains; independent draws of an approximation; separate optima,
-# a chain each; or a single point.
-DrawKind = Literal["chains", "independent", "members", "point"]
-
-
-class ChainState(NamedTuple):
-    """State that Markov chains go on from, and all that decides what they draw.
-
-    Attributes
-    ----------
-    chains : list of dict of str to array
-        Per part of the prior, what the chains hold, with one axis, chain, in front.
-    run, parts : dict, list of dict
-        What decides the draws of all parts, and of each; stored as JSON.
-    """
-
-    chains: list[dict[str, np.ndarray]]
-    run: dict[str, Any]
-    parts: list[dict[str, Any]]
-
-
-class Evidence(NamedTuple):
-    """Estimate that a method has of the log evidence of one prior.
-
-    Attributes
-    ----------
-    log_evidence, error : float
-        In nats, and its standard error; NaN where it is not known.
-    reason : str
-        Why it is not to be relied on; empty where it is.
-    is_bound : bool
-        Whether it is a lower bound.
-    """
-
-    log_evidence: float
-    error: float
-    reason: str = ""
-    is_bound: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Outcome of a method: plain arrays, one set per part of the prior.
-
-    Attributes
-    ----------
-    weights : list of dict of str to array
-        Per part of the prior, every site with two axes in front: chain and draw.
-    stats : list of dict of str to array
-        Per part of the prior, sampler statistics of shape (chain, draw).
-    draws : {"chains", "independent", "members", "point"}
-        What the draws are.
-    exact : bool
-        Whether they converge to the posterior.
-    groups : dict of str to (tuple of str, list of dict), optional
-        Further groups, such as the restarts of a MAP: the axes that all of their arrays have in
-        front, and the arrays per part of the prior.
-    evidence : list of Evidence, optional
-        Per part of the prior.
-    linearised_at : list of dict of str to array, optional
-        Per part of the prior, where the network was linearised, of which the draws are weights.
-    chain_state : ChainState, optional
-        What the draws can be extended from.
-    """
-
-    weights: list[dict[str, np.ndarray]]
-    stats: list[dict[str, np.ndarray]]
-    draws: DrawKind
-    exact: bool
-    groups: dict[str, tuple[tuple[str, ...], list[dict[str, Any]]]] = field(default_factory=dict)
-    evidence: list[Evidence] | None = None
-    linearised_at: list[dict[str, np.ndarray]] | None = None
-    chain_state: ChainState | None = None
 
 
 def prepare(problem: Problem, num_draws: int, log_likelihood: bool) -> None:
@@ -118,7 +45,7 @@ def prepare(problem: Problem, num_draws: int, log_likelihood: bool) -> None:
     sites = {**task.prior.sites, **problem.bnn.sites}
     draw = {name: jax.ShapeDtypeStruct(site.shape, np.float64) for name, site in sites.items()}
     given = problem.bnn, draw, problem.x, problem.y, *task
-    prepare_evaluation(_of_draw(log_likelihood), *given, count=num_draws)
+    prepare_evaluation(_OF_DRAW[bool(log_likelihood)], *given, count=num_draws)
 
 
 def build(
@@ -173,7 +100,9 @@ def _densities(problem: Problem, outcome: Outcome, log_likelihood: bool) -> list
     if outcome.linearised_at is not None:
         models = [linearised(bnn, center) for center in outcome.linearised_at]
     return [
-        evaluate(_of_draw(log_likelihood), model, _double(weights), problem.x, problem.y, *task)
+        evaluate(
+            _OF_DRAW[bool(log_likelihood)], model, _double(weights), problem.x, problem.y, *task
+        )
         for model, weights, task in zip(models, outcome.weights, tasks, strict=True)
     ]
 
@@ -235,10 +164,6 @@ def build_prior(
     return tree
 
 
-def _of_draw(log_likelihood: bool) -> Callable[..., dict[str, Any]]:
-    return _densities_of_draw if log_likelihood else _joint_of_draw
-
-
 def _joint_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str, Any]:
     return {
         "lp": {"lp": density.log_joint(bnn, weights, x, y, prior, row_weights)},
@@ -251,6 +176,10 @@ def _densities_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str,
     terms = {"y": density.pointwise_log_likelihood(bnn, weights, x, y)}
     joint = _joint_of_draw(bnn, weights, x, y, prior, row_weights)
     return {"log_likelihood": terms, **joint}
+
+
+# By whether the log likelihood is kept.
+_OF_DRAW = {True: _densities_of_draw, False: _joint_of_draw}
 
 
 def _double(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:

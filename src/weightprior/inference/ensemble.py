@@ -11,6 +11,7 @@ from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
+from weightprior.fits.outcome import Outcome
 from weightprior.fits.problem import Problem, under
 from weightprior.fits.propriety import (
     Open,
@@ -19,7 +20,7 @@ from weightprior.fits.propriety import (
     warn_open,
     warn_open_at_ends,
 )
-from weightprior.fits.results import Outcome, build
+from weightprior.fits.results import build
 from weightprior.inference._coordinates.collapsed import is_normal
 from weightprior.inference._coordinates.randomised import Member, Randomised
 from weightprior.inference._coordinates.standardised import Standardised

@@ -12,8 +12,9 @@ from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
+from weightprior.fits.outcome import Evidence, Outcome
 from weightprior.fits.problem import Problem, under
-from weightprior.fits.results import Evidence, Outcome, build
+from weightprior.fits.results import build
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.collapsed import is_normal
 from weightprior.inference._coordinates.standardised import Standardised

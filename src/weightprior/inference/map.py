@@ -10,6 +10,7 @@ from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.fits.constant import warn_constant
+from weightprior.fits.outcome import Outcome
 from weightprior.fits.problem import Problem, under
 from weightprior.fits.propriety import (
     Open,
@@ -18,7 +19,7 @@ from weightprior.fits.propriety import (
     warn_open,
     warn_open_at_ends,
 )
-from weightprior.fits.results import Outcome, build, prepare
+from weightprior.fits.results import build, prepare
 from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
 from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact, warn_unconverged

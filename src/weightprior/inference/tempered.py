@@ -14,8 +14,9 @@ from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import counting, shows_progress
 from weightprior.fits.constant import warn_constant
+from weightprior.fits.outcome import Evidence, Outcome
 from weightprior.fits.problem import Problem
-from weightprior.fits.results import Evidence, Outcome, build
+from weightprior.fits.results import build
 from weightprior.inference._chains.tempering import ACCEPT, Choice, Sampler, TemperedSample
 from weightprior.inference._docs import shares_docs
 from weightprior.inference.free_energy import estimate, next_temperature, reliability_issues

@@ -23,8 +23,9 @@ from weightprior._checks.options import names_its_options
 from weightprior._running.progress import counting, shows_progress
 from weightprior.fits.constant import warn_constant
 from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
+from weightprior.fits.outcome import Evidence, Outcome
 from weightprior.fits.problem import Problem, under
-from weightprior.fits.results import Evidence, Outcome, build
+from weightprior.fits.results import build
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._docs import shares_docs

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, valid
 
 import weightprior as wp
 from weightprior import _checks, _data
-from weightprior.evaluation._quantiles import sampled
+from weightprior.evaluation._quantiles import samples
 from weightprior.sklearn._base import BayesianMLP
 from weightprior.sklearn._likelihoods import likelihood_of, outputs_for
 
@@ -250,7 +250,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
 
         def draw(block: np.ndarray) -> np.ndarray:
             key = _checks.random_key(int(rng.integers(2**31)))
-            return np.moveaxis(sampled(part, block, key, chosen), 0, -1)
+            return np.moveaxis(samples(part, block, key, chosen), 0, -1)
 
         return self.standardization_.locations(self._by_blocks(draw, x), self._target_axis)
 

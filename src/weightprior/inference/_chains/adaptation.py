@@ -7,7 +7,7 @@ Chains count inside the compiled program. They learn on the host, which compiles
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ _LEAST_VARIANCE, _LENGTHS = 1e-10, (1e-20, 1e20)
 
 
 class Adaptation(NamedTuple):
-    """Everything that was learned so far.
+    """Everything that was learned so far; arrays of JAX, or on the host of NumPy.
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ class Adaptation(NamedTuple):
         Of positions and gradients seen in this window; the squares around the mean.
     """
 
-    inverse_mass: jax.Array
-    log_step_size: jax.Array
-    num_steps: jax.Array
-    num_seen: jax.Array
-    mean: jax.Array
-    sum_of_squares: jax.Array
+    inverse_mass: Any
+    log_step_size: Any
+    num_steps: Any
+    num_seen: Any
+    mean: Any
+    sum_of_squares: Any
 
 
 def begin(position: jax.Array, step_size: jax.Array) -> Adaptation:

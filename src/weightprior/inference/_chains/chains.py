@@ -6,9 +6,8 @@ were cut.
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
@@ -23,12 +22,13 @@ from weightprior.fits.programs import tracing
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
 from weightprior.inference._chains.kernel import Kernel, target_of
-from weightprior.inference._chains.run import Plan, Run, pack, unpack
+from weightprior.inference._chains.meetings import meet, until_meeting
+from weightprior.inference._chains.run import Plan, Run, next_chunk, pack, unpack
 from weightprior.inference._coordinates.choose import all_coordinates, coordinates_of
 from weightprior.inference._optima import near
 from weightprior.model.bnn import BNN
 
-__all__ = ["begin", "capacity", "evaluate", "meet", "move", "resume", "sample", "until_meeting"]
+__all__ = ["begin", "capacity", "evaluate", "move", "resume", "sample"]
 
 # How long a call of the compiled program should take: long enough to cost nothing, short enough to
 # show progress and to answer an interrupt; and the weights and draws that one call can hold.
@@ -167,7 +167,9 @@ def sample(
         move(kernel, shared, tasks, chains, 0)  # waits for the compiler
         rate = 1.0 / _CHUNK_SECONDS
         meetings, most = kernel.meetings(plan.num_warmup), capacity(shared[0])
-        while (chunk := _next(plan, run, rate * _CHUNK_SECONDS, most, meetings)) is not None:
+        while chunk := next_chunk(
+            plan, run, rate * _CHUNK_SECONDS, most, until_meeting(run.iteration, meetings)
+        ):
             count.doing = "sampling" if chunk.kept else "warm-up"
             clock = time.perf_counter()
             chains, piece = move(kernel, shared, tasks, chains, chunk.size, chunk.thinning)
@@ -206,45 +208,6 @@ def move(
     kept = [jax.tree.map(lambda a: a[:num_draws], rest) for _, *rest in ended]
     stats, weights = jax.tree.map(lambda *a: np.stack(a), *kept)
     return [chain for chain, *_ in ended], (_by_site(tasks[0], shared[0], weights), stats)
-
-
-class _Chunk(NamedTuple):
-    """The next call: so many draws, a number of iterations each, and whether they are kept."""
-
-    size: int
-    thinning: int
-    kept: bool
-
-
-def until_meeting(iteration: int, meetings: Collection[int]) -> float:
-    """How many iterations there are to the next meeting; infinite where there is none."""
-    return min((at - iteration for at in meetings if at > iteration), default=math.inf)
-
-
-def meet(kernel: Kernel, shared: Any, tasks: Sequence[Task], chains: list[Any]) -> list[Any]:
-    """Let chains of each task learn from one another, where they have come to a meeting."""
-    num_warmup, iteration = int(shared[3]["num_warmup"]), int(chains[0].iteration)
-    if iteration not in kernel.meetings(num_warmup):
-        return chains
-    learned = []
-    for _, group in groupby(zip(tasks, chains, strict=True), key=lambda pair: id(pair[0])):
-        own = [chain for _, chain in group]
-        states = kernel.learn([chain.state for chain in own], iteration, num_warmup)
-        learned += [c._replace(state=state) for c, state in zip(own, states, strict=True)]
-    return learned
-
-
-def _next(
-    plan: Plan, run: Run, affordable: float, capacity: int, meetings: Collection[int]
-) -> _Chunk | None:
-    """As many iterations as are affordable, and draws as the program can hold."""
-    warmup, draws = plan.num_warmup - run.iteration, plan.num_samples - run.num_draws
-    if warmup > 0:
-        # One draw behind all of them: it is dropped, and nothing else has to be completed.
-        most = min(warmup, until_meeting(run.iteration, meetings))
-        return _Chunk(1, int(np.clip(affordable, 1, most)), False)
-    size = int(np.clip(affordable / plan.thinning, 1, min(draws, capacity)))
-    return _Chunk(size, plan.thinning, True) if draws > 0 else None
 
 
 def capacity(bnn: BNN) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from weightprior.fits.evaluate import key_of
 
-__all__ = ["Piece", "Plan", "Run", "pack", "unpack"]
+__all__ = ["Chunk", "Piece", "Plan", "Run", "next_chunk", "pack", "unpack"]
 
 Piece = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
@@ -69,6 +69,27 @@ class Run(NamedTuple):
     def draws(self, since: int = 0) -> Piece:
         """Pieces from that one on, joined."""
         return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *self.pieces[since:])
+
+
+class Chunk(NamedTuple):
+    """The next call: so many draws, a number of iterations each, and whether they are kept."""
+
+    size: int
+    thinning: int
+    kept: bool
+
+
+def next_chunk(
+    plan: Plan, run: Run, affordable: float, capacity: int, until_meeting: float
+) -> Chunk | None:
+    """As many iterations as are affordable, and draws as the program can hold; None at the end."""
+    warmup, draws = plan.num_warmup - run.iteration, plan.num_samples - run.num_draws
+    if warmup > 0:
+        # One draw behind all of them: it is dropped, and nothing else has to be completed.
+        most = min(warmup, until_meeting)
+        return Chunk(1, int(np.clip(affordable, 1, most)), False)
+    size = int(np.clip(affordable / plan.thinning, 1, min(draws, capacity)))
+    return Chunk(size, plan.thinning, True) if draws > 0 else None
 
 
 def pack(chain: Any) -> dict[str, np.ndarray]:

@@ -13,9 +13,10 @@ from weightprior.fits.evaluate import evaluate, numbered
 from weightprior.fits.problem import Problem
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
-from weightprior.inference._chains.chains import begin, capacity, meet, move, until_meeting
+from weightprior.inference._chains.chains import begin, capacity, move
 from weightprior.inference._chains.chains import evaluate as evaluate_chains
 from weightprior.inference._chains.hmc import HMC
+from weightprior.inference._chains.meetings import meet, until_meeting
 from weightprior.inference._coordinates.collapsed import CollapsedOutput, collapsible_sites
 from weightprior.inference.free_energy import Curve
 from weightprior.model import density

@@ -6,7 +6,7 @@ itself. So the time is learned from the outputs, whose draws are what the chain 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ _LAG, _MIN_ERRORS_FROM_ZERO = 10, 2.5
 
 
 class Trajectory(NamedTuple):
-    """Everything that was learned so far.
+    """Everything that was learned so far; arrays of JAX, or on the host of NumPy.
 
     Attributes
     ----------
@@ -47,12 +47,12 @@ class Trajectory(NamedTuple):
         Of squared differences between a draw and the next, and between those a lag apart.
     """
 
-    time: jax.Array
-    num_seen: jax.Array
-    last: jax.Array
-    mean: jax.Array
-    sum_of_squares: jax.Array
-    sum_of_jumps: jax.Array
+    time: Any
+    num_seen: Any
+    last: Any
+    mean: Any
+    sum_of_squares: Any
+    sum_of_jumps: Any
 
 
 def begin(outputs: jax.Array) -> Trajectory:

@@ -1,0 +1,82 @@
+"""Outcome of a method: plain arrays, of which `results` makes a fit."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+__all__ = ["ChainState", "DrawKind", "Evidence", "Outcome"]
+
+# What draws are: states of Markov chains; independent draws of an approximation; separate optima,
+# a chain each; or a single point.
+DrawKind = Literal["chains", "independent", "members", "point"]
+
+
+class ChainState(NamedTuple):
+    """State that Markov chains go on from, and all that decides what they draw.
+
+    Attributes
+    ----------
+    chains : list of dict of str to array
+        Per part of the prior, what the chains hold, with one axis, chain, in front.
+    run, parts : dict, list of dict
+        What decides the draws of all parts, and of each; stored as JSON.
+    """
+
+    chains: list[dict[str, np.ndarray]]
+    run: dict[str, Any]
+    parts: list[dict[str, Any]]
+
+
+class Evidence(NamedTuple):
+    """Estimate that a method has of the log evidence of one prior.
+
+    Attributes
+    ----------
+    log_evidence, error : float
+        In nats, and its standard error; NaN where it is not known.
+    reason : str
+        Why it is not to be relied on; empty where it is.
+    is_bound : bool
+        Whether it is a lower bound.
+    """
+
+    log_evidence: float
+    error: float
+    reason: str = ""
+    is_bound: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of a method: plain arrays, one set per part of the prior.
+
+    Attributes
+    ----------
+    weights : list of dict of str to array
+        Per part of the prior, every site with two axes in front: chain and draw.
+    stats : list of dict of str to array
+        Per part of the prior, sampler statistics of shape (chain, draw).
+    draws : {"chains", "independent", "members", "point"}
+        What the draws are.
+    exact : bool
+        Whether they converge to the posterior.
+    groups : dict of str to (tuple of str, list of dict), optional
+        Further groups, such as the restarts of a MAP: the axes that all of their arrays have in
+        front, and the arrays per part of the prior.
+    evidence : list of Evidence, optional
+        Per part of the prior.
+    linearised_at : list of dict of str to array, optional
+        Per part of the prior, where the network was linearised, of which the draws are weights.
+    chain_state : ChainState, optional
+        What the draws can be extended from.
+    """
+
+    weights: list[dict[str, np.ndarray]]
+    stats: list[dict[str, np.ndarray]]
+    draws: DrawKind
+    exact: bool
+    groups: dict[str, tuple[tuple[str, ...], list[dict[str, Any]]]] = field(default_factory=dict)
+    evidence: list[Evidence] | None = None
+    linearised_at: list[dict[str, np.ndarray]] | None = None
+    chain_state: ChainState | None = None
