@@ -254,7 +254,8 @@ def _key(seed: int) -> jax.Array:
     """The key that JAX makes of a seed, without compiling what makes it."""
     if jax.config.jax_default_prng_impl != "threefry2x32":
         return jax.random.key(seed)
-    return jax.random.wrap_key_data(np.array([0, seed], np.uint32))
+    words: Any = np.array([0, seed], np.uint32)
+    return jax.random.wrap_key_data(words)
 
 
 # A fork takes along the one thread that forked, and JAX's own are gone: whatever it is asked to

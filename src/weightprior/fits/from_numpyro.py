@@ -30,12 +30,8 @@ _NUM_COMPARED = 5
 # Data may have been passed in single precision, whose rounding a sum over a row amplifies.
 _TOLERANCE = 1e-4
 # What NumPyro's kernels report, and what it is called in a fit.
-_STATS = {
-    "diverging": "diverging",
-    "accept_prob": "acceptance_rate",
-    "num_steps": "n_steps",
-    "energy": "energy",
-}
+_STATS = {"accept_prob": "acceptance_rate", "num_steps": "n_steps"}
+_STATS |= {name: name for name in ("diverging", "energy")}
 
 
 class _Run(NamedTuple):

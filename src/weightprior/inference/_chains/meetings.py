@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any
 
 from weightprior.fits.task import Task
-from weightprior.inference._chains.kernel import Kernel
 
 __all__ = ["meet", "until_meeting"]
 
@@ -20,7 +19,7 @@ def until_meeting(iteration: int, meetings: Collection[int]) -> float:
     return min((at - iteration for at in meetings if at > iteration), default=math.inf)
 
 
-def meet(kernel: Kernel, shared: Any, tasks: Sequence[Task], chains: list[Any]) -> list[Any]:
+def meet(kernel: Any, shared: Any, tasks: Sequence[Task], chains: list[Any]) -> list[Any]:
     """Let chains of each task learn from one another, where they have come to a meeting."""
     num_warmup, iteration = int(shared[3]["num_warmup"]), int(chains[0].iteration)
     if iteration not in kernel.meetings(num_warmup):

@@ -181,12 +181,13 @@ class Sampler:
         """Chains so many iterations further, of which no draw is kept."""
         meetings, total = _KERNEL.meetings(count), count
         while count > 0:
-            size = min(self._pace.num_steps, count, until_meeting(total - count, meetings))
+            far = until_meeting(total - count, meetings)
+            size = int(min(self._pace.num_steps, count, far))
             with self._pace.measured(size):
                 # One draw behind all of them: it is dropped.
-                chains, _ = move(_KERNEL, shared, tasks, chains, 1, int(size))
+                chains, _ = move(_KERNEL, shared, tasks, chains, 1, size)
             chains = meet(_KERNEL, shared, tasks, chains)
-            count -= int(size)
+            count -= size
         return chains
 
     def _draws(self, shared: Any, tasks: list[Task], chains: list[Any], num_samples: int) -> Any:
