@@ -236,7 +236,7 @@ def compile_each_text_once(patch):
     """Let programs that were traced to the same text share what it compiles to."""
     compile_text, made, lock = jax.stages.Lowered.compile, {}, threading.Lock()
 
-    def compiled(self, options=None):
+    def compiled(self, **options):
         text = self.as_text()
         with lock:
             future = made.get(text)
@@ -364,7 +364,7 @@ def test_blas_has_its_threads_back_after_an_error(error):
 
 
 def test_a_compilation_that_failed_is_tried_again(monkeypatch):
-    def fail(self, options=None):
+    def fail(self, **options):
         raise MemoryError("not now")
 
     def task(static, shared, item):

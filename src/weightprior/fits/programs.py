@@ -92,9 +92,12 @@ def _compile_once(
     with jax.disable_jit(False):
         lowered = jax.jit(program, static_argnums=0).lower(static, shared, item)
 
+    soon = once and jax.default_backend() == "cpu"
+    options: Any = {"compiler_options": _SOON} if soon else {}
+
     def compile_lowered():
         with jax.enable_x64(precision):  # the setting is the thread's own
-            return lowered.compile(_SOON if once and jax.default_backend() == "cpu" else None)
+            return lowered.compile(**options)
 
     # A thread of its own, so that the programs of a fit compile side by side.
     pool = ThreadPoolExecutor(1)
