@@ -101,7 +101,7 @@ def test_a_stacked_prior_equals_the_loop_over_its_priors(method, problem):
 
 def test_numbers_never_compile(method, problem, compiled):
     short_fit(method, problem, problem.prior())
-    # A fit that says little is looked at for why: by another program, whose need the numbers decide.
+    # A fit that says little is looked at for why, by another program; numbers decide on its need.
     short_fit(method, problem, problem.prior(loc=0.1, scale=0.5), rng_key=1)
     jax.jit(lambda a: a + 1)(1)
     assert compiled[-1] == "jit(<lambda>)"  # the counter counts
