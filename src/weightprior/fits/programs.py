@@ -78,7 +78,7 @@ def compiled(
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):  # an array has the precision it has
         return leaf.shape, leaf.dtype
     return np.shape(leaf), jnp.result_type(leaf)
 
