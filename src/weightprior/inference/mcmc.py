@@ -37,6 +37,8 @@ _KERNELS: dict[str, Callable[[Plan], Kernel]] = {
     "nuts": lambda plan: NUTS(plan.num_warmup),
     "mclmc": lambda plan: MCLMC(),
 }
+# Iterations of warm-up that each kernel does with.
+_NUM_WARMUP = {"hmc": 300, "nuts": 500, "mclmc": 500}
 
 
 @names_its_options
@@ -50,7 +52,7 @@ def fit_mcmc(
     prior: Prior,
     rng_key: Any = 0,
     kernel: str = "hmc",
-    num_warmup: int = 300,
+    num_warmup: int | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
     thinning: int = 1,
@@ -89,8 +91,9 @@ def fit_mcmc(
         ``"mclmc"``: microcanonical Langevin Monte Carlo without adjustment: fast where there are
         very many weights, and not exact, since the error of its steps is never corrected. The
         fit's attribute `exact` says which.
-    num_warmup : int
-        Iterations per chain that tune step size, metric and the time of trajectories, dropped.
+    num_warmup : int, optional
+        Iterations per chain that tune step size, metric and the time of trajectories, dropped. By
+        default 300, of ``"nuts"`` and ``"mclmc"`` 500.
     num_samples : int
         Draws kept per chain.
     num_chains : int
@@ -171,7 +174,7 @@ def fit_mcmc(
     )
     _checks.one_of("kernel", kernel, _KERNELS)
     plan = Plan(
-        _checks.integer("num_warmup", num_warmup, 0),
+        _checks.integer("num_warmup", _NUM_WARMUP[kernel] if num_warmup is None else num_warmup, 0),
         _checks.integer("num_samples", num_samples, 1),
         _checks.integer("thinning", thinning, 1),
         _checks.number("target_accept_prob", target_accept_prob, above=0, below=1),
