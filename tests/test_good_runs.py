@@ -146,8 +146,10 @@ def test_where_our_chains_diverge_most_those_of_numpyro_do(rng_key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rng_key", [0, 1])
-@pytest.mark.parametrize("name", NARROW)
+# Of Insurance half of the runs diverge.
+@pytest.mark.parametrize(
+    ("name", "rng_key"), [("mcycle", 0), ("mcycle", 1), ("Insurance", 1), ("Insurance", 3)]
+)
 def test_where_chains_diverge_following_the_advice_ends_without_a_word(name, rng_key):
     bnn, x, y, prior = run_of(name)
     options = {}
@@ -160,8 +162,7 @@ def test_where_chains_diverge_following_the_advice_ends_without_a_word(name, rng
         advice = re.search(r"raise (target_accept_prob) to (0\.\d+)\.", str(told[0].message))
         options = {advice[1]: float(advice[2])}
     assert not told
-    if not options:
-        pytest.skip("of Insurance two runs in three diverge; this one does not")
+    assert options
     assert fit["sample_stats"]["diverging"].sum() == 0
 
 

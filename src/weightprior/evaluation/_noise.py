@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightprior.fits.evaluate import key_of, words_of_keys
+from weightprior.fits.evaluate import key_of
 from weightprior.model.bnn import BNN
 
 __all__ = ["chances", "sampled"]
@@ -39,10 +39,11 @@ def chances(
     array of shape (*shape, numbers)
         What `sampled` takes for one sample on the last axis.
     """
-    if not bnn.likelihood.normal_outputs:
-        return words_of_keys(key, *shape, block=block)
     entropy = np.asarray(jax.random.key_data(key)).ravel().tolist()
-    rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(block,)))
+    seed = np.random.SeedSequence(entropy, spawn_key=(block,))
+    if not bnn.likelihood.normal_outputs:
+        return seed.generate_state(2 * int(np.prod(shape))).reshape(*shape, 2)
+    rng = np.random.default_rng(seed)
     return rng.standard_normal((*shape, num_rows * bnn.network.num_outputs))
 
 

@@ -15,7 +15,7 @@ from weightprior._running.threads import call_in_threads
 from weightprior.fits.programs import Program, compiled, like
 from weightprior.model.bnn import BNN
 
-__all__ = ["evaluate", "key_of", "numbered", "prepare", "words_of_keys"]
+__all__ = ["evaluate", "key_of", "numbered", "prepare"]
 
 # Numbers that draws evaluated at once may hold in a layer: enough to keep the cores busy, few
 # enough to stay in their cache, which is twice as quick as what does not, and to bound memory.
@@ -94,21 +94,6 @@ def numbered(*shape: int) -> np.ndarray:
     They are the keys that `jax.random.split` would make, which compiles for every new shape.
     """
     return np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
-
-
-def words_of_keys(key: jax.Array, *shape: int, block: int = 0) -> np.ndarray:
-    """Words of so many further keys, from which `key_of` makes a key inside a program.
-
-    NumPy makes them, for JAX's own hash of a number and a key takes as long to compile as a
-    network. Blocks of rows have keys of their own.
-
-    Returns
-    -------
-    array of uint32 of shape (*shape, 2)
-    """
-    entropy = np.asarray(jax.random.key_data(key)).ravel().tolist()
-    words = np.random.SeedSequence(entropy, spawn_key=(block,))
-    return words.generate_state(2 * int(np.prod(shape))).reshape(*shape, 2)
 
 
 def key_of(words: Any) -> jax.Array:

@@ -25,7 +25,7 @@ tracing = threading.RLock()
 _MAX_PROGRAMS = 128
 
 
-# Options of XLA's compiler for CPUs. Nothing is optimised twice as soon.
+# Options of XLA's compiler for CPUs. Without optimising it takes two thirds of the time.
 _SOON = {"xla_backend_optimization_level": 0}
 
 

@@ -13,6 +13,7 @@ from problems import NET, fit
 from weightprior.fits.task import Task
 from weightprior.inference import _batch, _driven
 from weightprior.inference._chains import chains as _chains
+from weightprior.inference._chains import hmc as _hmc
 from weightprior.inference._chains.hmc import HMC
 from weightprior.inference._chains.kernel import Target
 from weightprior.inference._chains.nuts import NUTS
@@ -200,3 +201,26 @@ def test_a_chain_leaves_a_place_too_narrow_for_its_step_size():
     positions = np.asarray(run(jax.random.key(0)))
     moves = np.any(np.diff(positions, axis=0) != 0, axis=1)
     assert moves.mean() > 0.1
+
+
+@pytest.mark.parametrize(("step", "turns"), [(100.0, True), (1e-3, False)])
+def test_a_chain_turns_back_where_its_proposal_is_rejected(step, turns):
+    kernel, size = HMC(), 3
+    target = Target(
+        lambda z: -0.5 * jnp.sum(z**2), 0, lambda normals, z: {"z": z}, lambda draw: draw["z"]
+    )
+    untuned = OPTIONS | {"num_warmup": np.asarray(0)}
+    key, position = jax.random.key(0), jnp.ones(size)
+    state = kernel.init(key, position, target, untuned)
+    state, _, _ = kernel.step(key, state, target, untuned, -1)  # evaluates the density
+    log_step = jnp.log(jnp.asarray(step, jnp.float32))
+    adaptation = state.adaptation._replace(log_step_size=log_step)
+    trajectory = state.trajectory._replace(time=jnp.asarray(step, jnp.float32))
+    state = state._replace(adaptation=adaptation, trajectory=trajectory)
+    key = jax.random.key(1)
+    fresh, _ = _hmc._chances(key, size, 3, jnp.float32)
+    begun = _hmc._KEPT * state.momentum + np.sqrt(1 - _hmc._KEPT**2) * fresh
+    after, _, _ = kernel.step(key, state, target, untuned, 0)
+    assert bool(jnp.all(after.chain.position == position)) == turns
+    # A short step hardly changes it.
+    np.testing.assert_allclose(after.momentum, -begun if turns else begun, rtol=1e-5, atol=0.01)
