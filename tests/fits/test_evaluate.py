@@ -1,6 +1,7 @@
 """Draws are evaluated in batches that suit the number of rows."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,3 +56,16 @@ def test_numbered_draws_have_the_keys_that_split_makes():
     key = jax.random.key(3)
     found = evaluation.evaluate(_key_of_draw, REGRESSION, evaluation.numbered(2, 5), key)
     np.testing.assert_array_equal(found, jax.random.key_data(jax.random.split(key, (2, 5))))
+
+
+def _shifted(bnn, draw, shift):
+    return draw["output.bias"].sum() + shift
+
+
+def test_numbers_that_jax_holds_keep_their_precision():
+    """Of no strict type, they would be compiled for in double precision, and passed in single."""
+    shift = jnp.asarray(0.5)
+    assert shift.weak_type
+    found = evaluation.evaluate(_shifted, REGRESSION, WEIGHTS, shift)
+    expected = WEIGHTS["output.bias"].sum(axis=tuple(range(2, WEIGHTS["output.bias"].ndim))) + 0.5
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
