@@ -11,6 +11,7 @@ one search; scikit-learn's is asked for the same gradient norm.
     python benchmarks/first_answer.py                     10-32-1: a few minutes
     python benchmarks/first_answer.py 1-20-1 --repeats 5
     python benchmarks/first_answer.py --before FOLDER     this against another copy of src
+    python benchmarks/first_answer.py --docs              fills the documentation's table
 """
 
 import argparse
@@ -24,6 +25,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pages
 from posterior import DEVICES, PROBLEMS, inputs_of, outputs, problem
 
 NUM_SAMPLES, NUM_CHAINS, NUTS_WARMUP = 1000, 4, 500
@@ -121,6 +123,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--before", metavar="FOLDER", help="another copy of src to compare with")
+    parser.add_argument("--docs", action="store_true", help="fill the documentation's table")
     options = parser.parse_args()
     if unknown := set(options.problems) - set(PROBLEMS):
         parser.error(f"problems are {', '.join(PROBLEMS)}; got {', '.join(unknown)}")
@@ -147,6 +150,8 @@ def answer(folder: Path, name: str, options: argparse.Namespace) -> None:
         label = task if source == SOURCE else f"{task}, before"
         print(f"  {label:22} " + ", ".join(f"{k} {v}" for k, v in told.items()))
     ratios(rows, options)
+    if options.docs:
+        write(rows, options)
 
 
 def prepare(folder: Path, name: str):
@@ -204,6 +209,31 @@ def ratios(rows, options: argparse.Namespace) -> None:
                     for ours, theirs in pairs
                 ]
                 print(f"  {peers[task]} / {task}, {part}: {spread(won)}")
+
+
+def write(rows, options: argparse.Namespace) -> None:
+    """Fill the table of the documentation."""
+    labels = {
+        "fit_mcmc": "`fit_mcmc`, 4 x 1,000 draws",
+        "fit_map": "`fit_map`, one search",
+        "compare": "both, on four fifths of the rows, and `compare`",
+        "NUTS": "NumPyro's NUTS, 4 x 1,000 draws",
+        "scikit-learn": "scikit-learn's `MLPRegressor`, one search",
+    }
+
+    def seconds(task: str, source: Path, part: str) -> str:
+        found = rows.get((task, source))
+        return f"{statistics.median(row[part] for row in found):.2g}" if found else ""
+
+    before = Path(options.before) if options.before else SOURCE / "none"
+    table = {
+        labels[task]: [
+            *(seconds(task, SOURCE, p) for p in ("imports", "beyond")),
+            seconds(task, before, "beyond"),
+        ]
+        for task in options.tasks
+    }
+    pages.fill("first_answer", "seconds", table)
 
 
 def spread(values: list[float]) -> str:

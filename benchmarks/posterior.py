@@ -6,15 +6,16 @@ smallest bulk effective sample size of the network's outputs at 20 inputs, over 
 whole call: starts, warm-up, draws and, for `fit_mcmc`, the fit with its log likelihoods and its
 verdict. Every peer runs in a process of its own, with the settings that are best for it: NumPyro
 with a device per chain, which is what lets its chains run side by side (`numpyro:sequential` and
-`numpyro:vectorized` are its other ways). The first call of a process is cold, compilation included;
-later ones are warm, with other keys, each peer in turn so that all see the same machine.
-Predictions are held against a long run: errors of the predictive mean in posterior sds, and of the
-predictive sd in percent.
+`numpyro:vectorized` are its other ways; `numpyro:300` has so many iterations of warm-up). The first
+call of a process is cold, compilation included; later ones are warm, with other keys, each peer in
+turn so that all see the same machine. Predictions are held against a long run: errors of the
+predictive mean in posterior sds, and of the predictive sd in percent.
 
 Run one problem and options with, say, ``python benchmarks/posterior.py 1-20-1 --repeats 5``;
-``--loc 1`` centres the prior at one. NUTS takes many minutes on the larger problems. ``--bde``
-takes the interpreter of an environment with sklearn-contrib-bde, which has a model of its own: see
-``peers/sample_with_bde.py``; the other peers then sample one as near to it as ours comes.
+``--loc 1`` centres the prior at one, ``--docs`` fills the documentation's table. NUTS takes many
+minutes on the larger problems. ``--bde`` takes the interpreter of an environment with
+sklearn-contrib-bde, which has a model of its own: see ``peers/sample_with_bde.py``; the other peers
+then sample one as near to it as ours comes.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pages
 
 PROBLEMS = ("1-20-1", "10-32-1", "10-32-32-1", "8-50-1", "64-32-10")
 PEERS = ("hmc", "mclmc", "numpyro")
@@ -143,9 +145,9 @@ def outputs(bnn, weights, x):
 def work(folder, name, loc, peer, as_bde, warmup):
     """Sample for every line that comes: a seed and a number of draws."""
     made = problem(name, loc, as_bde)
-    method, _, chains = peer.partition(":")
-    theirs = method == "numpyro"
-    run = numpyro(*made, chains or "parallel", warmup) if theirs else ours(*made, peer)
+    method, _, way = peer.partition(":")
+    chains, warmup = ("parallel", int(way)) if way.isdigit() else (way or "parallel", warmup)
+    run = numpyro(*made, chains, warmup) if method == "numpyro" else ours(*made, peer)
     for line in sys.stdin:
         began = time.perf_counter()
         weights, steps = run(*map(int, line.split()))
@@ -233,8 +235,9 @@ def long_run(folder, name, options):
     return found.mean((0, 1)), found.std((0, 1))
 
 
-def spread(values):
-    return f"{np.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
+def spread(values, digits=4):
+    told = [f"{value:.{digits}g}" for value in (np.median(values), min(values), max(values))]
+    return "{} ({} to {})".format(*told)
 
 
 def compare(folder, name, options):
@@ -255,19 +258,31 @@ def compare(folder, name, options):
     for peer, (first, *warm) in rows.items():
         told = [f"{key} {spread([row[key] for row in warm])}" for key in first]
         print(f"  {peer}: cold {first['seconds']:.1f} s; warm " + ", ".join(told), flush=True)
-    ratios(rows)
-
-
-def ratios(rows):
     others = [peer for peer in rows if peer.startswith("numpyro") or peer == "bde"]
     for own in [peer for peer in rows if peer not in others]:
         for peer in others:
-            first, *warm = [row["rate"] for row in rows[peer]]
-            pairs = [
-                row["rate"] / warm[min(i, len(warm) - 1)] for i, row in enumerate(rows[own][1:])
-            ]
-            cold = rows[own][0]["rate"] / first
-            print(f"  {own} / {peer}: warm {spread(pairs)}, cold {cold:.3g}", flush=True)
+            warm, cold = ratios(rows[own], rows[peer])
+            print(f"  {own} / {peer}: warm {spread(warm)}, cold {cold:.3g}", flush=True)
+    if options.docs:
+        write(name, rows, options)
+
+
+def ratios(own, other):
+    """Effective draws per second over those of another: of each warm run, and of the first."""
+    first, *warm = [row["rate"] for row in other]
+    pairs = [row["rate"] / warm[min(i, len(warm) - 1)] for i, row in enumerate(own[1:])]
+    return pairs, own[0]["rate"] / first
+
+
+def write(name, rows, options):
+    """Fill the row of a problem in the documentation."""
+    rates = [np.median([row["rate"] for row in rows[p][1:]]) for p in ("hmc", "numpyro")]
+    warm, cold = ratios(rows["hmc"], rows["numpyro"])
+    cells = [*(f"{rate:.3g}" for rate in rates), spread(warm, 3)]
+    if "numpyro:300" in rows:
+        cells.append(spread(ratios(rows["hmc"], rows["numpyro:300"])[0], 3))
+    table = f"draws per second, prior centred at {options.loc:g}"
+    pages.fill("architecture", table, {name: [*cells, f"{cold:.2g}"]})
 
 
 def main():
@@ -284,6 +299,7 @@ def main():
     parser.add_argument("--long", type=int, default=20_000, help="draws of the long run; 0: none")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds; one run beyond it")
     parser.add_argument("--bde", metavar="PYTHON", help="an interpreter that has bde")
+    parser.add_argument("--docs", action="store_true", help="fill the documentation's table")
     parser.add_argument("--verbose", action="store_true", help="show what the processes say")
     options = parser.parse_args()
     if unknown := set(options.problems) - set(PROBLEMS):

@@ -1,5 +1,6 @@
 """Networks: their sites, and a forward pass that plain numpy repeats."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -145,6 +146,38 @@ def test_permuted_units_compute_the_same_function(precision):
         "output.bias": weights["output.bias"],
     }
     assert_close(network.apply(permuted, x), network.apply(weights, x), precision)
+
+
+def test_all_derivatives_are_those_of_plain_products(precision):
+    """The first product has a derivative of its own: in weights, in inputs, twice, and batched."""
+    network = wp.mlp(3, hidden=(4, 2), num_outputs=2)
+    weights = in_jax(draw(network))
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)), weights["output.bias"].dtype)
+
+    def plain(weights, x):
+        signal = x
+        for layer in network.layers[:-1]:
+            signal = jnp.tanh(signal @ weights[f"{layer}.weight"] + weights[f"{layer}.bias"])
+        return signal @ weights["output.weight"] + weights["output.bias"]
+
+    def derivatives(function):
+        def loss(weights, x):
+            return jnp.sum(jnp.sin(function(weights, x)))
+
+        each_row = jax.vmap(jax.grad(loss), in_axes=(None, 0))(weights, x[:, None, :])
+        return (
+            jax.grad(loss, argnums=(0, 1))(weights, x),
+            jax.jacfwd(function, argnums=(0, 1))(weights, x),
+            jax.jacrev(function, argnums=(0, 1))(weights, x),
+            jax.hessian(loss, argnums=(0, 1))(weights, x),
+            each_row,
+        )
+
+    tolerance = 100 * np.finfo(x.dtype).eps
+    found, expected = derivatives(network.apply), derivatives(plain)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, atol=tolerance, rtol=tolerance), found, expected
+    )
 
 
 def test_weights_decide_the_precision():

@@ -3,19 +3,29 @@
 import json
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import xarray as xr
 from arviz_stats.sampling_diagnostics import bfmi, ess, rhat
 
 from weightprior.fits.evaluate import evaluate
+from weightprior.fits.evaluate import prepare as prepare_evaluation
 from weightprior.fits.layout import SAMPLE_DIMS
+from weightprior.fits.problem import Problem
 from weightprior.fits.reading import Draws, Part, parts_of, targets_of
 from weightprior.fits.scales import scale_doubt
 from weightprior.fits.verdict import MIN_DRAWS, Measured, message, problems_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 
-__all__ = ["Judgement", "assess", "convergence_warning", "separation", "watched_inputs"]
+__all__ = [
+    "Judgement",
+    "assess",
+    "convergence_warning",
+    "prepare",
+    "separation",
+    "watched_inputs",
+]
 
 _NUM_INPUTS = 20
 # Outputs that `convergence_warning` watches in all parts of a prior together: each costs three
@@ -63,8 +73,7 @@ def convergence_warning(bnn: BNN, fit: xr.DataTree) -> str | None:
     Outputs are watched at up to 20 of the rows that were fitted.
     """
     parts = parts_of(bnn, fit)
-    affordable = _NUM_SERIES // (len(parts) * bnn.network.num_outputs)
-    x = watched_inputs(fit, int(np.clip(affordable, 5, _NUM_INPUTS)))
+    x = watched_inputs(fit, _affordable(bnn, len(parts)))
     judged = [assess(part, x) for part in parts]
     bad = [part for part in judged if not part.converged]
     if not bad:
@@ -76,9 +85,25 @@ def convergence_warning(bnn: BNN, fit: xr.DataTree) -> str | None:
     return f"{len(bad)} of {len(judged)} priors in doubt. {told}{rest}"
 
 
+def prepare(problem: Problem, num_draws: int) -> None:
+    """Begin to compile what `convergence_warning` will need for so many draws of each part."""
+    bnn = problem.bnn
+    x = _spread(problem.x, _affordable(bnn, len(problem.tasks)))
+    draw = {n: jax.ShapeDtypeStruct(site.shape, np.float64) for n, site in bnn.sites.items()}
+    prepare_evaluation(_outputs_of_draw, bnn, draw, x, count=num_draws)
+
+
+def _affordable(bnn: BNN, num_parts: int) -> int:
+    affordable = _NUM_SERIES // (num_parts * bnn.network.num_outputs)
+    return int(np.clip(affordable, 5, _NUM_INPUTS))
+
+
 def watched_inputs(fit: xr.DataTree, count: int) -> np.ndarray:
     """Up to `count` of the rows that were fitted, evenly spread."""
-    x = fit["constant_data"]["x"].to_numpy()
+    return _spread(fit["constant_data"]["x"].to_numpy(), count)
+
+
+def _spread(x: np.ndarray, count: int) -> np.ndarray:
     return x[np.unique(np.linspace(0, len(x) - 1, count).round().astype(int))]
 
 

@@ -12,11 +12,10 @@ from numpy.random import SeedSequence
 from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import counting, shows_progress
+from weightprior.fits import convergence, results
 from weightprior.fits.constant import constant_doubt
-from weightprior.fits.convergence import convergence_warning
 from weightprior.fits.problem import Problem
 from weightprior.fits.propriety import check_proper
-from weightprior.fits.results import build, prepare
 from weightprior.fits.task import Task
 from weightprior.inference._chains import chains as _chains
 from weightprior.inference._chains import extension, fingerprint
@@ -190,10 +189,8 @@ def fit_mcmc(
     with open_checkpoint(checkpoint, call) as folder:
         run = folder.read() or run
         if run is None or run.num_draws < plan.num_samples:
-            num_draws = num_chains * plan.num_samples
-            meanwhile = partial(prepare, problem, num_draws, log_likelihood)
-            run = _sample(chains, run, starts, folder, meanwhile)
-    fit = build(
+            run = _sample(chains, run, starts, folder, partial(_prepare, chains, log_likelihood))
+    fit = results.build(
         problem,
         extension.outcome(run, call, num_chains, chains.kernel.exact),
         method=kernel,
@@ -232,6 +229,13 @@ class _Chains(NamedTuple):
         """The seed of every chain."""
         own = [SeedSequence(self.problem.seed, spawn_key=(i,)) for i in range(self.num_chains)]
         return own * len(self.problem.tasks)
+
+
+def _prepare(made_of: _Chains, log_likelihood: bool) -> None:
+    """Begin to compile what comes after the draws."""
+    num_draws = made_of.num_chains * made_of.plan.num_samples
+    results.prepare(made_of.problem, num_draws, log_likelihood)
+    convergence.prepare(made_of.problem, num_draws)
 
 
 def _sample(
@@ -283,6 +287,6 @@ def _warn(fit: xr.DataTree, run: Run, plan: Plan, problem: Problem, checkpoint: 
             f"draws per chain. To go on, call it again with {how}."
         )
         return
-    doubts = [convergence_warning(problem.bnn, fit), constant_doubt(problem, fit)]
+    doubts = [convergence.convergence_warning(problem.bnn, fit), constant_doubt(problem, fit)]
     if told := " And ".join(filter(None, doubts)):
         _checks.warn(f"fit_mcmc: {told}")

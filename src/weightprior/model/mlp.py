@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from weightprior import _checks
 from weightprior.model.activations import (
@@ -177,9 +178,11 @@ class MLP:
         units = {}
         x = jnp.asarray(x, dtype=weights["output.weight"].dtype)
         signal = self._inputs(x)
+        # Transposed once, for what a gradient multiplies by them.
+        product = partial(_product, jax.lax.optimization_barrier(signal.T))
         for layer, activation in zip(self.layers, (*self.activations, "identity"), strict=True):
-            pre = signal @ weights[f"{layer}.weight"] + weights[f"{layer}.bias"][None, :]
-            signal = activation_function(activation)(pre)
+            pre = product(signal, weights[f"{layer}.weight"]) + weights[f"{layer}.bias"][None, :]
+            signal, product = activation_function(activation)(pre), jnp.matmul
             units[layer] = HiddenUnits(pre, signal)
         del units["output"]
         return signal if self.offset is None else signal + x[:, self.offset, None], units
@@ -248,6 +251,30 @@ def mlp(
         checked_activations(activation, len(widths)),
         None if offset is None else _offset(offset, names),
     )
+
+
+@jax.custom_jvp
+def _product(transposed: jax.Array, inputs: jax.Array, weight: jax.Array) -> jax.Array:
+    """Multiply inputs by a weight, with the gradient in the weight taken from their transpose.
+
+    On CPUs XLA sums over rows along the first axis of both factors up to three times as slowly.
+    """
+    return inputs @ weight
+
+
+def _product_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    transposed, inputs, weight = primals
+    _, of_inputs, of_weight = tangents
+    product = inputs @ weight
+    change = jnp.zeros_like(product)
+    if type(of_inputs) is not SymbolicZero:
+        change += of_inputs @ weight
+    if type(of_weight) is not SymbolicZero:
+        change += jax.lax.dot_general(transposed, of_weight, (((0,), (0,)), ((), ())))
+    return product, change
+
+
+_product.defjvp(_product_jvp, symbolic_zeros=True)
 
 
 def _offset(offset: Any, names: tuple[str | int, ...]) -> int:
