@@ -21,7 +21,15 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from many_fits import cell, held_out, largest_rhat, mean_and_error, over_rows, short_chains
+from many_fits import (
+    arguments_of,
+    cell,
+    held_out,
+    largest_rhat,
+    mean_and_error,
+    over_rows,
+    short_chains,
+)
 
 import weightprior as wp
 
@@ -199,5 +207,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0, help="of the first teacher")
     parser.add_argument("--width", type=float, default=1.0, help="in widths of the truth's prior")
     parser.add_argument("--quick", action="store_true", help="two teachers, brief chains: a test")
-    arguments = parser.parse_args()
+    arguments = arguments_of(parser)
     main(arguments.out, arguments.teachers, arguments.seed, arguments.width, arguments.quick)

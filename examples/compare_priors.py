@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from many_fits import arguments_of, spread
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
 
@@ -119,9 +120,9 @@ def make_fits(bnn: wp.BNN, priors: wp.NormalPrior, second) -> dict:
         warnings.filterwarnings("ignore", message="fit_map: the best restart did not reach")
         fits = {"flat MAP": wp.fit_map(bnn, *second, prior=flat)}
     with Step("MAP under the three priors"):
-        maps = wp.unstack_fit(wp.fit_map(bnn, *second, prior=priors))
+        maps = wp.unstack_fit(spread(wp.fit_map)(bnn, *second, prior=priors))
     with Step("posterior under the three priors"):
-        posteriors = wp.unstack_fit(wp.fit_mcmc(bnn, *second, prior=priors))
+        posteriors = wp.unstack_fit(spread(wp.fit_mcmc)(bnn, *second, prior=priors))
     for label in priors.labels:
         fits |= {f"{label} MAP": maps[label], f"{label} posterior": posteriors[label]}
     return fits
@@ -279,5 +280,5 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     parser.add_argument("--gain", type=float, default=1.0, help="strength: smaller is stronger")
     parser.add_argument("--seed", type=int, default=0, help="decides the split")
-    arguments = parser.parse_args()
+    arguments = arguments_of(parser)
     main(arguments.output, arguments.gain, arguments.seed)

@@ -1,12 +1,14 @@
 """Many small fits: priors at several numbers of rows in one call, short chains, and their scores.
 
 The scripts beside this one repeat a comparison over many teachers or splits. What they print are
-means over these with standard errors over these.
+means over these with standard errors over these. With ``--dask ADDRESS`` they send their fits to a
+cluster.
 """
 
+import argparse
 import warnings
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,25 @@ import weightprior as wp
 
 # Outputs that the agreement of chains is judged by, spread over the held-out rows.
 NUM_WATCHED = 5
+
+
+_cluster: dict[str, Any] = {}
+
+
+def arguments_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What a script was called with; fits go to the cluster that it names from now on."""
+    parser.add_argument("--dask", metavar="ADDRESS", help="of a scheduler that fits are sent to")
+    arguments = parser.parse_args()
+    if arguments.dask:
+        from distributed import Client  # pip install distributed
+
+        _cluster["client"] = Client(arguments.dask)
+    return arguments
+
+
+def spread(fit: Callable[..., xr.DataTree]) -> Callable[..., xr.DataTree]:
+    """A fit function whose priors are fitted by the cluster, where there is one."""
+    return wp.distribute(fit, _cluster["client"].get_executor()) if _cluster else fit
 
 
 class Grid(NamedTuple):
@@ -47,7 +68,7 @@ def short_chains(bnn: wp.BNN, x, y, **options) -> xr.DataTree:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fit_mcmc: ")
-        return wp.fit_mcmc(bnn, x, y, log_likelihood=False, progress_bar=False, **options)
+        return spread(wp.fit_mcmc)(bnn, x, y, log_likelihood=False, progress_bar=False, **options)
 
 
 def optima(bnn: wp.BNN, x, y, **options) -> xr.DataTree:
@@ -58,7 +79,7 @@ def optima(bnn: wp.BNN, x, y, **options) -> xr.DataTree:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fit_map: ")
-        return wp.fit_map(bnn, x, y, num_restarts=4, **options)
+        return spread(wp.fit_map)(bnn, x, y, num_restarts=4, **options)
 
 
 def largest_rhat(bnn: wp.BNN, fit: xr.DataTree, x) -> np.ndarray:

@@ -29,7 +29,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from datasets import REAL, likelihood, shuffled, standardised
-from many_fits import cell, largest_rhat, mean_and_error, optima, short_chains, verdict
+from many_fits import (
+    arguments_of,
+    cell,
+    largest_rhat,
+    mean_and_error,
+    optima,
+    short_chains,
+    spread,
+    verdict,
+)
 from matplotlib.ticker import StrMethodFormatter
 
 import weightprior as wp
@@ -110,12 +119,12 @@ def of_split(name: str, rows: int, grids, ladder, chains, seed: int):
         seconds[way] = time.process_time() - began
         return made
 
-    searched = timed("cv", quiet(wp.cross_validate), prior=path, fit=MAP)
+    searched = timed("cv", quiet(wp.cross_validate), prior=path, fit=spread(MAP))
     best = searched["best"].item()
     found = timed("MAP", optima, prior=path)
     climbed = timed(
         "evidence",
-        quiet(wp.fit_tempered),
+        quiet(spread(wp.fit_tempered)),
         prior=path,
         progress_bar=False,
         log_likelihood=False,
@@ -293,5 +302,5 @@ if __name__ == "__main__":
     parser.add_argument("--splits", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0, help="of the first split")
     parser.add_argument("--quick", action="store_true", help="one data set, two splits: a test")
-    arguments = parser.parse_args()
+    arguments = arguments_of(parser)
     main(arguments.out, arguments.splits, arguments.seed, arguments.quick)

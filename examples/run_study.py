@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import REAL
+from many_fits import arguments_of
 from study import identity, report
 from study.measure import CHAINS, LADDER, of_split
 
@@ -76,7 +77,7 @@ if __name__ == "__main__":
     parser.add_argument("--judge", action="store_true", help="measure nothing")
     parser.add_argument("--again", type=Path, help="folder of another run, judged beside")
     parser.add_argument("--quick", action="store_true", help="two data sets, two splits: a test")
-    arguments = parser.parse_args()
+    arguments = arguments_of(parser)
     if arguments.judge:
         judge(arguments.out, arguments.again)
     else:

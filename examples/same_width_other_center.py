@@ -25,7 +25,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from datasets import REAL, Data, likelihood, shuffled, standardised
-from many_fits import cell, held_out, largest_rhat, mean_and_error, optima, short_chains, verdict
+from many_fits import (
+    arguments_of,
+    cell,
+    held_out,
+    largest_rhat,
+    mean_and_error,
+    optima,
+    short_chains,
+    verdict,
+)
 
 import weightprior as wp
 
@@ -274,5 +283,5 @@ if __name__ == "__main__":
     parser.add_argument("--gain", type=float, default=1.0, help="width: smaller is narrower")
     parser.add_argument("--seed", type=int, default=0, help="of the first split")
     parser.add_argument("--quick", action="store_true", help="two data sets, two splits: a test")
-    arguments = parser.parse_args()
+    arguments = arguments_of(parser)
     main(arguments.out, arguments.splits, arguments.seed, arguments.gain, arguments.quick)

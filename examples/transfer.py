@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from datasets import Data, diabetes, likelihood, penguins, shuffled, standardised
 from many_fits import (
+    arguments_of,
     cell,
     held_out,
     largest_rhat,
@@ -258,5 +259,5 @@ if __name__ == "__main__":
     parser.add_argument("--gain", type=float, default=1.0, help="strength: smaller is stronger")
     parser.add_argument("--seed", type=int, default=0, help="of the first split")
     parser.add_argument("--quick", action="store_true", help="two splits, brief chains: a test")
-    arguments = parser.parse_args()
+    arguments = arguments_of(parser)
     main(arguments.out, arguments.splits, arguments.seed, arguments.gain, arguments.quick)

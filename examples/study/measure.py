@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import xarray as xr
-from many_fits import held_out, largest_rhat, optima, short_chains
+from many_fits import held_out, largest_rhat, optima, short_chains, spread
 from same_width_other_center import of_real, of_teacher
 
 import weightprior as wp
@@ -103,7 +103,7 @@ def evidence(bnn: wp.BNN, fitted, stack: wp.NormalPrior, seed: int, ladder) -> d
     """The evidence of every prior, in bits, and whether it can be relied on."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fit_tempered: ")  # `reliable` is for the table
-        fit = wp.fit_tempered(
+        fit = spread(wp.fit_tempered)(
             bnn, fitted.x, fitted.y, prior=stack, rng_key=seed, log_likelihood=False,
             progress_bar=False, **ladder,
         )  # fmt: skip

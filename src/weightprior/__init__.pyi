@@ -21,6 +21,8 @@ from .evidence.prequential import prequential_code as prequential_code
 from .evidence.two_part_code import two_part_code as two_part_code
 from .fits.from_numpyro import from_numpyro as from_numpyro
 from .fits.reading import unstack_fit as unstack_fit
+from .fits.stacking import stack_fits as stack_fits
+from .inference.distribute import distribute as distribute
 from .inference.ensemble import fit_ensemble as fit_ensemble
 from .inference.laplace import fit_laplace as fit_laplace
 from .inference.map import fit_map as fit_map

@@ -54,13 +54,13 @@ def held_warnings() -> Iterator[list[str]]:
         _held.reset(before)
 
 
-def warn(message: str) -> None:
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line outside this package that called into it."""
     if (told := _held.get()) is not None:
         told.append(message)
         return
     package = os.path.dirname(os.path.dirname(__file__))
-    warnings.warn(message, skip_file_prefixes=(os.path.join(package, ""),))
+    warnings.warn(message, category, skip_file_prefixes=(os.path.join(package, ""),))
 
 
 def several(names: Iterable[Any]) -> str:

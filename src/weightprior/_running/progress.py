@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from weightprior._running.interrupts import held_back
 
-__all__ = ["Count", "compiling", "counting", "shows_progress"]
+__all__ = ["Count", "compiling", "counting", "hidden", "shows_progress"]
 
 # Before the first drawing, and between two of them.
 _DELAY, _TICK = 2.0, 1.0
@@ -151,6 +151,16 @@ def shows_progress[**Given, Answer](
                 progress.end()
 
     return shown
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Show nothing of what the block does in this thread."""
+    before, _here.progress = _here.progress, _Progress("")  # which never begins to draw
+    try:
+        yield
+    finally:
+        _here.progress = before
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from weightprior.comparison._cells import (
     train,
 )
 from weightprior.comparison._ends import note_open_ends
+from weightprior.diagnostics.configurational_temperature import reason_against, temperature_of
 from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation.score import Held, weight_norms
 from weightprior.evidence.log_evidence import evidence_of
@@ -41,7 +42,7 @@ _COLUMNS = (
     *("method", "loc", "scale", "lpd_train", "lpd_test", "lpd_test_se"),
     *("test_diff", "test_diff_se", "gap", "rmse", "accuracy"),
     *("elpd_loo", "elpd_loo_se", "max_pareto_k", "loo_reliable", "elpd_cv", "elpd_cv_se"),
-    *("converged", "rhat", "ess", "divergences"),
+    *("converged", "rhat", "ess", "divergences", "temperature", "temperature_se"),
     *("evidence", "evidence_se", "bits", "parameters"),
     *("norm", "distance", "seconds", "note"),
 )
@@ -94,6 +95,8 @@ def compare(
         - `converged`: False where chains or a search have not, so that no score is to be relied on;
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
+        - of draws that are not exact (by an approximation, or an ensemble) the `temperature` and
+          `temperature_se` of `diagnostics.configurational_temperature`: 1 for exact draws;
         - where a fit estimates it, the log `evidence` of all rows in nats (not per row), with
           `evidence_se`, and the length of their code in `bits`;
         - `parameters`: how many the data determine, of all weights and biases (MacKay's gamma);
@@ -199,7 +202,8 @@ def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
         cells |= errors(scores, fit["observed_data"].coords)
         elpd_i = scores["elpd_i"]
     loo, reason = leave_one_out(part.fit)
-    cells |= of_loo(part, loo, reason, notes) | _sampling(part, notes) | _evidence(fit, notes)
+    cells |= of_loo(part, loo, reason, notes) | _sampling(part, notes)
+    cells |= _temperature(bnn, part) | _evidence(fit, notes)
     cells |= _parameters(part, notes) | weight_norms(bnn, part.weights, part.prior)
     cells |= {"seconds": fit.attrs["seconds"], "note": "; ".join(notes)}
     if held is None:
@@ -218,6 +222,15 @@ def _parameters(part: Part, notes: list[str]) -> dict[str, float]:
     x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
     found = gamma(part.model, part.weights, x, y, part.prior, part.row_weights)
     return {"parameters": float(found["gamma"])}
+
+
+def _temperature(bnn: BNN, part: Part) -> dict[str, float]:
+    """Configurational temperature of draws that are not exact."""
+    if part.fit.attrs["exact"] or reason_against(part):
+        return {}
+    x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
+    found = temperature_of(bnn, part, x, y, part.row_weights)
+    return {name: float(found[name]) for name in ("temperature", "temperature_se")}
 
 
 def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:

@@ -1,4 +1,7 @@
 from .align import align as align
+from .configurational_temperature import (
+    configurational_temperature as configurational_temperature,
+)
 from .contraction import contraction as contraction
 from .convergence import convergence as convergence
 from .effective_parameters import effective_parameters as effective_parameters

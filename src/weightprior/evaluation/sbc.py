@@ -14,6 +14,7 @@ from weightprior import _checks, _data
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import Count, counting, shows_progress
 from weightprior.elicitation.prior_predictive import prior_predictive
+from weightprior.evaluation._ahead import fits_ahead
 from weightprior.evaluation._ranks import effective, judge_ranks, rank
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import SAMPLE_DIMS, lay_out
@@ -226,13 +227,18 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, count: Count):
     y = in_trials(plan.bnn, plan.trials, y.shape[1]).likelihood.fitted(y)
     rng = np.random.default_rng(_words(of_ties))
     done, complaints, method = [], [], ""
+    keys = [jax.random.fold_in(of_fits, i) for i in range(num_simulations)]
+    calls = (
+        ((plan.bnn, plan.x, y[i]), {"prior": plan.prior, "rng_key": key})
+        for i, key in enumerate(keys)
+    )
+    fits = fits_ahead(plan.fit, calls)
     try:
-        for i in range(num_simulations):
+        for i, fitted in enumerate(fits):
             truth = {n: drawn["prior"][n].to_numpy()[:, i : i + 1] for n in _sites(plan)}
-            fit_key = jax.random.fold_in(of_fits, i)
             try:
                 with warnings.catch_warnings(record=True) as caught:
-                    tree = plan.fit(plan.bnn, plan.x, y[i], prior=plan.prior, rng_key=fit_key)
+                    tree = fitted()
                 true, draws = _quantities(plan, truth, y[i], tree)
             except Exception as error:
                 error.add_note(
@@ -240,7 +246,7 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, count: Count):
                     f"prior_predictive(bnn, x, prior=prior, num_samples={num_simulations}, "
                     + ("trials=trials, " if plan.trials is not None else "")
                     + f"rng_key=np.uint32({_words(of_prior)})), fitted with "
-                    f"rng_key=np.uint32({_words(fit_key)})."
+                    f"rng_key=np.uint32({_words(keys[i])})."
                 )
                 raise
             if tree.attrs.get("interrupted"):  # a part of its draws is no simulation
@@ -258,6 +264,8 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, count: Count):
             f"{_NAME}: interrupted; returning the {len(done)} of {num_simulations} simulations "
             "that are complete."
         )
+    finally:
+        fits.close()
     if complaints:
         _checks.warn(
             f"{_NAME}: {len(complaints)} of {len(done)} fits warned, the first: "

@@ -10,10 +10,12 @@ from weightprior._data import index_of
 from weightprior.model.priors.base import Prior
 
 __all__ = [
+    "LEADING_DIMS",
     "SAMPLE_DIMS",
     "lay_out",
     "lay_out_targets",
     "named_outputs",
+    "named_priors",
     "prediction_coords",
     "prior_arrays",
     "prior_coords",
@@ -23,6 +25,8 @@ __all__ = [
 ]
 
 SAMPLE_DIMS = ("chain", "draw")
+# Axes that come before `prior`, where a variable has them.
+LEADING_DIMS = (*SAMPLE_DIMS, "restart", "temperature")
 
 
 def lay_out(
@@ -124,10 +128,15 @@ def prior_dims(bnn: Any) -> dict[str, tuple[str, ...]]:
 
 def prior_coords(prior: Prior) -> dict[str, Any]:
     """Coordinates of a stacked prior: its labels, and what tells its parts apart."""
-    if prior.labels is None:
-        return {}
-    along = {name: xr.DataArray(list(values), dims="prior") for name, values in prior.coords}
-    return {"prior": list(prior.labels), **along}
+    return {} if prior.labels is None else named_priors(prior.labels, prior.coords)
+
+
+def named_priors(
+    labels: Sequence[Any], coords: Sequence[tuple[str, Sequence[Any]]]
+) -> dict[str, Any]:
+    """Coordinates along `prior`: labels, and further numbers or words by name."""
+    along = {name: xr.DataArray(list(values), dims="prior") for name, values in coords}
+    return {"prior": list(labels), **along}
 
 
 def row_coords(x: Any, kept: np.ndarray | None = None) -> dict[str, Any]:

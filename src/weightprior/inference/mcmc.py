@@ -12,13 +12,13 @@ from numpy.random import SeedSequence
 from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import counting, shows_progress
-from weightprior.fits import convergence, results
+from weightprior.fits import convergence, fingerprint, results
 from weightprior.fits.constant import constant_doubt
 from weightprior.fits.problem import Problem
 from weightprior.fits.propriety import check_proper
 from weightprior.fits.task import Task
 from weightprior.inference._chains import chains as _chains
-from weightprior.inference._chains import extension, fingerprint
+from weightprior.inference._chains import extension
 from weightprior.inference._chains.checkpoint import Checkpoint, NoCheckpoint, open_checkpoint
 from weightprior.inference._chains.hmc import HMC
 from weightprior.inference._chains.kernel import Kernel

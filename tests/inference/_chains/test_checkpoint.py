@@ -21,13 +21,13 @@ import xarray as xr
 import weightprior as wp
 from problems import NET, fit
 from weightprior.fits import programs as _programs
+from weightprior.fits.fingerprint import Fingerprint
 from weightprior.fits.reading import log_likelihood_of
 from weightprior.fits.validate import validate
 from weightprior.inference import _batch
 from weightprior.inference._chains import chains as _chains
 from weightprior.inference._chains import checkpoint as _checkpoint
 from weightprior.inference._chains.checkpoint import open_checkpoint
-from weightprior.inference._chains.fingerprint import Fingerprint
 
 KERNELS = ("hmc", "nuts")
 PRIOR = NET.prior(loc=0.3, scale={"weight": 0.8, "bias": 1.5})

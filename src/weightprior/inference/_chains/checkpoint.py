@@ -20,7 +20,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from weightprior.inference._chains.fingerprint import Fingerprint, differences
+from weightprior.fits.fingerprint import Fingerprint, differences
 from weightprior.inference._chains.run import Run
 
 try:

@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior.fits.fingerprint import Fingerprint, differences, of_starts
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.outcome import ChainState, Outcome
 from weightprior.fits.problem import Problem
 from weightprior.fits.reading import unstack_fit
-from weightprior.inference._chains.fingerprint import Fingerprint, differences, of_starts
 from weightprior.inference._chains.run import Piece, Plan, Run
 from weightprior.inference._starts import kind_of, starts_of_chains
 from weightprior.model.bnn import BNN

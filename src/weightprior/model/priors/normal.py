@@ -4,7 +4,7 @@ A prior is a pytree of numbers and nothing else, so that changing it never compi
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from numbers import Real
@@ -23,7 +23,7 @@ from weightprior.model._distributions import NormalOrFlat
 from weightprior.model.priors.base import Prior
 from weightprior.model.sites import Site, Weights
 
-__all__ = ["NormalPrior", "check_scale", "stack_priors"]
+__all__ = ["NormalPrior", "check_scale", "checked_coords", "checked_labels", "stack_priors"]
 
 # Dims of fits.
 _AXES = ("prior", "chain", "draw", "obs_id", "output", "feature", "column", "restart")
@@ -212,11 +212,7 @@ def stack_priors(
         raise TypeError(
             f"priors: expected a dict of label to prior, or a list, not empty; got {priors!r}."
         )
-    labels, parts = tuple(priors), list(priors.values())
-    if not any(all(isinstance(lab, kind) for lab in labels) for kind in (str, Real)):
-        raise TypeError(
-            f"priors: expected labels that are all strings or all numbers; got {labels}."
-        )
+    labels, parts = checked_labels("priors", priors), list(priors.values())
     for label, part in priors.items():
         if not isinstance(part, NormalPrior) or part.labels is not None:
             raise TypeError(f"priors[{label!r}]: expected a single NormalPrior; got {part!r}.")
@@ -232,18 +228,28 @@ def stack_priors(
         {name: np.stack([part.loc[name] for part in parts]) for name in parts[0].loc},
         {name: np.stack([part.scale[name] for part in parts]) for name in parts[0].loc},
         labels,
-        _coords(coords or {}, parts[0], len(parts)),
+        checked_coords(coords or {}, parts[0].loc, len(parts)),
     )
 
 
-def _coords(
-    coords: Mapping[str, Any], prior: NormalPrior, number: int
+def checked_labels(argument: str, labels: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the labels of a stack, or raise where they are not of one kind."""
+    found = tuple(labels)
+    if not any(all(isinstance(label, kind) for label in found) for kind in (str, Real)):
+        raise TypeError(
+            f"{argument}: expected labels that are all strings or all numbers; got {found}."
+        )
+    return found
+
+
+def checked_coords(
+    coords: Mapping[str, Any], sites: Collection[str], number: int
 ) -> tuple[tuple[str, tuple[Any, ...]], ...]:
-    """Check coordinates along the priors, and make them hashable."""
+    """Return coordinates along the priors, made hashable, or raise where they cannot be used."""
     found = []
     for name, values in coords.items():
         array = np.asarray(values)
-        if not isinstance(name, str) or name in _AXES or name in prior.loc:
+        if not isinstance(name, str) or name in _AXES or name in sites:
             raise ValueError(
                 f"coords: expected a name of its own; got {name!r}, which a fit has already. "
                 "Choose another."

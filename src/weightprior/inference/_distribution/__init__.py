@@ -1,0 +1,1 @@
+"""Parts of a stacked prior, fitted by workers that an executor has."""

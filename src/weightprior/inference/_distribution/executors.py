@@ -1,0 +1,73 @@
+"""The executor that parts are submitted to, made again where it broke and that is possible."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+__all__ = ["Supply"]
+
+
+class Supply:
+    """An executor that a user gave, or made by a function that he gave.
+
+    Parameters
+    ----------
+    executor : Executor or callable
+        As a user passed it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where it is neither, or forks its processes.
+    """
+
+    def __init__(self, executor: Any) -> None:
+        self._make: Callable[[], Any] | None = None
+        self._executor: Executor | None = None
+        if isinstance(executor, Executor):
+            self._executor = _checked(executor)
+        elif callable(executor) and not hasattr(executor, "submit"):
+            self._make = executor
+        else:
+            raise _not_one(executor)
+
+    @property
+    def renewable(self) -> bool:
+        """Whether another can be made."""
+        return self._make is not None
+
+    def open(self) -> Executor:
+        """The executor, made where there is none yet."""
+        if self._executor is None:
+            assert self._make is not None
+            self._executor = _checked(self._make())
+        return self._executor
+
+    def renew(self) -> None:
+        """Let go of it, so that another is made."""
+        broken, self._executor = self._executor, None
+        if broken is not None:
+            broken.shutdown(wait=False)
+
+
+def _checked(executor: Any) -> Executor:
+    if not isinstance(executor, Executor):
+        raise _not_one(executor)
+    context = getattr(executor, "_mp_context", None)
+    if context is not None and context.get_start_method() == "fork":
+        raise ValueError(
+            "executor: expected processes that are spawned; got some that are forked, which would "
+            "wait for ever: a fork takes along one thread, and JAX has several. Pass "
+            'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")).'
+        )
+    return executor
+
+
+def _not_one(executor: Any) -> TypeError:
+    if hasattr(executor, "get_executor"):
+        advice = "Pass its get_executor()."
+    else:
+        advice = "Pass one, or a function without arguments that makes one."
+    return TypeError(
+        f"executor: expected a concurrent.futures.Executor; got {type(executor).__name__}. {advice}"
+    )

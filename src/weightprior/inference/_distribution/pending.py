@@ -1,0 +1,213 @@
+"""A distributed call under way: parts are submitted, lost ones again, and results come back."""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+
+import cloudpickle
+import xarray as xr
+
+from weightprior import _checks
+from weightprior._running.progress import counting
+from weightprior.inference._distribution.call import Call
+from weightprior.inference._distribution.executors import Supply
+from weightprior.inference._distribution.recording import Warned
+from weightprior.inference._distribution.store import NoStore, Store
+from weightprior.inference._distribution.worker import Failed, Finished, Lost, Outcome, work
+
+__all__ = ["Pending"]
+
+# Priors that a message names, at most.
+_MAX_NAMED = 5
+# How long the other parts of an executor that broke may take to say so.
+_SECONDS_TO_BREAK = 10.0
+
+
+class _OnWorkerError(Exception):
+    """Shows where on a worker an error was raised."""
+
+
+class Pending:
+    """A call whose parts are being fitted.
+
+    Parameters
+    ----------
+    call : Call
+        The call.
+    supply : Supply
+        Of executors.
+    store : Store or NoStore
+        Where parts are kept.
+    retries : int
+        How often a part is tried again whose worker died.
+    """
+
+    def __init__(self, call: Call, supply: Supply, store: Store | NoStore, retries: int) -> None:
+        self._call, self._supply, self._store, self._retries = call, supply, store, retries
+        self._began = time.perf_counter()
+        self._finished: dict[int, Finished] = {}
+        self._waiting: dict[Future, int] = {}
+        self._lost: Counter[int] = Counter()
+        self._num_broken = 0  # executors, since a part was finished
+        for index, part in enumerate(call.parts):
+            if (kept := store.read(part.name)) is not None:
+                self._finished[index] = kept
+        self._submit([i for i in range(len(call.parts)) if i not in self._finished])
+
+    def result(self) -> xr.DataTree:
+        """Wait for all parts.
+
+        Returns
+        -------
+        DataTree
+            The fit.
+
+        Raises
+        ------
+        Exception
+            What the fit function raised, for the first part that it did.
+        RuntimeError
+            Where a part was lost more often than it is tried again, or the executor broke.
+        """
+        number = len(self._call.parts)
+        try:
+            with counting(number, " fits", done=len(self._finished)) as count:
+                while self._waiting:
+                    self._collect(wait(self._waiting, return_when=FIRST_COMPLETED).done)
+                    count.done = len(self._finished)
+                    if lost := self._lost.total():
+                        count.beside = f"{lost} tried again"
+        except BaseException as error:
+            self.cancel()
+            if isinstance(error, KeyboardInterrupt) and self._store.where and self._finished:
+                raise KeyboardInterrupt(self._told_finished()) from None
+            raise
+        parts = [self._finished[index] for index in range(number)]
+        seconds = time.perf_counter() - self._began
+        tree = self._call.joined([part.fit for part in parts], seconds)
+        self._warn([part.warned for part in parts])
+        return tree
+
+    def cancel(self) -> None:
+        """Submit nothing more, and drop what has not begun."""
+        for future in self._waiting:
+            future.cancel()
+        self._waiting = {}
+
+    def _submit(self, indices: Iterable[int]) -> None:
+        left, code = list(indices), self._call.code
+        while left:
+            executor, given = self._supply.open(), self._call.parts[left[0]].given
+            try:
+                future = executor.submit(work, code.digest, code.pickled, given)
+            except Exception as error:  # it broke, or was closed
+                self._collect(wait(self._waiting, timeout=_SECONDS_TO_BREAK).done, left, error)
+                return
+            self._waiting[future] = left.pop(0)
+
+    def _collect(
+        self,
+        done: Collection[Future],
+        unsubmitted: Sequence[int] = (),
+        error: Exception | None = None,
+    ) -> None:
+        """Take in parts that have ended, and submit those again that were lost.
+
+        Where an `error` says that the executor broke, some parts are still to be submitted.
+        """
+        outcomes = self._outcomes(done)
+        reasons = [one.reason for one in outcomes.values() if isinstance(one, Lost) and one.broken]
+        if error is not None:
+            reasons.append(f"{type(error).__name__}: {error}")
+        elif reasons:  # all others of that executor end with it
+            outcomes |= self._outcomes(wait(self._waiting, timeout=_SECONDS_TO_BREAK).done)
+        for index, outcome in outcomes.items():
+            if isinstance(outcome, Finished):  # first, for what is finished is to be kept
+                self._store.keep(self._call.parts[index].name, outcome)
+                self._finished[index], self._num_broken = outcome, 0
+        for index, outcome in outcomes.items():
+            if isinstance(outcome, Failed):
+                self._raise(index, outcome)
+        lost = {index: one for index, one in outcomes.items() if isinstance(one, Lost)}
+        if reasons:
+            self._renew(reasons[0], error)
+            indices = sorted([*lost, *self._waiting.values(), *unsubmitted])
+            self._waiting = {}
+        else:
+            self._count(lost)
+            indices = sorted(lost)
+        self._submit(indices)
+
+    def _outcomes(self, done: Collection[Future]) -> dict[int, Outcome]:
+        return {self._waiting.pop(future): _outcome(future) for future in done}
+
+    def _count(self, lost: dict[int, Lost]) -> None:
+        """Count how often parts were lost, and raise where that has been too often."""
+        for index, one in lost.items():
+            self._lost[index] += 1
+            if self._lost[index] > self._retries:
+                raise RuntimeError(
+                    f"distribute: {self._told(index)} was lost {self._lost[index]} times: "
+                    f"{one.reason}. Give its worker more memory or time, or raise "
+                    f"retries={self._retries}.{self._told_finished()}"
+                )
+
+    def _renew(self, reason: str, error: Exception | None) -> None:
+        """Have another executor made in place of one that broke, or raise."""
+        self._num_broken += 1
+        if self._supply.renewable and self._num_broken <= self._retries:
+            self._supply.renew()
+            return
+        advice = (
+            f"It broke {self._num_broken} times without a part finished in between. Give its "
+            "workers more memory."
+            if self._supply.renewable
+            else "Pass a function that makes one, and it is made again."
+        )
+        raise RuntimeError(
+            f"distribute: the executor broke ({reason}). {advice}{self._told_finished()}"
+        ) from error
+
+    def _raise(self, index: int, failed: Failed) -> None:
+        label = self._call.parts[index].label
+        if label is not None:
+            failed.error.add_note(f"That was {self._told(index)}.{self._told_finished()}")
+        raise failed.error from _OnWorkerError(f"\n{failed.where}")
+
+    def _told(self, index: int) -> str:
+        label = self._call.parts[index].label
+        return "the fit" if label is None else f"prior {label!r}"
+
+    def _told_finished(self) -> str:
+        """Name the parts that were finished, and where they are."""
+        labels = [repr(self._call.parts[index].label) for index in sorted(self._finished)]
+        if not labels or self._call.prior.labels is None:
+            return ""
+        shown = ", ".join(labels[:_MAX_NAMED]) + (" and others" if len(labels) > _MAX_NAMED else "")
+        return f" Finished: {len(labels)} of {len(self._call.parts)}, {shown}.{self._store.where}"
+
+    def _warn(self, warned: list[list[Warned]]) -> None:
+        """Pass warnings on, equal ones of several parts as one."""
+        labels: dict[Warned, list[str]] = {}
+        for part, found in zip(self._call.parts, warned, strict=True):
+            for one in dict.fromkeys(found):
+                labels.setdefault(one, []).append(repr(part.label))
+        for (category, message), named in labels.items():
+            if self._call.prior.labels is None:
+                told = message
+            else:
+                more = f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else ""
+                told = f"{message} (prior {', '.join(named[:_MAX_NAMED])}{more})"
+            _checks.warn(told, category)
+
+
+def _outcome(future: Future) -> Outcome:
+    if future.cancelled():
+        return Lost("it was cancelled")
+    error = future.exception()
+    if error is None:
+        return cloudpickle.loads(future.result())
+    first = str(error).partition("\n")[0]
+    reason = f"{type(error).__name__}: {first}".rstrip(": ")
+    return Lost(reason, broken=isinstance(error, BrokenExecutor))

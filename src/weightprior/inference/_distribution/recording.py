@@ -1,0 +1,67 @@
+"""Warnings of one thread, recorded while others warn as ever."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+__all__ = ["Warned", "recorded"]
+
+
+class Warned(NamedTuple):
+    """A warning: its category and its text."""
+
+    category: type[Warning]
+    message: str
+
+
+class _Recorder:
+    """Takes the place of the process's `showwarning` while any thread records.
+
+    `warnings.catch_warnings` alone would mix up threads, of which a worker may have several.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lists: dict[int, list[Warned]] = {}
+        self._catch: Any = None
+
+    def begin(self) -> list[Warned]:
+        """Record what this thread warns of from now on."""
+        with self._lock:
+            if self._catch is None:
+                self._catch = warnings.catch_warnings()
+                self._catch.__enter__()
+                self._others = warnings.showwarning
+                warnings.showwarning = self._show
+                warnings.simplefilter("always")
+            return self._lists.setdefault(threading.get_ident(), [])
+
+    def end(self) -> None:
+        """Let warnings of this thread be shown again."""
+        with self._lock:
+            del self._lists[threading.get_ident()]
+            if not self._lists:
+                self._catch.__exit__(None, None, None)
+                self._catch = None
+
+    def _show(self, message: Any, category: Any, *where: Any, **options: Any) -> None:
+        found = self._lists.get(threading.get_ident())
+        if found is None:
+            self._others(message, category, *where, **options)
+        else:
+            found.append(Warned(category, str(message)))
+
+
+_recorder = _Recorder()
+
+
+@contextmanager
+def recorded() -> Iterator[list[Warned]]:
+    """Record what the block warns of in this thread, every time it does."""
+    found = _recorder.begin()
+    try:
+        yield found
+    finally:
+        _recorder.end()

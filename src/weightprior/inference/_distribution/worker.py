@@ -1,0 +1,110 @@
+"""Work of one part, where a worker runs it."""
+
+import threading
+import traceback
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import cloudpickle
+import jax
+import xarray as xr
+
+from weightprior._running.progress import hidden
+from weightprior.inference._distribution.recording import Warned, recorded
+
+__all__ = ["Failed", "Finished", "Lost", "Outcome", "software", "work"]
+
+# Functions and models that a worker keeps. Another copy of one would be compiled anew: functions
+# that are equal before they travel are not when they arrive.
+_MAX_KEPT = 8
+_kept: dict[str, Any] = {}
+_lock = threading.Lock()
+
+
+class Finished(NamedTuple):
+    """A part that was fitted, and what the fit warned of."""
+
+    fit: xr.DataTree
+    warned: list[Warned]
+
+
+class Failed(NamedTuple):
+    """A part whose fit function raised an error, and where that was."""
+
+    error: Exception
+    where: str
+
+
+class Lost(NamedTuple):
+    """A part whose worker was stopped, or is gone; perhaps with the whole executor."""
+
+    reason: str
+    broken: bool = False
+
+
+type Outcome = Finished | Failed | Lost
+
+
+def software() -> dict[str, str]:
+    """Versions on which numbers depend."""
+    return {name: version(name) for name in ("weightprior", "jax", "jaxlib", "numpyro")}
+
+
+def work(digest: str, code: bytes, given: bytes) -> bytes:
+    """Fit a part.
+
+    Parameters
+    ----------
+    digest, code : str, bytes
+        The fit function and the model, pickled, and their digest.
+    given : bytes
+        All other arguments, the precision and the versions of software there, pickled.
+
+    Returns
+    -------
+    bytes
+        An `Outcome`, pickled. What is raised from here on says that the worker is gone, or cannot
+        be reached.
+    """
+    try:
+        with hidden():
+            return cloudpickle.dumps(_work(digest, code, given))
+    except Exception as error:
+        return _failed(error)
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        return cloudpickle.dumps(Lost(f"its worker was stopped by {type(stopped).__name__}"))
+
+
+def _work(digest: str, code: bytes, given: bytes) -> Outcome:
+    arguments, precision, versions = cloudpickle.loads(given)
+    if (own := software()) != versions:
+        raise RuntimeError(
+            f"distribute: expected workers with the versions of software here, {versions}; got a "
+            f"worker with {own}. Install the same ones there."
+        )
+    fit, bnn = _unpickled(digest, code)
+    x, y, options = arguments
+    with jax.enable_x64(precision), recorded() as warned:
+        tree = fit(bnn, x, y, **options)
+    if tree.attrs.get("interrupted"):
+        return Lost("its worker was interrupted")
+    return Finished(tree, warned)
+
+
+def _unpickled(digest: str, code: bytes) -> Any:
+    with _lock:
+        if digest not in _kept:
+            while len(_kept) >= _MAX_KEPT:
+                del _kept[next(iter(_kept))]
+            _kept[digest] = cloudpickle.loads(code)
+        return _kept[digest]
+
+
+def _failed(error: Exception) -> bytes:
+    where = "".join(traceback.format_exception(error))
+    try:
+        found = cloudpickle.dumps(Failed(error, where))
+        cloudpickle.loads(found)  # some errors come apart only where they arrive
+    except Exception:
+        found = cloudpickle.dumps(Failed(RuntimeError(f"{type(error).__name__}: {error}"), where))
+    return found

@@ -1,0 +1,141 @@
+"""A fit function whose parts run on an executor: processes, or a cluster."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import xarray as xr
+
+from weightprior import _checks
+from weightprior._running.progress import shows_progress
+from weightprior.inference._distribution.call import Call, Code
+from weightprior.inference._distribution.executors import Supply
+from weightprior.inference._distribution.pending import Pending
+from weightprior.inference._distribution.store import open_store
+from weightprior.model.bnn import BNN
+
+__all__ = ["distribute"]
+
+
+def distribute(
+    fit: Callable[..., xr.DataTree], executor: Any, *, retries: int = 2, folder: Any = None
+) -> "DistributedFit":
+    """Let the parts of a stacked prior be fitted by the workers of an executor.
+
+    What comes back is the same fit function, for every place that takes one: called by itself, or
+    passed to `cross_validate`, `prequential_code` or `simulation_based_calibration`. Its fits are
+    those of a local call, to the last bit, where processors, XLA's flags and the versions of the
+    software are the same.
+
+    The unit of work is a whole call for one prior: its chains or restarts stay with one worker, and
+    use its cores. A prior that is not stacked is one unit.
+
+    Parameters
+    ----------
+    fit : callable
+        `fit_map`, `fit_mcmc` or any other fit function, ``functools.partial`` of one with options,
+        or one of your own. It travels by cloudpickle, with the model.
+    executor : concurrent.futures.Executor or callable
+        ``client.get_executor()`` of a dask client, loky's or mpi4py's executor, or a
+        ``ProcessPoolExecutor`` whose processes are spawned; or a function without arguments that
+        makes one, which is called again where a pool of processes broke.
+    retries : int
+        How often a part is tried again whose worker died; and how often a function makes another
+        executor while no part is finished in between.
+    folder : str or path, optional
+        Where every part is kept as it arrives, in a file of its own (netCDF). The same call reads
+        those that it finds there, and fits the others. Where the fit function has an option
+        `checkpoint`, workers that share the file system keep their runs there as well, and a part
+        whose worker died goes on where it stood.
+
+    Returns
+    -------
+    callable
+        The fit function. Its method ``submit`` takes the same arguments and returns at once; the
+        ``result()`` of what it returns is the fit.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an executor that forks its processes, or is none.
+
+    Warns
+    -----
+    UserWarning
+        What the parts warned of, equal warnings once, with the priors they were about.
+
+    Notes
+    -----
+    An error that the fit function raises is raised at once, with a note that names the prior;
+    parts that have not begun are dropped. A part is *lost* where its worker died, was stopped or
+    cannot be reached. Where a pool of processes broke, all of its parts are lost: a function
+    makes another; given an executor alone, the error names the parts that are finished.
+
+    Scripts that spawn processes need ``if __name__ == "__main__":`` around what they run.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import numpy as np
+    >>> import weightprior as wp
+    >>> bnn = wp.BNN(wp.mlp(1, hidden=()), wp.Gaussian(noise=1.0))
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> prior = wp.stack_priors({s: wp.normal_prior(bnn, scale=s) for s in (0.1, 1.0)})
+    >>> with ThreadPoolExecutor(2) as threads:
+    ...     fit = wp.distribute(wp.fit_map, threads)(bnn, x, x[:, 0], prior=prior)
+    >>> fit["posterior"]["prior"].to_numpy()
+    array([0.1, 1. ])
+    """
+    if not callable(fit):
+        raise TypeError(f"fit: expected a fit function such as fit_mcmc; got {fit!r}.")
+    retries = _checks.integer("retries", retries, 0)
+    return DistributedFit(fit, Supply(executor), retries, open_store(folder))
+
+
+class DistributedFit:
+    """A fit function whose parts run on an executor. Made by `distribute`."""
+
+    def __init__(
+        self, fit: Callable[..., xr.DataTree], supply: Supply, retries: int, store
+    ) -> None:
+        self._fit, self._supply, self._retries, self._store = fit, supply, retries, store
+        self._code: Code | None = None
+        self.__signature__ = inspect.signature(fit)
+        self.__name__ = _name_of(fit)
+
+    def __repr__(self) -> str:
+        return f"distribute({self._fit!r})"
+
+    def __call__(self, bnn: BNN, x: Any, y: Any, **options: Any) -> xr.DataTree:
+        """Fit, as the function itself would."""
+
+        def call(progress_bar: bool = True) -> xr.DataTree:
+            return self.submit(bnn, x, y, **options).result()
+
+        call.__name__ = self.__name__
+        return shows_progress(call)(progress_bar=options.get("progress_bar", True))
+
+    def submit(self, bnn: BNN, x: Any, y: Any, **options: Any) -> Pending:
+        """Submit all parts of a call, and return at once.
+
+        Returns
+        -------
+        object
+            Its ``result()`` waits for the fit; ``cancel()`` drops what has not begun.
+        """
+        _checks.model(bnn)
+        call = Call.checked(self._fit, self._coded(bnn), x, y, options, self._store)
+        return Pending(call, self._supply, self._store, self._retries)
+
+    def _coded(self, bnn: BNN) -> Code:
+        """Pickle the function and a model, once: pickled again, they might look like others."""
+        if self._code is None or self._code.bnn is not bnn:
+            self._code = Code.of(self._fit, bnn)
+        return self._code
+
+
+def _name_of(fit: Any) -> str:
+    while isinstance(fit, partial):
+        fit = fit.func
+    return getattr(fit, "__name__", type(fit).__name__)
