@@ -44,7 +44,7 @@ def configurational_temperature(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> x
         With the dim `prior` where the fit has it:
 
         - `temperature`: the mean over draws, per weight (latents of the likelihood included), with
-          its standard error `temperature_se` by Monte Carlo; NaN for a single member;
+          its standard error `temperature_se` by Monte Carlo;
         - `temperature_by_layer`, of the weights and biases of each layer alone, and
           `temperature_by_layer_se` (dim `layer`).
 
@@ -112,7 +112,9 @@ def temperature_of(
         for layer in layers_of(bnn)
     ]
     found = [
-        _mean_and_error(sum(terms[name] for name in names) / sum(sizes[name] for name in names))
+        _mean_and_error(
+            np.sum([terms[name] for name in names], axis=0) / sum(sizes[name] for name in names)
+        )
         for names in ([*bnn.sites], *in_layer)
     ]
     means, errors = map(np.array, zip(*found, strict=True))

@@ -1,7 +1,7 @@
 """Fits of many data sets, submitted ahead where a fit function can."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ _MAX_AHEAD = 64
 
 def fits_ahead(
     fit: Callable[..., xr.DataTree], calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]
-) -> Iterator[Callable[[], xr.DataTree]]:
+) -> Generator[Callable[[], xr.DataTree]]:
     """Yield a function for each call, in their order, that returns its fit.
 
     Parameters

@@ -118,16 +118,17 @@ def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
     targets = y.reshape(len(y), -1)
     targets = targets if offset is None else targets - x[:, [offset]]
     mean, sd = targets.mean(axis=0), targets.std(axis=0)
-    reach = _reach(bnn, x, prior)[: targets.shape[1]]  # locations come first
     size = np.maximum(np.abs(mean), sd)
-    far = (size > _USUAL) & ((size > _FAR * reach) | _given_up(bnn, mean, sd, reach, len(y)))
-    told = f"y: mean {mean[far.argmax()]:.3g} and sd {sd[far.argmax()]:.3g}"
-    if far.any():
-        return (
-            f"{told}, where the outputs reach about {reach[far.argmax()]:.2g} under the prior. "
-            "Standardise y: (y - y.mean(axis=0)) / y.std(axis=0)."
-        )
-    if np.isinf(reach).any():
+    if np.any(size > _USUAL):  # or else nothing has to be compiled for it
+        reach = _reach(bnn, x, prior)[: targets.shape[1]]  # locations come first
+        far = (size > _USUAL) & ((size > _FAR * reach) | _given_up(bnn, mean, sd, reach, len(y)))
+        if far.any():
+            return (
+                f"{_told(mean, sd, far.argmax())}, where the outputs reach about "
+                f"{reach[far.argmax()]:.2g} under the prior. "
+                "Standardise y: (y - y.mean(axis=0)) / y.std(axis=0)."
+            )
+    if _is_flat(bnn, prior):
         return ""
     for name in bnn.likelihood.noise_centers(1.0):
         with np.errstate(divide="ignore"):
@@ -135,10 +136,19 @@ def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
         away = (prior.loc[name] - centers) / prior.scale[name]
         if np.any((away > _FAR_NOISE) & (sd > 0)):
             return (
-                f"{told}, which is {np.max(away):.2g} prior sds below the noise that is expected. "
-                "Standardise y: (y - y.mean(axis=0)) / y.std(axis=0)."
+                f"{_told(mean, sd, 0)}, which is {np.max(away):.2g} prior sds below the noise that "
+                "is expected. Standardise y: (y - y.mean(axis=0)) / y.std(axis=0)."
             )
     return ""
+
+
+def _told(mean: np.ndarray, sd: np.ndarray, index: Any) -> str:
+    return f"y: mean {mean[index]:.3g} and sd {sd[index]:.3g}"
+
+
+def _is_flat(bnn: BNN, prior: Any) -> bool:
+    """Tell if the prior is flat where outputs are made, so that they reach anywhere."""
+    return any(np.isinf(np.asarray(prior.scale[name])).any() for name in bnn.network.sites)
 
 
 def _given_up(bnn: BNN, mean: Any, sd: Any, reach: Any, num_rows: int) -> Any:
