@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from uuid import uuid4
 
 import cloudpickle
 import xarray as xr
@@ -100,7 +101,7 @@ class Pending:
         while left:
             executor, given = self._supply.open(), self._call.parts[left[0]].given
             try:
-                future = executor.submit(work, code.digest, code.pickled, given)
+                future = executor.submit(work, code.digest, code.pickled, given, uuid4().hex)
             except Exception as error:  # it broke, or was closed
                 self._collect(wait(self._waiting, timeout=_SECONDS_TO_BREAK).done, left, error)
                 return

@@ -50,7 +50,7 @@ def software() -> dict[str, str]:
     return {name: version(name) for name in ("weightprior", "jax", "jaxlib", "numpyro")}
 
 
-def work(digest: str, code: bytes, given: bytes) -> bytes:
+def work(digest: str, code: bytes, given: bytes, attempt: str) -> bytes:
     """Fit a part.
 
     Parameters
@@ -59,6 +59,8 @@ def work(digest: str, code: bytes, given: bytes) -> bytes:
         The fit function and the model, pickled, and their digest.
     given : bytes
         All other arguments, the precision and the versions of software there, pickled.
+    attempt : str
+        A name of its own: to dask, calls with equal arguments are one, and one that failed has.
 
     Returns
     -------
