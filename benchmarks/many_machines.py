@@ -106,7 +106,7 @@ def dask(number: int) -> Iterator:
     """Workers of a dask cluster, of one core each."""
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(n_workers=0, dashboard_address=None, silence_logs=40)
+    cluster = LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=40)
     with cluster, Client(cluster) as client:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address]
         command += ["--nthreads", "1", "--no-dashboard"]

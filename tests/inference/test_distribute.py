@@ -304,7 +304,7 @@ def dies_once(bnn, x, y, *, prior, marker, checkpoint=None):
 def with_dask(do):
     from distributed import Client, LocalCluster
 
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(processes=True, **options) as cluster, Client(cluster) as client:
         return do(client.get_executor())
 
