@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from arviz_stats.base import array_stats
+from arviz_stats.sampling_diagnostics import mcse
 
 from weightprior import _data
 from weightprior.diagnostics.contraction import layers_of
@@ -135,9 +135,7 @@ def _terms_of_draw(bnn: BNN, weights: Any, x: Any, y: Any, prior: Any, row_weigh
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
     """Mean over chains and draws, and its standard error by Monte Carlo."""
     if values.shape[1] >= MIN_DRAWS:
-        error = np.asarray(
-            array_stats.mcse(values, method="mean", chain_axis=0, draw_axis=1)
-        ).item()
+        error = np.asarray(mcse(values[..., None], method="mean")).item()
     else:  # such as of an ensemble, whose members are independent
         error = values.std(ddof=1) / np.sqrt(values.size)
     return float(values.mean()), float(error)

@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,10 +118,10 @@ class Call:
         problem = _problem(code.bnn, x, y, options, names)
         weights = problem.row_weights
         several = weights is not None and weights.ndim == 2
-        parts = []
-        for i, own in enumerate(_options(options, problem, names)):
-            label = problem.labels[i]
-            name = file_name(label, _digest(fit, problem, i, own))
+        all_options = _options(options, problem, names)
+        digests, parts = _digests(fit, problem, all_options), []
+        for label, digest, own in zip(problem.labels, digests, all_options, strict=True):
+            name = file_name(label, digest)
             if "checkpoint" in names and (folder := store.checkpoint(name)) is not None:
                 own["checkpoint"] = folder
             given = (x, y, own), jax.config.jax_enable_x64, software()
@@ -180,12 +180,18 @@ def _inits(init: Any, number: int) -> list[Any]:
     return trees if len(trees) == number > 1 else [init] * number
 
 
-def _digest(fit: Callable[..., Any], problem: Problem, index: int, own: Mapping[str, Any]) -> str:
-    """Digest of all that decides the fit of a part."""
-    known = {"prior", "rng_key", "row_weights", "progress_bar"}
-    options = {name: told(value) for name, value in own.items() if name not in known}
-    call = fingerprint.of_call(problem, {"fit": told(fit), "options": told(options)})
+def _digests(
+    fit: Callable[..., Any], problem: Problem, options: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Digests of all that decides the fit of each part."""
+    call = fingerprint.of_call(problem, {"fit": told(fit)})
     coords = {n: v for n, v in problem.coords.items() if getattr(v, "dims", ()) != ("prior",)}
     coords.pop("prior", None)
-    text = json.dumps([call.run, call.parts[index], told(coords), told(problem.target_coords)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    common = [call.run, told(coords), told(problem.target_coords)]
+    known = {"prior", "rng_key", "row_weights", "progress_bar"}
+    digests = []
+    for part, own in zip(call.parts, options, strict=True):
+        others = {name: told(value) for name, value in own.items() if name not in known}
+        text = json.dumps([*common, part, others])
+        digests.append(hashlib.sha256(text.encode()).hexdigest()[:16])
+    return digests

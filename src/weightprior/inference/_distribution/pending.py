@@ -54,7 +54,11 @@ class Pending:
         for index, part in enumerate(call.parts):
             if (kept := store.read(part.name)) is not None:
                 self._finished[index] = kept
-        self._submit([i for i in range(len(call.parts)) if i not in self._finished])
+        try:
+            self._submit([i for i in range(len(call.parts)) if i not in self._finished])
+        except BaseException:
+            self.cancel()
+            raise
 
     def result(self) -> xr.DataTree:
         """Wait for all parts.

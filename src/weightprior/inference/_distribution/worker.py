@@ -10,6 +10,7 @@ import jax
 import xarray as xr
 
 from weightprior._running.progress import hidden
+from weightprior.fits.reading import check_tree
 from weightprior.inference._distribution.recording import Warned, recorded
 
 __all__ = ["Failed", "Finished", "Lost", "Outcome", "software", "work"]
@@ -88,6 +89,7 @@ def _work(digest: str, code: bytes, given: bytes) -> Outcome:
     x, y, options = arguments
     with jax.enable_x64(precision), recorded() as warned:
         tree = fit(bnn, x, y, **options)
+    check_tree(tree)
     if tree.attrs.get("interrupted"):
         return Lost("its worker was interrupted")
     return Finished(tree, warned)
