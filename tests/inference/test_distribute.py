@@ -142,6 +142,35 @@ def test_a_broken_executor_that_was_given_is_told(tmp_path):
     assert executor.num_calls == 2
 
 
+def test_calls_that_share_an_executor_make_one_in_its_place():
+    made = []
+
+    def make():
+        made.append(Breaking(2) if not made else Inline())
+        return made[-1]
+
+    fit = wp.distribute(MAP, make)
+    ahead = [fit.submit(REGRESSION, FRAME, TARGET, **GIVEN) for _ in range(2)]
+    for pending in ahead:
+        assert_same_fit(pending.result(), fitted("map", "numbers"))
+    assert len(made) == 2
+
+
+def test_many_different_warnings_are_summed_up():
+    def fit(bnn, x, y, *, prior):
+        import warnings
+
+        warnings.warn(f"of scale {prior.scale['output.bias']}", stacklevel=1)
+        return MAP(bnn, x, y, prior=prior)
+
+    scales = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    prior = wp.stack_priors({s: wp.normal_prior(REGRESSION, scale=s) for s in scales})
+    with pytest.warns(UserWarning, match="of") as told:
+        spread(Inline(), fit, prior=prior)
+    assert len(told) == 6
+    assert "more than is shown, under prior 0.6, 0.7. Fit one" in str(told[-1].message)
+
+
 def test_one_that_breaks_at_once_is_given_up():
     made = []
 

@@ -43,10 +43,10 @@ class Supply:
             self._executor = _checked(self._make())
         return self._executor
 
-    def renew(self) -> None:
-        """Let go of it, so that another is made."""
-        broken, self._executor = self._executor, None
-        if broken is not None:
+    def renew(self, broken: Executor | None) -> None:
+        """Let go of one that broke, so that another is made; another call may have done so."""
+        if broken is not None and broken is self._executor:
+            self._executor = None
             broken.shutdown(wait=False)
 
 

@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from collections.abc import Collection, Iterable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from typing import NamedTuple
 from uuid import uuid4
 
 import cloudpickle
@@ -29,6 +30,13 @@ class _OnWorkerError(Exception):
     """Shows where on a worker an error was raised."""
 
 
+class _Try(NamedTuple):
+    """Number of a part, and the executor that it was submitted to."""
+
+    part: int
+    executor: Executor
+
+
 class Pending:
     """A call whose parts are being fitted.
 
@@ -48,7 +56,7 @@ class Pending:
         self._call, self._supply, self._store, self._retries = call, supply, store, retries
         self._began = time.perf_counter()
         self._finished: dict[int, Finished] = {}
-        self._waiting: dict[Future, int] = {}
+        self._waiting: dict[Future, _Try] = {}
         self._lost: Counter[int] = Counter()
         self._num_broken = 0  # executors, since a part was finished
         for index, part in enumerate(call.parts):
@@ -107,45 +115,45 @@ class Pending:
             try:
                 future = executor.submit(work, code.digest, code.pickled, given, uuid4().hex)
             except Exception as error:  # it broke, or was closed
-                self._collect(wait(self._waiting, timeout=_SECONDS_TO_BREAK).done, left, error)
+                lost = {index: Lost(_text(error), broken=executor) for index in left}
+                ended = wait(self._waiting, timeout=_SECONDS_TO_BREAK).done
+                self._take(self._outcomes(ended) | lost)
                 return
-            self._waiting[future] = left.pop(0)
+            self._waiting[future] = _Try(left.pop(0), executor)
 
-    def _collect(
-        self,
-        done: Collection[Future],
-        unsubmitted: Sequence[int] = (),
-        error: Exception | None = None,
-    ) -> None:
-        """Take in parts that have ended, and submit those again that were lost.
-
-        Where an `error` says that the executor broke, some parts are still to be submitted.
-        """
+    def _collect(self, done: Collection[Future]) -> None:
+        """Take in parts that have ended."""
         outcomes = self._outcomes(done)
-        reasons = [one.reason for one in outcomes.values() if isinstance(one, Lost) and one.broken]
-        if error is not None:
-            reasons.append(f"{type(error).__name__}: {error}")
-        elif reasons:  # all others of that executor end with it
+        if any(isinstance(one, Lost) and one.broken for one in outcomes.values()):
+            # All others of that executor end with it.
             outcomes |= self._outcomes(wait(self._waiting, timeout=_SECONDS_TO_BREAK).done)
+        self._take(outcomes)
+
+    def _outcomes(self, done: Collection[Future]) -> dict[int, Outcome]:
+        tries = {future: self._waiting.pop(future) for future in done}
+        return {one.part: _outcome(future, one.executor) for future, one in tries.items()}
+
+    def _take(self, outcomes: dict[int, Outcome]) -> None:
+        """Keep parts that are finished, raise what one raised, and submit again what was lost."""
         for index, outcome in outcomes.items():
-            if isinstance(outcome, Finished):  # first, for what is finished is to be kept
+            if isinstance(outcome, Finished):  # first, for it is to be kept
                 self._store.keep(self._call.parts[index].name, outcome)
                 self._finished[index], self._num_broken = outcome, 0
         for index, outcome in outcomes.items():
             if isinstance(outcome, Failed):
                 self._raise(index, outcome)
         lost = {index: one for index, one in outcomes.items() if isinstance(one, Lost)}
-        if reasons:
-            self._renew(reasons[0], error)
-            indices = sorted([*lost, *self._waiting.values(), *unsubmitted])
-            self._waiting = {}
+        broken = [one for one in lost.values() if one.broken]
+        if broken:
+            self._renew(broken[0])
+            # Whatever else was with that executor is lost as well.
+            for future, one in [*self._waiting.items()]:
+                if one.executor is broken[0].broken:
+                    lost[one.part] = broken[0]
+                    del self._waiting[future]
         else:
             self._count(lost)
-            indices = sorted(lost)
-        self._submit(indices)
-
-    def _outcomes(self, done: Collection[Future]) -> dict[int, Outcome]:
-        return {self._waiting.pop(future): _outcome(future) for future in done}
+        self._submit(sorted(lost))
 
     def _count(self, lost: dict[int, Lost]) -> None:
         """Count how often parts were lost, and raise where that has been too often."""
@@ -158,11 +166,11 @@ class Pending:
                     f"retries={self._retries}.{self._told_finished()}"
                 )
 
-    def _renew(self, reason: str, error: Exception | None) -> None:
+    def _renew(self, lost: Lost) -> None:
         """Have another executor made in place of one that broke, or raise."""
         self._num_broken += 1
         if self._supply.renewable and self._num_broken <= self._retries:
-            self._supply.renew()
+            self._supply.renew(lost.broken)
             return
         advice = (
             f"It broke {self._num_broken} times without a part finished in between. Give its "
@@ -171,8 +179,8 @@ class Pending:
             else "Pass a function that makes one, and it is made again."
         )
         raise RuntimeError(
-            f"distribute: the executor broke ({reason}). {advice}{self._told_finished()}"
-        ) from error
+            f"distribute: the executor broke ({lost.reason}). {advice}{self._told_finished()}"
+        )
 
     def _raise(self, index: int, failed: Failed) -> None:
         label = self._call.parts[index].label
@@ -189,8 +197,8 @@ class Pending:
         labels = [repr(self._call.parts[index].label) for index in sorted(self._finished)]
         if not labels or self._call.prior.labels is None:
             return ""
-        shown = ", ".join(labels[:_MAX_NAMED]) + (" and others" if len(labels) > _MAX_NAMED else "")
-        return f" Finished: {len(labels)} of {len(self._call.parts)}, {shown}.{self._store.where}"
+        told = f" Finished: {len(labels)} of {len(self._call.parts)}, {_listed(labels)}."
+        return told + self._store.where
 
     def _warn(self, warned: list[list[Warned]]) -> None:
         """Pass warnings on, equal ones of several parts as one."""
@@ -198,21 +206,34 @@ class Pending:
         for part, found in zip(self._call.parts, warned, strict=True):
             for one in dict.fromkeys(found):
                 labels.setdefault(one, []).append(repr(part.label))
-        for (category, message), named in labels.items():
+        shown = list(labels.items())
+        for (category, message), named in shown[:_MAX_NAMED]:
             if self._call.prior.labels is None:
-                told = message
+                _checks.warn(message, category)
             else:
-                more = f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else ""
-                told = f"{message} (prior {', '.join(named[:_MAX_NAMED])}{more})"
-            _checks.warn(told, category)
+                _checks.warn(f"{message} (prior {_listed(named)})", category)
+        if rest := [label for _, named in shown[_MAX_NAMED:] for label in named]:
+            others = [*dict.fromkeys(rest)]
+            _checks.warn(
+                f"distribute: fits warned of more than is shown, under prior {_listed(others)}. "
+                "Fit one of them alone to read it."
+            )
 
 
-def _outcome(future: Future) -> Outcome:
+def _listed(labels: list[str]) -> str:
+    more = len(labels) - _MAX_NAMED
+    return ", ".join(labels[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _outcome(future: Future, executor: Executor) -> Outcome:
     if future.cancelled():
         return Lost("it was cancelled")
     error = future.exception()
     if error is None:
         return cloudpickle.loads(future.result())
+    return Lost(_text(error), broken=executor if isinstance(error, BrokenExecutor) else None)
+
+
+def _text(error: BaseException) -> str:
     first = str(error).partition("\n")[0]
-    reason = f"{type(error).__name__}: {first}".rstrip(": ")
-    return Lost(reason, broken=isinstance(error, BrokenExecutor))
+    return f"{type(error).__name__}: {first}".rstrip(": ")

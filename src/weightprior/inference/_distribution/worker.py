@@ -2,6 +2,7 @@
 
 import threading
 import traceback
+from concurrent.futures import Executor
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -37,10 +38,10 @@ class Failed(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A part whose worker was stopped, or is gone; perhaps with the whole executor."""
+    """A part whose worker was stopped, or is gone; and the executor, where that broke with it."""
 
     reason: str
-    broken: bool = False
+    broken: Executor | None = None
 
 
 type Outcome = Finished | Failed | Lost
