@@ -20,6 +20,12 @@ METHODS = {
 SINGLE = prior_of(REGRESSION, "single")
 
 
+def without_attributes():
+    fit = fitted("map").copy()
+    fit.attrs = {}
+    return fit
+
+
 @pytest.mark.filterwarnings("ignore:fit_")
 @pytest.mark.parametrize("method", METHODS)
 def test_stacking_undoes_unstacking(method):
@@ -80,6 +86,7 @@ def test_fits_that_saw_other_rows_keep_their_weights():
             TypeError,
             "fits: expected labels",
         ),
+        ({"a": lambda: without_attributes()}, ValueError, r"fits\['a'\]: expected the attributes"),
         ({"a": lambda: fitted("map", "strings")}, ValueError, "Take it apart by unstack_fit"),
         (
             {"a": lambda: fitted("map"), "b": lambda: fitted("hmc")},

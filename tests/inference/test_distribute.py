@@ -47,6 +47,17 @@ def test_a_fit_to_start_from_is_taken_apart():
     assert_same_fit(spread(Inline(), wp.fit_mcmc, **short.keywords), local)
 
 
+def test_options_that_a_partial_carries_are_those_of_the_call():
+    weights = np.random.default_rng(0).integers(0, 3, (3, len(TARGET))).astype(float)
+    carried = {**GIVEN, "rng_key": jax.random.key(3, impl="threefry2x32"), "row_weights": weights}
+    carried["init"] = fitted("map", "numbers")
+    local = partial(partial(wp.fit_map, **carried), num_restarts=3)
+    found = wp.distribute(local, Inline())(REGRESSION, FRAME, TARGET)
+    assert_same_fit(found, local(REGRESSION, FRAME, TARGET))
+    with pytest.raises(ValueError, match="checkpoint: expected None beside distribute"):
+        spread(Inline(), partial(wp.fit_mcmc, checkpoint="here"))
+
+
 def test_it_goes_where_a_fit_function_goes():
     executor = Inline()
     fit = wp.distribute(MAP, executor)

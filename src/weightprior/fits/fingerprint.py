@@ -14,7 +14,7 @@ import numpy as np
 from weightprior.fits.problem import Problem
 from weightprior.model.bnn import BNN
 
-__all__ = ["Fingerprint", "differences", "of_call", "of_starts"]
+__all__ = ["Fingerprint", "differences", "of_call", "of_starts", "versions"]
 
 # Whose arithmetic the draws are.
 _SOFTWARE = ("weightprior", "jax", "jaxlib", "numpyro", "blackjax")
@@ -93,7 +93,7 @@ def of_call(problem: Problem, options: Mapping[str, str | float]) -> Fingerprint
         "rng_key": f"{jax.random.key_data(key).tolist()} ({jax.random.key_impl(key)})",
         "precision": str(jnp.result_type(float)),
         "backend": jax.default_backend(),
-        **_versions(),
+        **versions(),
     }
     return Fingerprint(
         run,
@@ -131,7 +131,8 @@ def _of_model(bnn: BNN) -> dict[str, Any]:
 
 
 @cache  # packages are slow to ask
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of the software whose arithmetic numbers are."""
     return {f"version of {name}": version(name) for name in _SOFTWARE}
 
 

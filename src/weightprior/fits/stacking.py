@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weightprior import _checks
 from weightprior.fits.layout import LEADING_DIMS, named_priors
 from weightprior.fits.reading import check_tree
+from weightprior.fits.validate import check_groups
 from weightprior.model.priors.normal import checked_coords, checked_labels
 
 __all__ = ["join", "stack_fits"]
@@ -88,8 +90,14 @@ def join(
 def _check_single(label: Any, fit: Any) -> None:
     try:
         check_tree(fit)
+        check_groups(fit)
     except (TypeError, ValueError) as error:
         raise type(error)(f"fits[{label!r}]: {error}") from None
+    if missing := {"model", "method", "seconds"} - set(fit.attrs):
+        raise ValueError(
+            f"fits[{label!r}]: expected the attributes that a fit function writes; got none of "
+            f"{_checks.several(sorted(missing))}. Keep the fit's attrs."
+        )
     if "prior" in fit["posterior"].dims:
         raise ValueError(
             f"fits[{label!r}]: expected a fit of a single prior; got one of "

@@ -99,13 +99,15 @@ class DistributedFit:
     def __init__(
         self, fit: Callable[..., xr.DataTree], supply: Supply, retries: int, store
     ) -> None:
-        self._fit, self._supply, self._retries, self._store = fit, supply, retries, store
+        # Options that a partial carries are options of the call: keys and starts are seen to there.
+        self._fit, self._carried = _opened(fit)
+        self._supply, self._retries, self._store = supply, retries, store
         self._code: Code | None = None
         self.__signature__ = inspect.signature(fit)
-        self.__name__ = _name_of(fit)
+        self.__name__ = getattr(self._fit, "__name__", type(self._fit).__name__)
 
     def __repr__(self) -> str:
-        return f"distribute({self._fit!r})"
+        return f"distribute({self.__name__})"
 
     def __call__(self, bnn: BNN, x: Any, y: Any, **options: Any) -> xr.DataTree:
         """Fit, as the function itself would."""
@@ -125,7 +127,8 @@ class DistributedFit:
             Its ``result()`` waits for the fit; ``cancel()`` drops what has not begun.
         """
         _checks.model(bnn)
-        call = Call.checked(self._fit, self._coded(bnn), x, y, options, self._store)
+        given = self._carried | options
+        call = Call.checked(self._fit, self._coded(bnn), x, y, given, self._store)
         return Pending(call, self._supply, self._store, self._retries)
 
     def _coded(self, bnn: BNN) -> Code:
@@ -135,7 +138,9 @@ class DistributedFit:
         return self._code
 
 
-def _name_of(fit: Any) -> str:
-    while isinstance(fit, partial):
-        fit = fit.func
-    return getattr(fit, "__name__", type(fit).__name__)
+def _opened(fit: Any) -> tuple[Callable[..., xr.DataTree], dict[str, Any]]:
+    """Return a function without the partials around it, and the options that these carry."""
+    carried: dict[str, Any] = {}
+    while isinstance(fit, partial) and not fit.args:
+        fit, carried = fit.func, fit.keywords | carried
+    return fit, carried

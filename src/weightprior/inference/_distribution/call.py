@@ -12,15 +12,14 @@ import jax
 import numpy as np
 import xarray as xr
 
+from weightprior import _checks
 from weightprior.fits import fingerprint
 from weightprior.fits.layout import prior_coords
 from weightprior.fits.problem import Problem
 from weightprior.fits.reading import check_tree, unstack_fit
 from weightprior.fits.stacking import join
 from weightprior.inference._distribution.identity import told
-from weightprior.inference._distribution.recording import recorded
 from weightprior.inference._distribution.store import NoStore, Store, file_name
-from weightprior.inference._distribution.worker import software
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
 
@@ -124,7 +123,7 @@ class Call:
             name = file_name(label, digest)
             if "checkpoint" in names and (folder := store.checkpoint(name)) is not None:
                 own["checkpoint"] = folder
-            given = (x, y, own), jax.config.jax_enable_x64, software()
+            given = (x, y, own), jax.config.jax_enable_x64, fingerprint.versions()
             parts.append(Part(label, name, cloudpickle.dumps(given)))
         return cls(code, parts, problem.prior, ("row_weights",) if several else ())
 
@@ -142,11 +141,11 @@ def _problem(
     """Check the data here, before anything travels."""
     given = {"rng_key": 0, "row_weights": None}
     for name in given:
-        carried = names[name].default if name in names else inspect.Parameter.empty
-        if carried is not inspect.Parameter.empty:  # as a partial may
-            given[name] = carried
+        usual = names[name].default if name in names else inspect.Parameter.empty
+        if usual is not inspect.Parameter.empty:
+            given[name] = usual
     given |= {name: options[name] for name in given if name in options}
-    with recorded():  # the parts warn of the same
+    with _checks.held_warnings():  # the parts warn of the same
         return Problem.checked(bnn, x, y, prior=options.get("prior"), learned=True, **given)
 
 

@@ -33,7 +33,7 @@ class Supply:
 
     @property
     def renewable(self) -> bool:
-        """Whether another can be made."""
+        """True where another can be made."""
         return self._make is not None
 
     def open(self) -> Executor:

@@ -3,7 +3,6 @@
 import threading
 import traceback
 from concurrent.futures import Executor
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -11,10 +10,11 @@ import jax
 import xarray as xr
 
 from weightprior._running.progress import hidden
+from weightprior.fits import fingerprint
 from weightprior.fits.reading import check_tree
 from weightprior.inference._distribution.recording import Warned, recorded
 
-__all__ = ["Failed", "Finished", "Lost", "Outcome", "software", "work"]
+__all__ = ["Failed", "Finished", "Lost", "Outcome", "work"]
 
 # Functions and models that a worker keeps. Another copy of one would be compiled anew: functions
 # that are equal before they travel are not when they arrive.
@@ -47,11 +47,6 @@ class Lost(NamedTuple):
 type Outcome = Finished | Failed | Lost
 
 
-def software() -> dict[str, str]:
-    """Versions on which numbers depend."""
-    return {name: version(name) for name in ("weightprior", "jax", "jaxlib", "numpyro")}
-
-
 def work(digest: str, code: bytes, given: bytes, attempt: str) -> bytes:
     """Fit a part.
 
@@ -81,7 +76,7 @@ def work(digest: str, code: bytes, given: bytes, attempt: str) -> bytes:
 
 def _work(digest: str, code: bytes, given: bytes) -> Outcome:
     arguments, precision, versions = cloudpickle.loads(given)
-    if (own := software()) != versions:
+    if (own := fingerprint.versions()) != versions:
         raise RuntimeError(
             f"distribute: expected workers with the versions of software here, {versions}; got a "
             f"worker with {own}. Install the same ones there."
