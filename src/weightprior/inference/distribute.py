@@ -9,7 +9,7 @@ import xarray as xr
 
 from weightprior import _checks
 from weightprior._running.progress import shows_progress
-from weightprior.inference._distribution.call import Call, Code
+from weightprior.inference._distribution.call import Call, Code, name_of
 from weightprior.inference._distribution.executors import Supply
 from weightprior.inference._distribution.pending import Pending
 from weightprior.inference._distribution.store import open_store
@@ -104,7 +104,7 @@ class DistributedFit:
         self._supply, self._retries, self._store = supply, retries, store
         self._code: Code | None = None
         self.__signature__ = inspect.signature(fit)
-        self.__name__ = getattr(self._fit, "__name__", type(self._fit).__name__)
+        self.__name__ = name_of(self._fit)
 
     def __repr__(self) -> str:
         return f"distribute({self.__name__})"

@@ -23,7 +23,7 @@ from weightprior.inference._distribution.store import NoStore, Store, file_name
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.base import Prior
 
-__all__ = ["Call", "Code", "Part"]
+__all__ = ["Call", "Code", "Part", "name_of"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Call:
 
     Attributes
     ----------
+    function : str
+        Name of the function, which its warnings begin with.
     code : Code
         The function, and the model.
     parts : list of Part
@@ -86,6 +88,7 @@ class Call:
         Constants that each prior has for itself.
     """
 
+    function: str
     code: Code
     parts: list[Part]
     prior: Prior
@@ -125,7 +128,8 @@ class Call:
                 own["checkpoint"] = folder
             given = (x, y, own), jax.config.jax_enable_x64, fingerprint.versions()
             parts.append(Part(label, name, cloudpickle.dumps(given)))
-        return cls(code, parts, problem.prior, ("row_weights",) if several else ())
+        apart = ("row_weights",) if several else ()
+        return cls(name_of(fit), code, parts, problem.prior, apart)
 
     def joined(self, fits: list[xr.DataTree], seconds: float) -> xr.DataTree:
         """Make one fit of the parts', which took so long."""
@@ -133,6 +137,11 @@ class Call:
         tree = join(fits, prior_coords(self.prior), self.apart) if stacked else fits[0]
         tree.attrs["seconds"] = max(seconds, tree.attrs["seconds"])
         return tree
+
+
+def name_of(fit: Any) -> str:
+    """Name of a function, or of the class of an object that is called as one."""
+    return getattr(fit, "__name__", type(fit).__name__)
 
 
 def _problem(

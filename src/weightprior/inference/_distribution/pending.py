@@ -215,8 +215,8 @@ class Pending:
         if rest := [label for _, named in shown[_MAX_NAMED:] for label in named]:
             others = [*dict.fromkeys(rest)]
             _checks.warn(
-                f"distribute: fits warned of more than is shown, under prior {_listed(others)}. "
-                "Fit one of them alone to read it."
+                f"{self._call.function}: warned of more than is shown, under prior "
+                f"{_listed(others)}. Fit one of them alone to read it."
             )
 
 
