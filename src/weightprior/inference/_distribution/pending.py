@@ -14,9 +14,10 @@ from weightprior import _checks
 from weightprior._running.progress import counting
 from weightprior.inference._distribution.call import Call
 from weightprior.inference._distribution.executors import Supply
+from weightprior.inference._distribution.outcome import Failed, Finished, Lost, Outcome
 from weightprior.inference._distribution.recording import Warned
 from weightprior.inference._distribution.store import NoStore, Store
-from weightprior.inference._distribution.worker import Failed, Finished, Lost, Outcome, work
+from weightprior.inference._distribution.worker import work
 
 __all__ = ["Pending"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import arviz as az
 
 from weightprior import _checks
+from weightprior.inference._distribution.outcome import Finished
 from weightprior.inference._distribution.recording import Warned
-from weightprior.inference._distribution.worker import Finished
 
 __all__ = ["NoStore", "Store", "file_name", "open_store"]
 

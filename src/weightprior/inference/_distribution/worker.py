@@ -2,49 +2,24 @@
 
 import threading
 import traceback
-from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 import jax
-import xarray as xr
 
 from weightprior._running.progress import hidden
 from weightprior.fits import fingerprint
 from weightprior.fits.reading import check_tree
-from weightprior.inference._distribution.recording import Warned, recorded
+from weightprior.inference._distribution.outcome import Failed, Finished, Lost, Outcome
+from weightprior.inference._distribution.recording import recorded
 
-__all__ = ["Failed", "Finished", "Lost", "Outcome", "work"]
+__all__ = ["work"]
 
 # Functions and models that a worker keeps. Another copy of one would be compiled anew: functions
 # that are equal before they travel are not when they arrive.
 _MAX_KEPT = 8
 _kept: dict[str, Any] = {}
 _lock = threading.Lock()
-
-
-class Finished(NamedTuple):
-    """A part that was fitted, and what the fit warned of."""
-
-    fit: xr.DataTree
-    warned: list[Warned]
-
-
-class Failed(NamedTuple):
-    """A part whose fit function raised an error, and where that was."""
-
-    error: Exception
-    where: str
-
-
-class Lost(NamedTuple):
-    """A part whose worker was stopped, or is gone; and the executor, where that broke with it."""
-
-    reason: str
-    broken: Executor | None = None
-
-
-type Outcome = Finished | Failed | Lost
 
 
 def work(digest: str, code: bytes, given: bytes, attempt: str) -> bytes:
