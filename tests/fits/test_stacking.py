@@ -9,6 +9,7 @@ import weightprior as wp
 from executors import assert_same_fit
 from shared_fits import FITTERS, FRAME, REGRESSION, TARGET, fitted, prior_of
 
+BRIEF = ("map", "mcmc", "laplace")
 METHODS = {
     "map": FITTERS["map"],
     "mcmc": FITTERS["hmc"],
@@ -27,7 +28,9 @@ def without_attributes():
 
 
 @pytest.mark.filterwarnings("ignore:fit_")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[pytest.mark.slow] * (m not in BRIEF)) for m in METHODS]
+)
 def test_stacking_undoes_unstacking(method):
     priors = {"a": SINGLE, "b": wp.normal_prior(REGRESSION, scale=0.3)}
     prior = wp.stack_priors(priors, coords={"width": [0.5, 0.3]})
