@@ -15,6 +15,7 @@ import pytest
 import weightprior as wp
 from executors import Breaking, Inline, Losing, assert_same_fit
 from shared_fits import FITTERS, FRAME, REGRESSION, TARGET, fitted, prior_of
+from weightprior.inference._distribution.store import Store
 
 PRIOR = prior_of(REGRESSION, "numbers")
 GIVEN = {"prior": PRIOR}
@@ -263,19 +264,29 @@ def test_a_damaged_file_is_fitted_again(tmp_path):
         assert_same_fit(spread(Inline(), folder=tmp_path), fitted("map", "numbers"))
 
 
-def test_an_interrupt_says_what_is_kept(tmp_path):
-    class Waiting(Inline):
-        """Never ends its third call, during which Ctrl-C is pressed."""
+class Waiting(Inline):
+    """Never ends its third call."""
 
-        def submit(self, function, /, *args, **options):
-            if self.num_calls < 2:
-                return super().submit(function, *args, **options)
-            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-            return Future()
+    def submit(self, function, /, *args, **options):
+        return super().submit(function, *args, **options) if self.num_calls < 2 else Future()
 
+
+@pytest.mark.parametrize("during", ["the wait", "the writing"])
+def test_an_interrupt_says_what_is_kept(tmp_path, monkeypatch, during):
+    """Ctrl-C is pressed; that another thread takes it in ends no wait of the main one."""
+    keep = Store.keep
+
+    def keep_and_press(self, name, part):
+        if during == "the writing":
+            signal.raise_signal(signal.SIGINT)
+        keep(self, name, part)
+        if during == "the wait" and len([*tmp_path.glob("*.nc")]) == 2:
+            threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,)).start()
+
+    monkeypatch.setattr(Store, "keep", keep_and_press)
     with pytest.raises(KeyboardInterrupt, match=r"Finished: 2 of 3, 0.25, 0.5\. They"):
         spread(Waiting(), folder=tmp_path)
-    assert len(list(tmp_path.glob("*.nc"))) == 2
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".nc", ".nc"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import cloudpickle
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._running.interrupts import held_back
 from weightprior._running.progress import counting
 from weightprior.inference._distribution.call import Call
 from weightprior.inference._distribution.executors import Supply
@@ -25,6 +26,9 @@ __all__ = ["Pending"]
 _MAX_NAMED = 5
 # How long the other parts of an executor that broke may take to say so.
 _SECONDS_TO_BREAK = 10.0
+# How long to wait at a time: an interrupt ends no wait that another thread took it in for, nor, on
+# some systems, any that has no end of its own.
+_SECONDS_AT_A_TIME = 0.5
 
 
 class _OnWorkerError(Exception):
@@ -88,7 +92,8 @@ class Pending:
         try:
             with counting(number, " fits", done=len(self._finished)) as count:
                 while self._waiting:
-                    self._collect(wait(self._waiting, return_when=FIRST_COMPLETED).done)
+                    ended = wait(self._waiting, _SECONDS_AT_A_TIME, FIRST_COMPLETED).done
+                    self._collect(ended)
                     count.done = len(self._finished)
                     if lost := self._lost.total():
                         count.beside = f"{lost} tried again"
@@ -136,10 +141,11 @@ class Pending:
 
     def _take(self, outcomes: dict[int, Outcome]) -> None:
         """Keep parts that are finished, raise what one raised, and submit again what was lost."""
-        for index, outcome in outcomes.items():
-            if isinstance(outcome, Finished):  # first, for it is to be kept
-                self._store.keep(self._call.parts[index].name, outcome)
-                self._finished[index], self._num_broken = outcome, 0
+        with held_back():  # an interrupt would fall into a file, or be lost in what writes it
+            for index, outcome in outcomes.items():
+                if isinstance(outcome, Finished):  # first, for it is to be kept
+                    self._store.keep(self._call.parts[index].name, outcome)
+                    self._finished[index], self._num_broken = outcome, 0
         for index, outcome in outcomes.items():
             if isinstance(outcome, Failed):
                 self._raise(index, outcome)
