@@ -58,7 +58,16 @@ def own(tree: Any) -> Any:
     JAX keeps an array of NumPy's, as long as some compiled function holds it, in the precision that
     it was first used in, and takes it for that in the other precision as well.
     """
-    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+    copies: dict[int, Any] = {}  # one of each, however often it is in the tree
+
+    def copied(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        if id(leaf) not in copies:
+            copies[id(leaf)] = leaf.copy()
+        return copies[id(leaf)]
+
+    return jax.tree.map(copied, tree)
 
 
 def in_precision(values: Any, dtype: Any) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior.fits.dependence import depends_on
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import SAMPLE_DIMS
@@ -28,8 +28,9 @@ _CONSTANT = 0.01
 # What a constant, or an end to it, would be worth: to raise the log likelihood by so many nats,
 # which is odds of 3,000 to 1. By chance alone the mean of targets is off by half a nat.
 _NATS = 8.0
-# Networks that are looked at.
-_NUM_DRAWS = 64
+# Networks that are looked at, and predictions of all of them that are held at once: of very many
+# rows fewer networks do.
+_NUM_DRAWS, _MIN_DRAWS, _MAX_PREDICTIONS = 64, 2, 4_000_000
 # Draws of chains are not independent: their mean is taken to rest on a quarter of them.
 _DEPENDENCE = 4.0
 # Slope of an activation, as a share of its largest, below which a unit is flat at a row.
@@ -160,7 +161,8 @@ def _predict(problem: Problem, part: Part) -> _Predicted:
     y, weights = problem.y[counted], part.row_weights[counted]
     if bnn.likelihood.columns:  # counts of outcomes: the share of the first in so many trials
         weights, y = weights * y.sum(axis=1), y[:, 0] / y.sum(axis=1)
-    rows, x, draws = Rows(weights), problem.x, _some(part.weights)
+    rows, x = Rows(weights), problem.x
+    draws = _some(part.weights, _MAX_PREDICTIONS // (len(x) * bnn.network.num_outputs))
     alike = varying = _means(bnn, part.model, draws, x)[:, counted]
     if (offset := offset_of(bnn.network)) is not None:
         # What varies by the offset alone says nothing of the inputs.
@@ -174,13 +176,15 @@ def _predict(problem: Problem, part: Part) -> _Predicted:
     if bnn.likelihood.has_classes:
         targets = y.reshape(len(y), -1).astype(int)
         y = np.eye(mean.shape[1] // targets.shape[1])[targets]
-    return _Predicted(x[counted], y.reshape(mean.shape), mean, float(spread), error, rows)
+    x = _data.select_rows(x, counted)
+    return _Predicted(x, y.reshape(mean.shape), mean, float(spread), error, rows)
 
 
-def _some(weights: Draws) -> dict[str, np.ndarray]:
+def _some(weights: Draws, affordable: int) -> dict[str, np.ndarray]:
     """Some of the draws, as of a single chain."""
     count = weights.num_chains * weights.num_draws
-    chosen = np.unique(np.linspace(0, count - 1, _NUM_DRAWS).round().astype(int))
+    number = min(max(affordable, _MIN_DRAWS), _NUM_DRAWS)
+    chosen = np.unique(np.linspace(0, count - 1, number).round().astype(int))
     return {n: w.reshape(count, *w.shape[2:])[None, chosen] for n, w in weights.items()}
 
 

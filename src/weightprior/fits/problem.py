@@ -99,7 +99,8 @@ class Problem:
         """Say that the data are far from the scale of the prior; nothing where they are not."""
         counts = np.any(self._sets > 0, axis=0)
         columns = self.coords["column"]
-        return scale_doubt(self.bnn, self.x[counts], self.y[counts], self.prior, columns)
+        x, y = (_data.select_rows(values, counts) for values in (self.x, self.y))
+        return scale_doubt(self.bnn, x, y, self.prior, columns)
 
     @property
     def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
@@ -109,7 +110,8 @@ class Problem:
         gradient is NaN, even if it is multiplied by 0.
         """
         counts = np.any(self._sets > 0, axis=0)
-        return self.bnn, self.x, self.y[np.where(counts, np.arange(len(counts)), counts.argmax())]
+        rows = np.where(counts, np.arange(len(counts)), counts.argmax())
+        return self.bnn, self.x, self.y if counts.all() else self.y[rows]
 
     @property
     def seed(self) -> tuple[int, ...]:

@@ -84,7 +84,7 @@ def run(
     list of pytrees of numpy arrays
         In the order of `items`.
     """
-    shared, items = _arrays.own((shared, items))
+    shared, items = jax.device_put(shared), _arrays.own(items)
     together = _on_accelerator() if vectorise is None else vectorise
     program = compiled(task, static, shared, like(items[0], _lead(items, together)), together)
     return call_each((program,), lambda item, held: program(shared, item), items, on_done, together)
@@ -122,11 +122,11 @@ def run_steps(
     list of pytrees of numpy arrays
         The results, in the order of `items`.
     """
-    shared, items = _arrays.own((shared, items))
+    shared, items = jax.device_put(shared), _arrays.own(items)  # once for all calls
     together = _on_accelerator() if vectorise is None else vectorise
     lead = _lead(items, together)
     begun, moved = _compile_steps(begin, advance, static, shared, items[0], lead, together)
-    pace, shared = Pace(), jax.device_put(shared)  # once for all calls
+    pace = Pace()
 
     def steps(item: Any, state: Any, held: Held) -> Steps:
         while True:

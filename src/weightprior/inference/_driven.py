@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from weightprior import _arrays
 from weightprior._running.interrupts import Held
 from weightprior._running.threads import stop_if
 from weightprior.fits.programs import Task, compiled
@@ -44,9 +43,8 @@ def run(
     list
         What it returned, in the order of `items`.
     """
-    shared = _arrays.own(shared)
-    program = compiled(task, static, shared, (items[0], given), False, once=True)
     shared = jax.device_put(shared)  # once for all calls
+    program = compiled(task, static, shared, (items[0], given), False, once=True)
 
     def call(item: Any, held: Held) -> Any:
         common = jax.device_put(item)

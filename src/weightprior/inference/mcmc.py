@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import xarray as xr
 from numpy.random import SeedSequence
@@ -217,7 +218,7 @@ class _Chains(NamedTuple):
             "target_accept_prob": np.asarray(self.plan.target_accept_prob),
             "num_warmup": np.asarray(self.plan.num_warmup),
         }
-        return *self.problem.data, options
+        return *jax.device_put(self.problem.data), options  # once for all calls
 
     @property
     def tasks(self) -> list[Task]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from weightprior.model.blocks import fold_rows
 from weightprior.model.priors.base import Prior
 from weightprior.model.sites import Weights
 
@@ -80,20 +81,16 @@ def gauss_newton(
         found = jnp.sqrt(row_weight) * root.T @ jacobian
         return _OfRow(jnp.where(counts, found, jnp.zeros_like(found)))
 
-    def add(total: jax.Array, block: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        factor, middle = jax.vmap(in_row)(*block)
-        if middle is not None:
-            return total + jnp.einsum("rai,rab,rbj->ij", factor, middle, factor), None
-        roots = factor.reshape(-1, position.size)
-        return total + roots.T @ roots, None
+    def add(total: jax.Array, *block: jax.Array) -> jax.Array:
+        with jax.enable_x64(ambient):
+            factor, middle = jax.vmap(in_row)(*block)
+            if middle is not None:
+                return total + jnp.einsum("rai,rab,rbj->ij", factor, middle, factor)
+            roots = factor.reshape(-1, position.size)
+            return total + roots.T @ roots
 
-    num_blocks = -(-len(x) // _ROWS_AT_ONCE)
-    missing = -len(x) % num_blocks  # filled up with rows that do not count
-    blocks = tuple(
-        jnp.pad(a, ((0, missing), *[(0, 0)] * (a.ndim - 1))).reshape(num_blocks, -1, *a.shape[1:])
-        for a in (x, y, row_weights)
-    )
-    total, _ = jax.lax.scan(add, jnp.zeros((position.size, position.size), position.dtype), blocks)
+    ambient, nothing = jax.config.jax_enable_x64, jnp.zeros((position.size,) * 2, position.dtype)
+    total = fold_rows(add, nothing, (x, y, row_weights), _ROWS_AT_ONCE)
     return total + row_weights.sum() * _of_latents(bnn, weights_at, position)
 
 

@@ -14,9 +14,11 @@ import numpy as np
 import numpyro.distributions as dist
 
 from weightprior import _checks
+from weightprior.model.blocks import map_rows, rows_at_once
 from weightprior.model.sites import Weights
 
 __all__ = [
+    "FEW_ROWS",
     "derived",
     "draw",
     "log_joint",
@@ -30,13 +32,17 @@ __all__ = [
     "targets",
 ]
 
+# Rows whose log densities single precision sums up right to a thousandth of a nat.
+FEW_ROWS = 10_000
+
 
 def outputs(bnn, weights: Weights, x: Any) -> jax.Array:
     """Outputs of the network, of shape (rows, outputs)."""
     network = bnn.network
     weights = _checks.arrays("weights", weights, network.sites)
     _checks.input_shape(np.shape(x), len(network.feature_names))
-    found, expected = network.apply(weights, x), (np.shape(x)[0], network.num_outputs)
+    found = map_rows(network.apply, weights, x, rows_at_once(network))
+    expected = np.shape(x)[0], network.num_outputs
     if np.shape(found) != expected:
         raise ValueError(
             f"network: expected outputs of shape {expected}, (rows, num_outputs), from its `apply`;"
@@ -88,19 +94,53 @@ def log_prior(bnn, weights: Weights, prior: Any) -> jax.Array:
 def pointwise_log_likelihood(bnn, weights: Weights, x: Any, y: Any) -> jax.Array:
     """Log density of every row's targets given the weights, in nats: shape (rows,)."""
     weights = _checks.arrays("weights", weights, bnn.sites)
-    law, dtype = targets(bnn, weights, x), _dtype(bnn, weights)
-    return law.log_prob(observed(bnn, y, law, dtype)).astype(dtype)
+    return _log_densities(bnn, outputs(bnn, weights, x), weights, y, _dtype(bnn, weights))
 
 
-def log_likelihood(bnn, weights: Weights, x: Any, y: Any, row_weights: Any = None) -> jax.Array:
-    """Log density of all targets given the weights, in nats; rows count by their weights."""
-    terms = pointwise_log_likelihood(bnn, weights, x, y)
+def log_likelihood(
+    bnn, weights: Weights, x: Any, y: Any, row_weights: Any = None, *, less: Any = None
+) -> jax.Array:
+    """Log density of all targets given the weights, in nats; rows count by their weights.
+
+    Of many rows single precision gets the derivatives right, and the sum wrong by a nat: it and
+    what all rows have in common, such as the noise's logarithm, are then found in double precision.
+
+    Parameters
+    ----------
+    bnn, weights, x, y, row_weights
+        The model, an array for every site, and the rows.
+    less : array of shape (), optional
+        A number to take off the sum before it is rounded to the precision of the weights.
+    """
+    weights = _checks.arrays("weights", weights, bnn.sites)
+    output, dtype = outputs(bnn, weights, x), _dtype(bnn, weights)
+    found = _sum(bnn, output, weights, y, row_weights)
+    if len(output) <= FEW_ROWS or dtype == jnp.float64:
+        return found if less is None else found - less
+    with jax.enable_x64(True):
+        fixed = jax.lax.stop_gradient((output, dict(weights)))
+        output, weights = jax.tree.map(lambda a: a.astype(jnp.float64), fixed)
+        exact = _sum(bnn, output, weights, y, row_weights)
+        exact = (exact if less is None else exact - less).astype(dtype)
+    # Nothing, but for its derivatives.
+    derivatives = found - jax.lax.stop_gradient(found)
+    return exact + jnp.where(jnp.isfinite(found), derivatives, jnp.zeros_like(found))
+
+
+def _sum(bnn, output: jax.Array, weights: Weights, y: Any, row_weights: Any) -> jax.Array:
+    """Sum of the rows' log densities, in the precision of the outputs."""
+    terms = _log_densities(bnn, output, weights, y, output.dtype)
     if row_weights is None:
         return terms.sum()
     _checks.row_weights_shape(np.shape(row_weights), terms.shape)
     counts = jnp.asarray(row_weights, terms.dtype)
     # A row that does not count must not spoil the sum by overflowing.
     return jnp.where(counts > 0, counts * terms, jnp.zeros_like(terms)).sum()
+
+
+def _log_densities(bnn, output: jax.Array, weights: Weights, y: Any, dtype: Any) -> jax.Array:
+    law = bnn.likelihood.targets(output, weights)
+    return law.log_prob(observed(bnn, y, law, dtype)).astype(dtype)
 
 
 def log_joint(

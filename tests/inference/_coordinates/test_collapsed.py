@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 import weightprior as wp
 from weightprior.fits.task import Task
-from weightprior.inference._coordinates import collapsed
+from weightprior.inference._coordinates import regression
 from weightprior.inference._coordinates.collapsed import CollapsedOutput, collapsible_sites
 from weightprior.inference._coordinates.standardised import Standardised
 
@@ -168,15 +168,16 @@ def test_a_signal_too_strong_for_single_precision_is_computed_in_double(monkeypa
         def at(position):
             task = Task(wp.normal_prior(bnn), np.ones(len(x)))
             space = CollapsedOutput(bnn, x, y, task, dtype, LAYER)
-            regression, _ = space._regression(space.weights(position))
-            return collapsed._solve(*(part[0] for part in regression))[2]
+            made = space._regression(space.weights(position), *space.rows)[0]
+            columns, residual, *prior = (part[0] for part in made)
+            return regression.solve(*regression.equations(columns, residual), *prior)[2]
 
         return float(jax.jit(at)(POSITION[:10].astype(dtype)))
 
     with jax.enable_x64(True):
         exact = density(jnp.float64)
     found = density(jnp.float32)
-    monkeypatch.setattr(collapsed, "_SINGLE_LIMIT", np.inf)
+    monkeypatch.setattr(regression, "_SINGLE_LIMIT", np.inf)
     in_single = density(jnp.float32)
     assert abs(found - exact) < 0.01
     assert not abs(in_single - exact) < 0.01

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from weightprior.fits.evaluate import key_of
 from weightprior.fits.programs import tracing
 from weightprior.fits.task import Task
 from weightprior.inference import _batch
+from weightprior.inference._chains.chain import Chain, with_own_level
 from weightprior.inference._chains.kernel import Kernel, target_of
 from weightprior.inference._chains.meetings import meet, until_meeting
 from weightprior.inference._chains.run import Plan, Run, next_chunk, pack, unpack
@@ -40,12 +41,6 @@ _ONE = np.int32(1)
 _MAX_TRIALS = 20
 # Keys of a chain: to begin it, and to move it. And the words that each is made of.
 _KEYS = (2, 2)
-
-
-class _Chain(NamedTuple):
-    key: jax.Array
-    iteration: jax.Array
-    state: Any
 
 
 def begin(
@@ -223,21 +218,22 @@ def _report(count: Count, run: Run, latest: dict[str, np.ndarray]) -> None:
     count.beside, count.done = ", ".join(told), run.iteration
 
 
-def _begin_at_position(kernel: Kernel, shared: Any, item: Any) -> _Chain:
+def _begin_at_position(kernel: Kernel, shared: Any, item: Any) -> Chain:
     # Of all coordinates, whatever the kernel moves through: the plainest density compiles soonest.
     task, keys, position = item
     weights = all_coordinates(shared, task).weights(position)
     return _begin_at_weights(kernel, shared, (task, keys, weights))
 
 
-def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> _Chain:
+def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> Chain:
     task, keys, weights = item
     coordinates = coordinates_of(kernel.collapses, shared, task)
     position = coordinates.position(
         jax.tree.map(lambda a: jnp.asarray(a, coordinates.dtype), weights)
     )
-    state = kernel.init(key_of(keys[0]), position, target_of(coordinates), shared[3])
-    return _Chain(key_of(keys[1]), jnp.zeros((), jnp.int32), state)
+    level = jnp.zeros((), coordinates.dtype) if coordinates.is_rounded else None
+    state = kernel.init(key_of(keys[0]), position, target_of(coordinates, level), shared[3])
+    return Chain(key_of(keys[1]), jnp.zeros((), jnp.int32), state, level)
 
 
 def _advance(kernel: Kernel, shared: Any, item: Any):
@@ -245,31 +241,36 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
     *shared, thinning = shared
     task, chain, size = item
     coordinates = coordinates_of(kernel.collapses, shared, task)
-    target = target_of(coordinates)
 
-    def move(iteration: jax.Array, state: Any) -> tuple[Any, dict, jax.Array]:
-        key = jax.random.fold_in(chain.key, iteration)
+    def move(iteration: jax.Array, stands: Any) -> tuple[Any, dict, jax.Array]:
+        state, level = stands
+        key, target = jax.random.fold_in(chain.key, iteration), target_of(coordinates, level)
         state, stats, draw = kernel.step(key, state, target, shared[3], iteration)
-        return state, stats, jnp.concatenate([draw[name].ravel() for name in coordinates.sites])
+        weights = jnp.concatenate([draw[name].ravel() for name in coordinates.sites])
+        if level is None:
+            return (state, level), stats, weights
+        whole = {name: a - level if name == "energy" else a for name, a in stats.items()}
+        return with_own_level(kernel, state, level), whole, weights
 
-    _, *like = jax.eval_shape(move, chain.iteration, chain.state)
+    _, *like = jax.eval_shape(move, chain.iteration, (chain.state, chain.level))
 
     def iterate(_, carry):
-        iteration, state, merged, _ = carry
-        state, stats, weights = move(iteration, state)
-        return iteration + 1, state, _merge(merged, stats, thinning), weights
+        iteration, stands, merged, _ = carry
+        stands, stats, weights = move(iteration, stands)
+        return iteration + 1, stands, _merge(merged, stats, thinning), weights
 
     def draw(i, carry):
-        iteration, state, *kept = carry
+        iteration, stands, *kept = carry
         empty = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
-        iteration, state, *new = jax.lax.fori_loop(0, thinning, iterate, (iteration, state, *empty))
-        return iteration, state, *jax.tree.map(lambda a, v: a.at[i].set(v), kept, new)
+        begun = (iteration, stands, *empty)
+        iteration, stands, *new = jax.lax.fori_loop(0, thinning, iterate, begun)
+        return iteration, stands, *jax.tree.map(lambda a, v: a.at[i].set(v), kept, new)
 
     most = capacity(coordinates.bnn)
     kept = jax.tree.map(lambda one: jnp.zeros((most, *one.shape), one.dtype), like)
-    first = (chain.iteration, chain.state, *kept)
-    iteration, state, *kept = jax.lax.fori_loop(0, size, draw, first)
-    return _Chain(chain.key, iteration, state), *kept
+    first = (chain.iteration, (chain.state, chain.level), *kept)
+    iteration, stands, *kept = jax.lax.fori_loop(0, size, draw, first)
+    return Chain(chain.key, iteration, *stands), *kept
 
 
 def _by_site(task: Task, bnn: BNN, weights: np.ndarray) -> dict[str, np.ndarray]:

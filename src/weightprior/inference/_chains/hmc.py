@@ -155,6 +155,10 @@ class HMC:
         """Log density where a chain stands."""
         return state.chain.logdensity
 
+    def with_log_density(self, state: State, value: jax.Array) -> State:
+        """The same state, its log density counted from another level."""
+        return state._replace(chain=state.chain._replace(logdensity=value))
+
 
 def _unevaluated(position: jax.Array) -> hmc.HMCState:
     nothing = jnp.asarray(-jnp.inf, position.dtype)

@@ -55,6 +55,10 @@ class Kernel(Protocol):
         """Log density where a chain stands; not finite where it could not be evaluated."""
         ...
 
+    def with_log_density(self, state, value) -> Any:
+        """The same state, its log density counted from another level."""
+        ...
+
 
 class Target(NamedTuple):
     """The posterior as a kernel is told of it.
@@ -78,8 +82,11 @@ class Target(NamedTuple):
     outputs: Callable[[dict[str, jax.Array]], jax.Array]
 
 
-def target_of(coordinates: Standardised) -> Target:
-    """Tell a kernel of the coordinates that it moves through."""
+def target_of(coordinates: Standardised, level: jax.Array | None = None) -> Target:
+    """Tell a kernel of the coordinates that it moves through.
+
+    From a level on the log density is counted where single precision would lose its last digits.
+    """
     # Rows spread over the data: more of them are much alike.
     rows = np.linspace(0, len(coordinates.x) - 1, min(_NUM_WATCHED, len(coordinates.x))).astype(int)
 
@@ -89,4 +96,7 @@ def target_of(coordinates: Standardised) -> Target:
         found = density.outputs(coordinates.bnn, draw, coordinates.x[rows]).ravel()
         return jnp.append(found, jnp.stack([draw[name] for name in above])) if above else found
 
-    return Target(coordinates.log_density, coordinates.num_free, coordinates.complete, outputs)
+    def log_density(position: jax.Array) -> jax.Array:
+        return coordinates.log_density(position, level)
+
+    return Target(log_density, coordinates.num_free, coordinates.complete, outputs)

@@ -104,3 +104,7 @@ class MCLMC:
     def log_density(self, state: State) -> jax.Array:
         """Log density where a chain stands."""
         return state.chain.logdensity
+
+    def with_log_density(self, state: State, value: jax.Array) -> State:
+        """The same state, its log density counted from another level."""
+        return state._replace(chain=state.chain._replace(logdensity=value))

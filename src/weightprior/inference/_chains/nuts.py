@@ -48,6 +48,10 @@ class NUTS:
         """Log density where a chain stands."""
         return -state.potential_energy
 
+    def with_log_density(self, state: HMCState, value: jax.Array) -> HMCState:
+        """The same state, its log density counted from another level."""
+        return state._replace(potential_energy=-value)
+
     def _kernel(self, key, position, target, options):
         # NumPyro's second function works only after its first has been called; the compiler drops
         # what that computes and nobody reads.

@@ -9,15 +9,24 @@ several times longer.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from weightprior.fits.task import Task
+from weightprior.inference._coordinates.regression import (
+    Regression,
+    draw,
+    equations,
+    log_integral,
+    per_output,
+    solve,
+)
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.model import density
+from weightprior.model.blocks import fold_rows, rows_at_once
 from weightprior.model.bnn import BNN
 from weightprior.model.network import Head, head_of, offset_of
 from weightprior.model.priors.base import Prior
@@ -27,10 +36,6 @@ __all__ = ["CollapsedOutput", "collapsible_sites", "is_normal"]
 # The whole layer costs rows x columns^2, which shortens a run where columns are few or the network
 # is large beside them; otherwise its bias alone is better, which costs next to nothing.
 _FEW_COLUMNS = 32
-# Signal to noise up to which single precision serves: there a log determinant is right to 0.01.
-_SINGLE_LIMIT = 1e5
-_SUM_OVER_LAST = (((1,), (1,)), ((), ()))
-_SUM_OVER_LAST_AND_FIRST = (((1,), (0,)), ((), ()))
 
 
 def collapsible_sites(bnn: BNN, prior: Prior) -> tuple[str, ...]:
@@ -54,26 +59,6 @@ def _is_linear(bnn: BNN) -> bool:
     """Tell whether a network is a last linear layer and nothing else."""
     head = head_of(bnn.network)
     return head is not None and {*bnn.network.sites} == {*head.sites}
-
-
-class _Regression(NamedTuple):
-    """Regression of the targets on the last hidden units, in units of noise and prior.
-
-    Attributes
-    ----------
-    columns : array of shape (outputs, columns, rows)
-    residual : array of shape (outputs, rows)
-        Targets less what the network says with the output layer at 0.
-    center : array of shape (outputs, columns)
-        Of the prior.
-    precision : array of shape (outputs, columns)
-        Of the prior: 1, or 0 where it is flat.
-    """
-
-    columns: jax.Array
-    residual: jax.Array
-    center: jax.Array
-    precision: jax.Array
 
 
 class CollapsedOutput(Standardised):
@@ -100,15 +85,24 @@ class CollapsedOutput(Standardised):
         assert head is not None, "from collapsible_sites"
         self.head: Head = head
         self.integrated = integrated
+        self.rows = self.x, self.y, self.row_weights
+        self.at_once = rows_at_once(bnn.network)
+        self.in_blocks = len(self.x) > self.at_once
 
-    def log_density(self, position: jax.Array) -> jax.Array:
-        """Log density of the position's weights and the targets, all constants included."""
+    def log_density(self, position: jax.Array, less: jax.Array | None = None) -> jax.Array:
+        """Log density of the position's weights and the targets, all constants included.
+
+        A number `less` is taken off before the sum over rows is rounded.
+        """
         z = self.unravel(position)
         weights = self.of_prior.weights(z)
         log_prior = self.of_prior.log_prior(z, weights)
-        regression, log_scale = self._regression(weights)
-        log_integral = _per_output(_log_integral, *regression)
-        return log_prior + log_integral.sum() + log_scale
+        if self.in_blocks:
+            return log_prior + self._integral_by_blocks(weights, less)
+        regression, counts, noise = self._regression(weights, *self.rows)
+        found = log_prior + per_output(log_integral, *regression).sum()
+        found += self._log_flat() - (counts**2 * _log_factor(noise)).sum()
+        return found if less is None else found - less
 
     @property
     def num_free(self) -> int:
@@ -118,9 +112,9 @@ class CollapsedOutput(Standardised):
     def complete(self, normals: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
         """Weights at a position, and those that were integrated out, made of standard normals."""
         weights = self.weights(position)
-        regression, _ = self._regression(weights)
-        of_outputs = normals.reshape(len(regression.columns), -1)
-        z = _per_output(_conditional, of_outputs, *regression)
+        gram, projection, *_ = self._sums(weights)
+        prior = self._prior_of_columns()
+        z = per_output(draw, normals.reshape(len(gram), -1), gram, projection, *prior)
         weight, bias = self.head.sites
         weights[bias] = self.unit[bias] * z[:, -1]
         if weight in self.integrated:
@@ -136,129 +130,164 @@ class CollapsedOutput(Standardised):
         eigenvalues, projections : array of shape (weights,)
             For some rotation z of them it is ``linear + projections z - eigenvalues z^2 / 2``.
         """
-        (columns, residual, center, _), log_scale = self._regression(weights)
-        residual = residual - jnp.einsum("oc,ocr->or", center, columns)
+        gram, projection, squares, log_factor = self._sums(weights)
+        center, _ = self._prior_of_columns()
+        # Around the centre instead of around 0.
+        moved = jnp.einsum("ocd,od->oc", gram, center)
+        squares += jnp.sum(center * (moved - 2 * projection))
+        eigenvalues, vectors = jnp.linalg.eigh(gram)
+        projections = jnp.einsum("ocd,oc->od", vectors, projection - moved)
+        # Eigenvalues of rank-deficient columns may round below zero.
+        eigenvalues = jnp.maximum(eigenvalues, 0.0)
+        return -log_factor - 0.5 * squares, eigenvalues.ravel(), projections.ravel()
 
-        def diagonalised(columns, residual):
-            eigenvalues, vectors = jnp.linalg.eigh(_gram(columns))
-            # Those of rank-deficient columns may round below zero.
-            return jnp.maximum(eigenvalues, 0.0), vectors.T @ (columns @ residual)
-
-        eigenvalues, projections = jax.vmap(diagonalised)(columns, residual)
-        linear = log_scale - 0.5 * jnp.sum(residual**2)
-        return linear, eigenvalues.ravel(), projections.ravel()
-
-    def _regression(self, weights: dict[str, jax.Array]) -> tuple[_Regression, jax.Array]:
-        """Regression on the output layer that is left, and the log factor to the targets' density.
+    def _regression(
+        self, weights: dict[str, jax.Array], x: jax.Array, y: jax.Array, row_weights: jax.Array
+    ) -> tuple[Regression, jax.Array, jax.Array]:
+        """Regression on the output layer that is left, in some rows.
 
         It begins at 0, where outputs need no network, and not at the layer's centre.
+
+        Returns
+        -------
+        regression : Regression
+        counts : array of shape (rows, 1)
+            Roots of the row weights.
+        noise : array of shape (rows, outputs)
         """
         weights = weights | {n: jnp.zeros_like(self.prior.loc[n]) for n in self.integrated}
-        location = self._rest(weights)
+        location = self._rest(weights, x)
         noise = self.bnn.likelihood.noise_of(location, weights)
-        counts = jnp.sqrt(self.row_weights)[:, None]
-        residual = counts * (self.y.reshape(location.shape) - location) / noise
-        signal = [jnp.ones((1, len(self.x)), self.dtype)]
+        counts = jnp.sqrt(row_weights)[:, None]
+        residual = counts * (y.reshape(location.shape) - location) / noise
+        signal = [jnp.ones((1, len(x)), self.dtype)]
         if self.head.weight in self.integrated:
-            signal.insert(0, self.head.inputs(weights, self.x).T)
+            signal.insert(0, self.head.inputs(weights, x).T)
         signal = jnp.concatenate(signal)
-        unit, flat, loc = (
-            jnp.concatenate([self._by_column(name, values[name]) for name in self.integrated]).T
-            for values in (self.unit, self._flat(), self.prior.loc)
-        )
+        unit = self._by_column(self.unit)
         columns = unit[:, :, None] * signal[None, :, :] * (counts / noise).T[:, None, :]
-        log_noise = jnp.log(noise) + 0.5 * jnp.log(2 * jnp.pi).astype(self.dtype)
-        improper = jnp.where(flat, jnp.log(unit) + 0.5 * jnp.log(2 * jnp.pi), 0.0)
-        log_scale = improper.sum().astype(self.dtype) - (counts**2 * log_noise).sum()
-        regression = _Regression(columns, residual.T, loc / unit, 1.0 - flat.astype(self.dtype))
-        return regression, log_scale
+        return Regression(columns, residual.T, *self._prior_of_columns()), counts, noise
 
-    def _rest(self, weights: dict[str, jax.Array]) -> jax.Array:
+    def _sums(self, weights: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        """Sums over all rows that the regression is made of; those of blocks in double precision.
+
+        Returns
+        -------
+        gram : array of shape (outputs, columns, columns)
+        projection : array of shape (outputs, columns)
+        squares : array of shape ()
+            Of the residuals.
+        log_factor : array of shape ()
+            Log of what the density of the targets is divided by.
+        """
+        if not self.in_blocks:
+            regression, counts, noise = self._regression(weights, *self.rows)
+            columns, residual, *_ = regression
+            sums = per_output(equations, columns, residual)
+            return *sums, jnp.sum(residual**2), (counts**2 * _log_factor(noise)).sum()
+
+        def add(total: Any, *rows: jax.Array) -> Any:
+            columns, residual, log_factor = self._block(weights, *rows)
+            columns, residual = (a.astype(jnp.float64) for a in (columns, residual))
+            gram = jnp.einsum("ocr,odr->ocd", columns, columns)
+            projection = jnp.einsum("ocr,or->oc", columns, residual)
+            sums = gram, projection, jnp.sum(residual**2), log_factor
+            return jax.tree.map(jnp.add, total, sums)
+
+        shape = self._by_column(self.unit).shape
+        with jax.enable_x64(True):
+            shapes = (*shape, shape[-1]), shape, (), ()
+            nothing = tuple(jnp.zeros(shape, jnp.float64) for shape in shapes)
+        return fold_rows(add, nothing, self.rows, self.at_once)
+
+    def _integral_by_blocks(
+        self, weights: dict[str, jax.Array], less: jax.Array | None
+    ) -> jax.Array:
+        """Log of the integral over the output layer, whose derivative is found together with it."""
+
+        @jax.custom_vjp
+        def integral(weights):
+            return self._integrate(weights, less)[0]
+
+        def backward(gradient, cotangent):
+            return (jax.tree.map(lambda g: cotangent * g, gradient),)
+
+        integral.defvjp(lambda weights: self._integrate(weights, less), backward)
+        return integral(weights)
+
+    def _integrate(self, weights: dict[str, jax.Array], less: jax.Array | None) -> tuple[Any, Any]:
+        """Log of the integral over the output layer, less a number, and its derivative."""
+        center, precision = self._prior_of_columns()
+        gram, projection, *_ = self._sums(weights)
+        solved = per_output(solve, gram, projection, center, precision)
+        mean, inverse_root, half_log_det = solved
+        covariance = jnp.einsum("okc,okd->ocd", inverse_root, inverse_root)
+
+        def add(total: Any, *rows: jax.Array) -> Any:
+            block, pull = jax.vjp(lambda weights: self._block(weights, *rows), weights)
+            columns, residual, log_factor = block
+            rest = residual - jnp.einsum("oc,ocr->or", mean, columns)
+            value = -0.5 * jnp.sum(rest.astype(jnp.float64) ** 2) - log_factor
+            of_columns = mean[:, :, None] * rest[:, None, :]
+            of_columns -= jnp.einsum("ocd,odr->ocr", covariance, columns)
+            (gradient,) = pull((of_columns, -rest, -jnp.ones_like(log_factor)))
+            return jax.tree.map(jnp.add, total, (value, _double(gradient)))
+
+        with jax.enable_x64(True):
+            nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.float64), weights)
+            value, gradient = fold_rows(add, (jnp.float64(0), nothing), self.rows, self.at_once)
+            value += self._log_flat() - half_log_det.sum()
+            value -= 0.5 * jnp.sum(precision * (mean - center) ** 2)
+            value = value if less is None else value - less
+            return value.astype(self.dtype), jax.tree.map(
+                lambda g, w: g.astype(w.dtype), gradient, weights
+            )
+
+    def _block(self, weights: dict[str, jax.Array], *rows: jax.Array) -> tuple[jax.Array, ...]:
+        """Columns and residuals of some rows, and the log of what their density is divided by."""
+        with jax.enable_x64(self.dtype == jnp.float64):
+            (columns, residual, *_), counts, noise = self._regression(weights, *rows)
+        # In double precision, for all rows may have their noise in common.
+        counts, noise = (a.astype(jnp.float64) for a in (counts, noise))
+        return columns, residual, (counts**2 * _log_factor(noise)).sum()
+
+    def _rest(self, weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         """Outputs, of shape (rows, outputs), at weights whose sites integrated out are 0."""
         if self.head.weight not in self.integrated:
-            return density.outputs(self.bnn, weights, self.x)
+            return density.outputs(self.bnn, weights, x)
         network = self.bnn.network
-        offset, rows = offset_of(network), jnp.zeros((len(self.x), network.num_outputs), self.dtype)
-        return rows if offset is None else rows + self.x[:, offset, None]
+        offset, rows = offset_of(network), jnp.zeros((len(x), network.num_outputs), self.dtype)
+        return rows if offset is None else rows + x[:, offset, None]
 
-    def _by_column(self, name: str, values: jax.Array) -> jax.Array:
-        """Lay numbers of a site of the head out as (columns, outputs)."""
-        is_weight = name == self.head.weight
-        return self.head.oriented(values) if is_weight else jnp.atleast_2d(values)
+    def _prior_of_columns(self) -> tuple[jax.Array, jax.Array]:
+        """Centre and precision of every column's coefficient, in units of its sd."""
+        flat = self._by_column(self._flat())
+        return self._by_column(self.prior.loc) / self._by_column(self.unit), 1.0 - flat.astype(
+            self.dtype
+        )
+
+    def _log_flat(self) -> jax.Array:
+        """Log of what flat priors have instead of the density of a standard normal."""
+        unit, flat = self._by_column(self.unit), self._by_column(self._flat())
+        improper = jnp.where(flat, jnp.log(unit) + 0.5 * jnp.log(2 * jnp.pi), 0.0)
+        return improper.sum().astype(self.dtype)
+
+    def _by_column(self, values: dict[str, jax.Array]) -> jax.Array:
+        """Lay numbers of the integrated sites out as (outputs, columns)."""
+        weight, _ = self.head.sites
+        laid = (
+            self.head.oriented(values[name]) if name == weight else jnp.atleast_2d(values[name])
+            for name in self.integrated
+        )
+        return jnp.concatenate([*laid]).T
 
     def _flat(self) -> dict[str, jax.Array]:
         return {name: jnp.isinf(self.prior.scale[name]) for name in self.integrated}
 
 
-def _per_output(function, *arrays):
-    """Results for every output in turn; a loop over a single one would be compiled as well."""
-    if len(arrays[0]) == 1:
-        return function(*(array[0] for array in arrays))[None]
-    return jax.lax.map(lambda args: function(*args), arrays)
+def _double(tree: Any) -> Any:
+    return jax.tree.map(lambda a: a.astype(jnp.float64), tree)
 
 
-@jax.custom_vjp
-def _log_integral(
-    columns: jax.Array, residual: jax.Array, center: jax.Array, precision: jax.Array
-) -> jax.Array:
-    """Log of the integral over z of ``exp(-|residual - columns' z|^2 / 2)`` times the prior of z.
-
-    Its derivative is written out because that of the factorisation would cost several times more.
-    """
-    return _forward(columns, residual, center, precision)[0]
-
-
-def _forward(columns, residual, center, precision):
-    mean, inverse_root, half_log_det = _solve(columns, residual, center, precision)
-    rest, away = residual - mean @ columns, mean - center
-    # The minimum of the exponent, where an error of the mean does not matter to first order.
-    value = -0.5 * (rest @ rest + away @ (precision * away)) - half_log_det
-    return value, (columns, rest, mean, inverse_root.T @ inverse_root, precision)
-
-
-def _backward(saved, cotangent):
-    columns, rest, mean, covariance, precision = saved
-    of_columns = mean[:, None] * rest[None, :] - covariance @ columns
-    nothing = jnp.zeros_like(precision)  # centre and precision are given
-    return cotangent * of_columns, -cotangent * rest, nothing, nothing
-
-
-_log_integral.defvjp(_forward, _backward)
-
-
-def _conditional(normals, columns, residual, center, precision):
-    """Draw of z, given everything else."""
-    mean, inverse_root, _ = _solve(columns, residual, center, precision)
-    return mean + normals @ inverse_root
-
-
-def _solve(columns, residual, center, precision):
-    """Mean of z, inverse of the root of its precision, and half the log of its determinant.
-
-    Computed in double precision, whatever JAX's setting: the matrix has signal to noise as its
-    condition. The products are lax's own, since NumPy's refuse to be vectorised beyond the setting.
-    """
-    dtype = columns.dtype
-    with jax.enable_x64(True):
-        matrix = _gram(columns) + jnp.diag(precision.astype(jnp.float64))
-        root = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
-        identity = jnp.eye(len(root), dtype=root.dtype)
-        inverse_root = jax.lax.linalg.triangular_solve(root, identity, left_side=True, lower=True)
-        projection = jax.lax.dot_general(columns, residual, _SUM_OVER_LAST_AND_FIRST)
-        projection = (projection + precision * center).astype(root.dtype)
-        scaled = jax.lax.dot_general(inverse_root, projection, _SUM_OVER_LAST_AND_FIRST)
-        mean = jax.lax.dot_general(scaled, inverse_root, (((0,), (0,)), ((), ())))
-        half_log_det = jnp.log(jnp.diagonal(root)).sum()
-        return mean.astype(dtype), inverse_root.astype(dtype), half_log_det.astype(dtype)
-
-
-def _gram(columns):
-    """Products of the columns with one another, as exact as the signal asks for."""
-
-    def product(columns):
-        return jax.lax.dot_general(columns, columns, _SUM_OVER_LAST).astype(jnp.float64)
-
-    largest = jnp.max(jnp.sum(columns * columns, axis=1))
-    return jax.lax.cond(
-        largest < _SINGLE_LIMIT, product, lambda c: product(c.astype(jnp.float64)), columns
-    )
+def _log_factor(noise: jax.Array) -> jax.Array:
+    return jnp.log(noise) + 0.5 * jnp.log(2 * jnp.pi).astype(noise.dtype)

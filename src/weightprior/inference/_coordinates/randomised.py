@@ -67,12 +67,13 @@ class Randomised(Standardised):
         counted = _gamma(key_counted, jnp.broadcast_to(counts, shapes.counted.shape)) - counts
         self.multiples = RandomTerms(signed.astype(dtype), counted.astype(dtype))
 
-    def log_density(self, position: jax.Array) -> jax.Array:
-        """The log joint density of the weights at a position, moved."""
+    def log_density(self, position: jax.Array, less: jax.Array | None = None) -> jax.Array:
+        """The log joint density of the weights at a position, moved, less a number."""
         weights = self.weights(position)
         joint = density.log_joint(
             self.bnn, weights, self.x, self.y, self.anchored, self.row_weights
         )
+        joint = joint if less is None else joint - less
         # A row that does not count must not spoil the sum by overflowing.
         there = self.row_weights[:, None] > 0
         return joint + sum(

@@ -71,16 +71,25 @@ class Standardised:
         """Numbers that a position does not hold: weights that are drawn given all others."""
         return 0
 
+    @property
+    def is_rounded(self) -> bool:
+        """Tell if its log density is so large a number that single precision loses digits."""
+        return self.dtype == jnp.float32 and len(self.x) > density.FEW_ROWS
+
     def complete(self, normals: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
         """Every site's weights at a position; what it does not hold is made of standard normals."""
         return self.weights(position)
 
-    def log_density(self, position: jax.Array) -> jax.Array:
-        """Log density of a position and the targets."""
+    def log_density(self, position: jax.Array, less: jax.Array | None = None) -> jax.Array:
+        """Log density of a position and the targets.
+
+        A number `less` is taken off before the sum over rows is rounded.
+        """
         z = self.unravel(position)
         weights = self.of_prior.weights(z)
         log_prior = self.of_prior.log_prior(z, weights)
-        of_targets = density.log_likelihood(self.bnn, weights, self.x, self.y, self.row_weights)
+        data = self.x, self.y, self.row_weights
+        of_targets = density.log_likelihood(self.bnn, weights, *data, less=less)
         return log_prior + of_targets.astype(log_prior.dtype)
 
     def precision(self, position: jax.Array) -> jax.Array:
