@@ -17,6 +17,7 @@ from assertions import assert_estimate
 from shared_fits import (
     EXACT,
     EXACT_DRAWS,
+    FITTERS,
     FRAME,
     LINEAR,
     REGRESSION,
@@ -26,8 +27,10 @@ from shared_fits import (
     drawn,
     exact_fit,
 )
+from weightprior.fits import pointwise
 
 HELD_OUT = FRAME[::-1], TARGET[::-1]
+COUNTS = np.tile([1.0, 0.0, 2.0, 1.0], 5)
 ROWS = ["map", "sweep[narrow]", "sweep[moved]", "nuts"]
 SAMPLED = ROWS[1:]
 
@@ -286,16 +289,20 @@ class TestNotes:
         assert not cells["converged"]
         assert "not converged" not in table().loc["map", "note"]
 
-    def test_a_fit_without_log_likelihood_leaves_its_cells_blank(self):
-        without = drawn("hmc").copy()
-        del without["log_likelihood"]
-        cells = wp.compare(REGRESSION, {"without": without}, *HELD_OUT).loc["without"]
-        assert cells[["lpd_train", "gap", "elpd_loo", "elpd_loo_se", "max_pareto_k"]].isna().all()
-        assert (
-            cells["lpd_test"]
-            == wp.compare(REGRESSION, {"w": drawn("hmc")}, *HELD_OUT)["lpd_test"].item()
+    @pytest.mark.parametrize("row_weights", [None, COUNTS], ids=["once", "weighted"])
+    def test_a_fit_without_log_likelihood_has_the_same_cells(self, row_weights, monkeypatch):
+        """What the fit does not hold is computed, a few rows at a time."""
+        fit = FITTERS["hmc"](
+            REGRESSION, FRAME, TARGET, prior=wp.normal_prior(REGRESSION), row_weights=row_weights
         )
-        assert "fitted with log_likelihood=False" in cells["note"]
+        without = fit.copy()
+        del without["log_likelihood"]
+        monkeypatch.setattr(pointwise, "_NUMBERS_AT_ONCE", 300 * 7)
+        found = wp.compare(REGRESSION, {"with": fit, "without": without}, *HELD_OUT)
+        assert found["elpd_loo"].notna().all()
+        pd.testing.assert_series_equal(
+            found.loc["with"], found.loc["without"], check_names=False, rtol=1e-9
+        )
 
     def test_one_held_out_row_has_no_standard_error(self):
         given = case("bernoulli")

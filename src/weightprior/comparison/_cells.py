@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weightprior.evaluation._metrics import NO_DENSITY, log_mean
+from weightprior.evaluation._metrics import NO_DENSITY
 from weightprior.fits.leave_one_out import Loo
 from weightprior.fits.reading import Part, check_cross_validation
 from weightprior.fits.rows import Rows
@@ -116,20 +116,12 @@ def _line_of_cross_validation(bnn: BNN, found: xr.Dataset) -> Line:
     return Line(cells, "cross-validation", found["elpd_i"].to_numpy(), rows, ids)
 
 
-def train(part: Part, notes: list[str]) -> dict[str, float]:
+def train(part: Part, terms: np.ndarray | None, notes: list[str]) -> dict[str, float]:
     """Log predictive density of the rows that were fitted, each as often as it counted."""
-    if "log_likelihood" not in part.fit.children:
-        notes.append("no train, gap or LOO: fitted with log_likelihood=False")
+    if terms is None:
+        notes.append("no train or gap: its log likelihood is not known")
         return {"lpd_train": np.nan}
-    terms, rows = _rows_that_counted(part)
-    return {"lpd_train": float(rows.mean(terms))}
-
-
-def _rows_that_counted(part: Part) -> tuple[np.ndarray, Rows]:
-    """Log predictive density of each row that was fitted."""
-    counted = part.row_weights > 0
-    log_likelihood = part.fit["log_likelihood"]["y"].to_numpy()[..., counted]
-    return log_mean(log_likelihood), Rows(part.row_weights[counted])
+    return {"lpd_train": float(np.average(terms, weights=part.row_weights[part.row_weights > 0]))}
 
 
 def _note_no_density(terms: np.ndarray, notes: list[str]) -> None:
@@ -176,16 +168,16 @@ def prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
     return {"loc": center, "scale": width + (", part flat" if proper.size < scale.size else "")}
 
 
-def of_loo(part: Part, found: Loo | None, reason: str, notes: list[str]) -> dict[str, Any]:
+def of_loo(
+    part: Part, found: Loo | None, reason: str, terms: np.ndarray | None, notes: list[str]
+) -> dict[str, Any]:
     """PSIS-LOO, where there are draws to reweight; the reason where there is none."""
     if found is None:
-        # That there is no log likelihood, and no R-hat of a MAP, is said once.
-        if is_point(part):
-            notes.append(f"no LOO, R-hat or ESS: {reason}")
-        elif "log_likelihood" in part.fit.children:
-            notes.append(f"no LOO: {reason}")
-        if "log_likelihood" in part.fit.children:
-            _note_no_density(_rows_that_counted(part)[0], notes)
+        # That there is no R-hat of a MAP is said once.
+        what = "LOO, R-hat or ESS" if is_point(part) else "LOO"
+        notes.append(f"no {what}: {reason}")
+        if terms is not None:
+            _note_no_density(terms, notes)
         blank = dict.fromkeys(("elpd_loo", "elpd_loo_se", "max_pareto_k"), np.nan)
         return blank | {"loo_reliable": pd.NA}
     worst, number = float(np.max(found.pareto_k)), found.rows.number

@@ -27,7 +27,7 @@ from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation.score import Held, weight_norms
 from weightprior.evidence.log_evidence import evidence_of
 from weightprior.fits.convergence import assess, watched_inputs
-from weightprior.fits.leave_one_out import leave_one_out
+from weightprior.fits.pointwise import is_known, log_predictive_densities, loo_of
 from weightprior.fits.reading import Part, new_inputs, parts_of, targets_of
 from weightprior.model.bnn import BNN
 
@@ -193,7 +193,10 @@ def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
     fit, constants = part.fit, part.fit["constant_data"].dataset
     notes = ["interrupted"] if fit.attrs.get("interrupted") else []
     cells = {"method": fit.attrs["method"], **prior_in_words(bnn, constants)}
-    cells |= train(part, notes)
+    loo, reason = loo_of(part)
+    # Of every row that counted; the Pareto smoothing has it already.
+    terms = loo.lpd_i if loo else log_predictive_densities(part) if is_known(part) else None
+    cells |= train(part, terms, notes)
     elpd_i = np.zeros(0)
     if held is not None:
         scores, doubts = held.score(bnn, part)
@@ -201,8 +204,7 @@ def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
         cells |= held_out(scores, held.rows, cells["lpd_train"], notes)
         cells |= errors(scores, fit["observed_data"].coords)
         elpd_i = scores["elpd_i"]
-    loo, reason = leave_one_out(part.fit)
-    cells |= of_loo(part, loo, reason, notes) | _sampling(part, notes)
+    cells |= of_loo(part, loo, reason, terms, notes) | _sampling(part, notes)
     cells |= _temperature(bnn, part) | _evidence(fit, notes)
     cells |= _parameters(part, notes) | weight_norms(bnn, part.weights, part.prior)
     cells |= {"seconds": fit.attrs["seconds"], "note": "; ".join(notes)}

@@ -10,8 +10,8 @@ from weightprior import _data
 from weightprior.diagnostics.contraction import layers_of, of_layer, shrinkage
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.layout import lay_out
-from weightprior.fits.leave_one_out import leave_one_out
-from weightprior.fits.reading import Draws, parts_of, same_rows
+from weightprior.fits.pointwise import loo_of
+from weightprior.fits.reading import Draws, Part, parts_of, same_rows
 from weightprior.model.bnn import BNN
 from weightprior.model.curvature import well_determined
 from weightprior.model.priors.normal import NormalPrior
@@ -49,8 +49,8 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
         - `contracted`: the sum over weights and biases of 1 minus the posterior's variance over the
           prior's, and `contracted_by_layer`. NaN for a single draw, as of a MAP.
         - `p_loo`: the log density of the rows under the posterior less that by leave-one-out, as
-          ArviZ has it. NaN for a MAP, for fewer than 100 draws, where rows were weighted, or with
-          ``log_likelihood=False``. Not to be trusted where `compare` calls LOO unreliable.
+          ArviZ has it. NaN for a MAP or fewer than 100 draws. Not to be trusted where `compare`
+          calls LOO unreliable.
 
         They disagree where they see different things. `gamma` is the mean of what is true around
         each draw. `contracted` sees variances alone: where the data know a curve on which weights
@@ -86,7 +86,7 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
     pieces = [
         gamma(part.model, part.weights, inputs, targets, part.prior, same_rows(part, inputs))
         | _contracted(bnn, part.weights, part.prior)
-        | {"p_loo": _p_loo(part.fit)}
+        | {"p_loo": _p_loo(part)}
         for part in parts
     ]
     dims = {"gamma_by_layer": ("layer",), "contracted_by_layer": ("layer",)}
@@ -121,6 +121,6 @@ def _contracted(bnn: BNN, weights: Draws, prior: NormalPrior) -> dict[str, Any]:
     return {"contracted": by_layer.sum(), "contracted_by_layer": by_layer}
 
 
-def _p_loo(fit: xr.DataTree) -> float:
-    loo, _ = leave_one_out(fit)
+def _p_loo(part: Part) -> float:
+    loo, _ = loo_of(part)
     return np.nan if loo is None else loo.p

@@ -1,6 +1,7 @@
 """Leave-one-out by Pareto-smoothed importance sampling, of the fits that have it."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +33,9 @@ class Loo(NamedTuple):
     elpd, se, p : float
         Log predictive density of all rows, its standard error, and the effective number of
         parameters.
-    elpd_i, pareto_k : array of shape (rows,)
-        Of each row, once; a row is left out as often as it counts.
+    elpd_i, lpd_i, pareto_k : array of shape (rows,)
+        Of each row, once: its log density where it is left out as often as it counts, and where it
+        is not.
     good_k : float
         Largest Pareto k that is to be relied on.
     rows : Rows
@@ -44,6 +46,7 @@ class Loo(NamedTuple):
     se: float
     p: float
     elpd_i: np.ndarray
+    lpd_i: np.ndarray
     pareto_k: np.ndarray
     good_k: float
     rows: Rows
@@ -54,53 +57,77 @@ class Loo(NamedTuple):
         return bool(np.all(self.pareto_k <= self.good_k))
 
 
-def leave_one_out(fit: xr.DataTree) -> tuple[Loo | None, str]:
-    """PSIS-LOO of a single prior's fit by ArviZ, row by row; or None, and why there is none."""
+def leave_one_out(
+    fit: xr.DataTree, blocks: Iterable[np.ndarray] | None = None
+) -> tuple[Loo | None, str]:
+    """PSIS-LOO of a single prior's fit by ArviZ, row by row; or None, and why there is none.
+
+    Parameters
+    ----------
+    fit : DataTree
+        A fit of one prior.
+    blocks : iterable of arrays of shape (chains, draws, rows), optional
+        Log densities of the rows that count, a block of rows after the other; those that the fit
+        holds by default.
+    """
     if reason := _WITHOUT_DRAWS.get(fit.attrs["draws"]):
         return None, reason
-    if "log_likelihood" not in fit.children:
-        return None, "fitted with log_likelihood=False"
-    num_chains, num_draws = (fit["log_likelihood"].sizes[dim] for dim in SAMPLE_DIMS)
-    if num_chains * num_draws < _MIN_DRAWS:
-        return None, f"fewer than {_MIN_DRAWS} draws"
-    rows = Rows.of(fit["constant_data"].dataset)
+    posterior, rows = fit["posterior"].dataset, Rows.of(fit["constant_data"].dataset)
     counted = rows.weights > 0
-    terms = fit["log_likelihood"].dataset.isel(obs_id=counted)
-    return _loo_of(fit["posterior"].dataset, terms, rows.take(counted)), ""
-
-
-def _loo_of(posterior: xr.Dataset, terms: xr.Dataset, rows: Rows) -> Loo:
-    tree = xr.DataTree.from_dict({"posterior": posterior, "log_likelihood": terms})
-    # A chain of one draw does not tell that chains are independent.
-    efficiency = 1.0 if terms.sizes["draw"] == 1 else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what ArviZ would warn of is its Pareto k
-        try:
-            weights = {} if np.all(rows.weights == 1) else _importance(tree, rows)
-            found = _loo(tree, pointwise=True, reff=efficiency, **weights)
-        except ValueError:  # draws that never vary have no tail
-            found = _loo(tree, pointwise=True, reff=efficiency, **_importance(tree, rows))
-    elpd_i, k = found.elpd_i.to_numpy(), found.pareto_k.to_numpy()
-    # NaN is the k of a row whose density is 0, or overflows.
-    k = np.where(np.isnan(k), np.inf, k)
-    lpd_i = terms["y"].to_numpy()
-    lpd_i = logsumexp(lpd_i, axis=(0, 1)) - np.log(lpd_i[..., 0].size)
+    if blocks is None:
+        if "log_likelihood" not in fit.children:
+            return None, "fitted with log_likelihood=False"
+        kept = fit["log_likelihood"].dataset["y"].transpose(*SAMPLE_DIMS, "obs_id").to_numpy()
+        blocks = (terms for terms in [kept[..., counted]])
+    if posterior.sizes["chain"] * posterior.sizes["draw"] < _MIN_DRAWS:
+        return None, f"fewer than {_MIN_DRAWS} draws"
+    rows, efficiency, pieces, done = rows.take(counted), _relative_efficiency(posterior), [], 0
+    for terms in blocks:
+        weights = rows.weights[done : done + terms.shape[-1]]
+        pieces.append(_of_block(posterior, terms, weights, efficiency))
+        done += len(weights)
+    elpd_i, lpd_i, k = (
+        np.concatenate(of_blocks) for of_blocks in list(zip(*pieces, strict=True))[:3]
+    )
     return Loo(
         float(rows.total(elpd_i)),
         rows.standard_error(elpd_i),
         float(rows.total(lpd_i - elpd_i)),
         elpd_i,
+        lpd_i,
         k,
-        float(found.good_k),
+        pieces[0][3],
         rows,
-    )
+    ), ""
 
 
-def _importance(tree: xr.DataTree, rows: Rows) -> dict[str, xr.DataArray]:
+def _of_block(
+    posterior: xr.Dataset, terms: np.ndarray, weights: np.ndarray, efficiency: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Log densities of rows without and with themselves, Pareto k, and what that may be."""
+    of_rows = xr.Dataset({"y": ((*SAMPLE_DIMS, "obs_id"), terms)})
+    tree = xr.DataTree.from_dict({"posterior": posterior, "log_likelihood": of_rows})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what ArviZ would warn of is its Pareto k
+        once = np.all(weights == 1)
+        try:
+            given = {} if once else _importance(of_rows["y"], weights, efficiency)
+            found = _loo(tree, pointwise=True, reff=efficiency, **given)
+        except ValueError:  # draws that never vary have no tail
+            given = _importance(of_rows["y"], weights, efficiency)
+            found = _loo(tree, pointwise=True, reff=efficiency, **given)
+    k = found.pareto_k.to_numpy()
+    lpd_i = logsumexp(terms, axis=(0, 1)) - np.log(terms[..., 0].size)
+    # NaN is the k of a row whose density is 0, or overflows.
+    k = np.where(np.isnan(k), np.inf, k)
+    return found.elpd_i.to_numpy(), lpd_i, k, float(found.good_k)
+
+
+def _importance(
+    terms: xr.DataArray, weights: np.ndarray, efficiency: float
+) -> dict[str, xr.DataArray]:
     """Smoothed log weights of draws for each row, left out as often as it counts, and Pareto k."""
-    terms = tree["log_likelihood"].dataset["y"].transpose(*SAMPLE_DIMS, "obs_id")
-    efficiency = _relative_efficiency(tree["posterior"].dataset)
-    ratios = (-rows.weights * terms.to_numpy()).reshape(-1, len(rows.weights))
+    ratios = (-weights * terms.to_numpy()).reshape(-1, len(weights))
     smoothed, k = zip(*(pareto_smoothed(ratio, efficiency) for ratio in ratios.T), strict=True)
     log_weights = np.stack([one - logsumexp(one) for one in smoothed], axis=-1)
     return {

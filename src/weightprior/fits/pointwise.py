@@ -1,0 +1,58 @@
+"""Log densities of rows under the draws of a fit: kept with it, or found a block of rows at a time.
+
+So a fit with ``log_likelihood=False`` has its leave-one-out, and memory is that of a block.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.special import logsumexp
+
+from weightprior.fits.evaluate import evaluate
+from weightprior.fits.layout import SAMPLE_DIMS
+from weightprior.fits.leave_one_out import Loo, leave_one_out
+from weightprior.fits.reading import Part, targets_of
+from weightprior.model import density
+
+__all__ = ["blocks_of", "is_known", "log_predictive_densities", "loo_of"]
+
+# Numbers held at once, rows times draws.
+_NUMBERS_AT_ONCE = 4_000_000
+
+
+def is_known(part: Part) -> bool:
+    """Tell if the log likelihood of a fit is held by it, or can be computed."""
+    return "log_likelihood" in part.fit.children or part.model.likelihood.is_known
+
+
+def blocks_of(part: Part) -> Iterator[np.ndarray]:
+    """Log densities of the rows that counted, (chain, draw, rows), a block after the other."""
+    counted = part.row_weights > 0
+    if "log_likelihood" in part.fit.children:
+        kept = part.fit["log_likelihood"].dataset["y"].transpose(*SAMPLE_DIMS, "obs_id")
+        yield kept.to_numpy()[..., counted]
+        return
+    x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
+    numbers = np.flatnonzero(counted)
+    size = max(1, _NUMBERS_AT_ONCE // (part.weights.num_chains * part.weights.num_draws))
+    size = min(size, len(numbers))
+    for start in range(0, len(numbers), size):
+        # The last block is filled up with the last row: another shape would be compiled.
+        rows = numbers[np.minimum(np.arange(start, start + size), len(numbers) - 1)]
+        given = part.weights, x[rows], y[rows]
+        terms = evaluate(density.pointwise_log_likelihood, part.model, *given)
+        yield terms[..., : len(numbers) - start]
+
+
+def log_predictive_densities(part: Part) -> np.ndarray:
+    """Log of the mean density over draws of each row that counted."""
+    num_draws = part.weights.num_chains * part.weights.num_draws
+    found = [logsumexp(terms, axis=(0, 1)) for terms in blocks_of(part)]
+    return np.concatenate(found) - np.log(num_draws)
+
+
+def loo_of(part: Part) -> tuple[Loo | None, str]:
+    """PSIS-LOO of a fit, whether or not it holds its log likelihood; or None, and why not."""
+    if not is_known(part):
+        return None, "fitted with log_likelihood=False, by a model that was written elsewhere"
+    return leave_one_out(part.fit, blocks_of(part))
