@@ -52,7 +52,8 @@ def in_blocks_and_at_once(make, monkeypatch):
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     jitted = [jax.jit(partial(everything_of, make), compiler_options=options) for _ in range(2)]
     at_once = jax.device_get(jitted[0]())
-    monkeypatch.setattr(blocks, "_NUMBERS_AT_ONCE", 30)
+    monkeypatch.setattr(blocks, "_MOST_AT_ONCE", 100)
+    monkeypatch.setattr(blocks, "_OF_A_BLOCK", 30)
     monkeypatch.setattr(density, "FEW_ROWS", 20)
     return at_once, jax.device_get(jitted[1]())
 

@@ -76,8 +76,9 @@ def _of_columns(bnn: BNN, x: np.ndarray, prior: Any, names: list[Any]) -> str:
     hidden, columns = chained_layers_of(bnn.network), input_columns(bnn.network)
     site = hidden[0].incoming if hidden else head_of(bnn.network).weight  # pyright: ignore
     scale = np.median(np.asarray(prior.scale[site], np.float64), axis=1)
-    inputs = x[:, columns]
-    size = np.maximum(np.abs(inputs.mean(axis=0)), inputs.std(axis=0))
+    # Column by column: of very many rows another copy would be too much.
+    inputs = [x[:, column] for column in columns]
+    size = np.array([max(abs(column.mean()), column.std()) for column in inputs])
     proper = np.isfinite(scale)
     reach = np.where(proper, scale, 0.0) * size
     moved = "hidden units" if hidden else "the outputs"
@@ -85,13 +86,14 @@ def _of_columns(bnn: BNN, x: np.ndarray, prior: Any, names: list[Any]) -> str:
     if large.any() and (hidden or not _is_location(bnn)):
         which = int(np.where(large, reach, 0.0).argmax())
         return (
-            f"{_column(inputs, which, names[columns[which]])}, so that under the prior it moves "
+            f"{_column(inputs[which], names[columns[which]])}, so that under the prior it moves "
             f"{moved} by about {reach[which]:.2g}, where 1 is much. Standardise x: "
             "(x - x.mean(axis=0)) / x.std(axis=0)."
         )
-    effect = np.where(proper, scale, 0.0) * np.ptp(inputs, axis=0)
+    ranges = np.array([np.ptp(column) for column in inputs])
+    effect = np.where(proper, scale, 0.0) * ranges
     small = (
-        (np.ptp(inputs, axis=0) < 1 / _USUAL)
+        (ranges < 1 / _USUAL)
         & proper
         & (effect > 0)
         & (effect < _NOTHING * max(1.0, effect.max(initial=0.0)))
@@ -99,15 +101,14 @@ def _of_columns(bnn: BNN, x: np.ndarray, prior: Any, names: list[Any]) -> str:
     if small.any():
         which = int(np.flatnonzero(small)[0])
         return (
-            f"{_column(inputs, which, names[columns[which]])}, so that under the prior it moves "
+            f"{_column(inputs[which], names[columns[which]])}, so that under the prior it moves "
             f"{moved} by no more than {effect[which]:.2g}. Standardise x: "
             "(x - x.mean(axis=0)) / x.std(axis=0)."
         )
     return ""
 
 
-def _column(inputs: np.ndarray, which: int, name: Any) -> str:
-    column = inputs[:, which]
+def _column(column: np.ndarray, name: Any) -> str:
     return f"x: the column {name!r} has mean {column.mean():.3g} and sd {column.std():.3g}"
 
 
@@ -175,7 +176,7 @@ def _reach(bnn: BNN, x: np.ndarray, prior: Any) -> np.ndarray:
     """Root of the mean square of each output under the prior, over the rows, by mean field."""
     network = bnn.network
     head, hidden = head_of(network), chained_layers_of(network) or ()
-    squares = np.square(x[:, input_columns(network)]).mean(axis=0)
+    squares = np.einsum("rc,rc->c", x, x)[input_columns(network)] / len(x)
     for layer in hidden:
         root = np.sqrt(_layer(prior, layer.incoming, layer.bias, squares))
         signal = np.where(np.isfinite(root), root, 0.0)[:, None] * _NODES

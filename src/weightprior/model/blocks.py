@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["fold_rows", "map_rows", "rows_at_once", "width_of"]
+__all__ = ["fold_rows", "map_rows", "rows_at_once", "sum_rows", "width_of"]
 
-# Numbers that a layer may hold of one block. On a CPU ten times as many take three times as long
-# for each, since memory is slower than caches; the cores of an accelerator want more of them.
-_NUMBERS_AT_ONCE, _NUMBERS_ON_ACCELERATORS = 2**20, 2**26
+# Numbers that a layer may hold of all rows, or else of a block of them. On a CPU more do not stay
+# in its caches, and take three times as long for each; the cores of an accelerator want many.
+_MOST_AT_ONCE, _OF_A_BLOCK = 2**20, 2**18
+_ON_ACCELERATORS = 2**26
 # Blocks of a multiple of so many rows: those of an odd number take twice as long.
 _ALIGNED = 16
 
@@ -25,10 +26,12 @@ def width_of(network) -> int:
     return max(*widths, network.num_outputs, len(network.feature_names))
 
 
-def rows_at_once(network) -> int:
-    """Rows of which a block is to be made at the most."""
-    on_cpu = jax.default_backend() == "cpu"
-    return max(1, (_NUMBERS_AT_ONCE if on_cpu else _NUMBERS_ON_ACCELERATORS) // width_of(network))
+def rows_at_once(network, num_rows: int) -> int:
+    """Rows that are computed together: all of them, or as many as a block may have."""
+    width, on_cpu = width_of(network), jax.default_backend() == "cpu"
+    if num_rows * width <= (_MOST_AT_ONCE if on_cpu else _ON_ACCELERATORS):
+        return num_rows
+    return max(1, (_OF_A_BLOCK if on_cpu else _ON_ACCELERATORS) // width)
 
 
 def fold_rows(
@@ -49,16 +52,52 @@ def fold_rows(
         Rows of a block at the most.
     """
     blocks = _Blocks.of(len(rows[0]), at_once)
+    with jax.enable_x64(True):
+        return jax.lax.scan(
+            lambda total, block: (add(total, *blocks.take(rows, *block)), None),
+            total,
+            (jnp.asarray(blocks.starts), jnp.asarray(blocks.firsts)),
+        )[0]
 
-    def step(total: Any, block: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-        start, first = block
-        *others, counts = (jax.lax.dynamic_slice_in_dim(a, start, blocks.size) for a in rows)
-        again = start + jnp.arange(blocks.size, dtype=start.dtype) < first
-        return add(total, *others, jnp.where(again, jnp.zeros_like(counts), counts)), None
+
+def sum_rows(
+    function: Callable[..., jax.Array],
+    weights: Mapping[str, jax.Array],
+    rows: tuple[jax.Array, ...],
+    at_once: int,
+) -> jax.Array:
+    """Sum up ``function(weights, *block)`` over blocks of rows, in double precision.
+
+    Parameters
+    ----------
+    function : callable
+        Returns an array of shape ().
+    weights : mapping of str to array
+        What derivatives may be taken in.
+    rows : tuple of arrays
+        Inputs, and others as for `fold_rows`.
+    at_once : int
+        Rows of a block at the most.
+    """
+    blocks, ambient = _Blocks.of(len(rows[0]), at_once), jax.config.jax_enable_x64
+
+    # The block is cut out in here, or derivatives would hold all of them.
+    @jax.checkpoint
+    def of_block(precise: Mapping[str, jax.Array], start: jax.Array, first: jax.Array) -> jax.Array:
+        given = _as_they_were(precise, weights)
+        x, *others = blocks.take(rows, start, first)
+        x = x.astype(next(iter(given.values())).dtype)
+        with jax.enable_x64(ambient):
+            found = function(given, x, *others)
+        return found.astype(jnp.float64)
 
     with jax.enable_x64(True):
-        starts = jnp.asarray(blocks.starts), jnp.asarray(blocks.firsts)
-        return jax.lax.scan(step, total, starts)[0]
+        precise = _precise(weights)
+        return jax.lax.scan(
+            lambda total, block: (total + of_block(precise, *block), None),
+            jnp.zeros((), jnp.float64),
+            (jnp.asarray(blocks.starts), jnp.asarray(blocks.firsts)),
+        )[0]
 
 
 def map_rows(
@@ -85,16 +124,16 @@ def map_rows(
     blocks = _Blocks.of(len(x), at_once)
     x, ambient = jnp.asarray(x), jax.config.jax_enable_x64
 
-    # Derivatives in `precise` are in double precision, and so is the sum of those of all blocks.
     @jax.checkpoint
     def of_block(precise: Mapping[str, jax.Array], start: jax.Array) -> jax.Array:
-        given = {name: a.astype(weights[name].dtype) for name, a in precise.items()}
-        rows = jax.lax.dynamic_slice_in_dim(x, start, blocks.size)
+        given = _as_they_were(precise, weights)
+        (rows,) = blocks.slices((x,), start)
+        rows = rows.astype(next(iter(given.values())).dtype)
         with jax.enable_x64(ambient):
             return function(given, rows)
 
     with jax.enable_x64(True):
-        precise = {name: jnp.asarray(a).astype(jnp.float64) for name, a in weights.items()}
+        precise = _precise(weights)
         found = jax.lax.map(lambda start: of_block(precise, start), blocks.starts)
     again = int(blocks.firsts[-1] - blocks.starts[-1])
     return jnp.concatenate([found[:-1].reshape(-1, *found.shape[2:]), found[-1, again:]])
@@ -124,3 +163,26 @@ class _Blocks(NamedTuple):
         size = min(-(-size // _ALIGNED) * _ALIGNED, num_rows)
         firsts = np.arange(-(-num_rows // size), dtype=np.int32) * size
         return cls(np.minimum(firsts, num_rows - size), firsts, size)
+
+    def slices(self, rows: tuple[jax.Array, ...], start: jax.Array) -> list[jax.Array]:
+        """Cut a block out of arrays with the rows in front."""
+        return [jax.lax.dynamic_slice_in_dim(array, start, self.size) for array in rows]
+
+    def take(
+        self, rows: tuple[jax.Array, ...], start: jax.Array, first: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        """Cut out a block whose row weights, the last array, are 0 for rows that came before."""
+        *others, counts = self.slices(rows, start)
+        again = start + jnp.arange(self.size, dtype=start.dtype) < first
+        return *others, jnp.where(again, jnp.zeros_like(counts), counts)
+
+
+def _precise(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Weights in double precision, so that derivatives in them are summed up in it."""
+    return {name: jnp.asarray(array).astype(jnp.float64) for name, array in weights.items()}
+
+
+def _as_they_were(
+    precise: Mapping[str, jax.Array], weights: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    return {name: array.astype(weights[name].dtype) for name, array in precise.items()}

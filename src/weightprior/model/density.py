@@ -4,7 +4,7 @@ Nothing here reads a number to check it: what a user passes in is checked once, 
 `fits.problem`. Shapes are checked, for these are known while a program is traced.
 """
 
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from weightprior import _checks
-from weightprior.model.blocks import map_rows, rows_at_once
+from weightprior.model.blocks import map_rows, rows_at_once, sum_rows
 from weightprior.model.sites import Weights
 
 __all__ = [
@@ -41,7 +41,7 @@ def outputs(bnn, weights: Weights, x: Any) -> jax.Array:
     network = bnn.network
     weights = _checks.arrays("weights", weights, network.sites)
     _checks.input_shape(np.shape(x), len(network.feature_names))
-    found = map_rows(network.apply, weights, x, rows_at_once(network))
+    found = map_rows(network.apply, weights, x, rows_at_once(network, np.shape(x)[0]))
     expected = np.shape(x)[0], network.num_outputs
     if np.shape(found) != expected:
         raise ValueError(
@@ -112,19 +112,34 @@ def log_likelihood(
     less : array of shape (), optional
         A number to take off the sum before it is rounded to the precision of the weights.
     """
-    weights = _checks.arrays("weights", weights, bnn.sites)
-    output, dtype = outputs(bnn, weights, x), _dtype(bnn, weights)
-    found = _sum(bnn, output, weights, y, row_weights)
-    if len(output) <= FEW_ROWS or dtype == jnp.float64:
+    weights, num_rows = _checks.arrays("weights", weights, bnn.sites), np.shape(x)[0]
+    if row_weights is not None:
+        _checks.row_weights_shape(np.shape(row_weights), (num_rows,))
+    at_once, dtype = rows_at_once(bnn.network, num_rows), _dtype(bnn, weights)
+    if num_rows <= min(FEW_ROWS, at_once):
+        found = _sum(bnn, outputs(bnn, weights, x), weights, y, row_weights)
         return found if less is None else found - less
+    _checks.target_shape(np.shape(y)[:1], (num_rows,))
+    counts = jnp.ones(num_rows, dtype) if row_weights is None else row_weights
+    rows = tuple(jnp.asarray(array) for array in (x, y, counts))
+    found = sum_rows(partial(_exact_sum, bnn), weights, rows, at_once)
+    with jax.enable_x64(True):
+        return (found if less is None else found - less).astype(dtype)
+
+
+def _exact_sum(bnn, weights: Weights, x: Any, y: Any, row_weights: Any) -> jax.Array:
+    """Sum of the rows' log densities in double precision, whose derivatives are in the weights'."""
+    output = outputs(bnn, weights, x)
+    found = _sum(bnn, output, weights, y, row_weights)
+    if found.dtype == jnp.float64:
+        return found
     with jax.enable_x64(True):
         fixed = jax.lax.stop_gradient((output, dict(weights)))
         output, weights = jax.tree.map(lambda a: a.astype(jnp.float64), fixed)
         exact = _sum(bnn, output, weights, y, row_weights)
-        exact = (exact if less is None else exact - less).astype(dtype)
-    # Nothing, but for its derivatives.
-    derivatives = found - jax.lax.stop_gradient(found)
-    return exact + jnp.where(jnp.isfinite(found), derivatives, jnp.zeros_like(found))
+        # Nothing, but for its derivatives.
+        derivatives = found - jax.lax.stop_gradient(found)
+        return exact + jnp.where(jnp.isfinite(found), derivatives, jnp.zeros_like(found))
 
 
 def _sum(bnn, output: jax.Array, weights: Weights, y: Any, row_weights: Any) -> jax.Array:
@@ -132,7 +147,6 @@ def _sum(bnn, output: jax.Array, weights: Weights, y: Any, row_weights: Any) -> 
     terms = _log_densities(bnn, output, weights, y, output.dtype)
     if row_weights is None:
         return terms.sum()
-    _checks.row_weights_shape(np.shape(row_weights), terms.shape)
     counts = jnp.asarray(row_weights, terms.dtype)
     # A row that does not count must not spoil the sum by overflowing.
     return jnp.where(counts > 0, counts * terms, jnp.zeros_like(terms)).sum()

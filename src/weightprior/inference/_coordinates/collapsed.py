@@ -86,7 +86,7 @@ class CollapsedOutput(Standardised):
         self.head: Head = head
         self.integrated = integrated
         self.rows = self.x, self.y, self.row_weights
-        self.at_once = rows_at_once(bnn.network)
+        self.at_once = rows_at_once(bnn.network, len(self.x))
         self.in_blocks = len(self.x) > self.at_once
 
     def log_density(self, position: jax.Array, less: jax.Array | None = None) -> jax.Array:

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from weightprior import _arrays
 from weightprior.fits.task import Task
 from weightprior.model import density
+from weightprior.model.blocks import rows_at_once
 from weightprior.model.bnn import BNN
 from weightprior.model.curvature import gauss_newton, prior_precision
 
@@ -46,8 +47,11 @@ class Standardised:
     ) -> None:
         # A network may hold whole numbers, such as indices of columns.
         self.bnn = jax.tree.map(lambda a: _arrays.in_precision(a, dtype), bnn)
-        cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), (x, y, *task))
-        self.x, self.y, self.prior, self.row_weights = cast
+        cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), (y, *task))
+        self.y, self.prior, self.row_weights = cast
+        # Those of many rows as they are: a block is cast where it is used, and no copy is held.
+        many = len(x) > rows_at_once(bnn.network, len(x))
+        self.x = jnp.asarray(x) if many else jnp.asarray(x, dtype)
         self.dtype = jnp.dtype(dtype)
         self.unit = self.prior.length_scale(bnn.sites)
         held = {name: bnn.sites[name] for name in (bnn.sites if names is None else names)}
