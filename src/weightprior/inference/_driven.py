@@ -23,6 +23,8 @@ def run(
     items: Sequence[Any],
     drive: Callable[[Callable[[Any], Any], Any], Any],
     given: Any,
+    *,
+    once: bool = True,
 ) -> list[Any]:
     """Let a function of Python call a compiled task as often as it likes, for every item.
 
@@ -37,6 +39,8 @@ def run(
         given))``.
     given : array or jax.ShapeDtypeStruct
         Of the shape that the function passes on.
+    once : bool
+        Whether few calls are to be expected, so that the task is compiled sooner, not made fast.
 
     Returns
     -------
@@ -44,7 +48,7 @@ def run(
         What it returned, in the order of `items`.
     """
     shared = jax.device_put(shared)  # once for all calls
-    program = compiled(task, static, shared, (items[0], given), False, once=True)
+    program = compiled(task, static, shared, (items[0], given), False, once=once)
 
     def call(item: Any, held: Held) -> Any:
         common = jax.device_put(item)

@@ -24,6 +24,7 @@ from weightprior.inference._docs import shares_docs
 from weightprior.inference._optima import optima
 from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact, warn_unconverged
 from weightprior.inference._optima.collapse import Collapse
+from weightprior.inference._optima.minibatch import Batches
 from weightprior.inference._optima.search import Search
 from weightprior.inference._starts import kind_of
 from weightprior.model.bnn import BNN
@@ -46,6 +47,9 @@ def fit_map(
     max_iterations: int = 5000,
     tolerance: float = 1e-6,
     init: Any = None,
+    batch_size: int | None = None,
+    num_epochs: int | None = None,
+    learning_rate: float = 0.03,
     row_weights: Any = None,
     log_likelihood: bool = True,
     progress_bar: bool = True,
@@ -55,6 +59,9 @@ def fit_map(
     L-BFGS runs from draws of the prior to the tolerance, in double precision whatever JAX's is set
     to; of large data the first steps are taken in single precision. Where the optimum lies in a
     narrow valley, as under wide priors, the Gauss-Newton matrix preconditions the last steps.
+
+    With `batch_size` every restart begins with Adam over mini-batches, which takes few passes over
+    very many rows, and L-BFGS then goes to the tolerance, with all rows, from where Adam has led.
 
     Parameters
     ----------
@@ -66,7 +73,8 @@ def fit_map(
     num_restarts : int
         Starts per prior.
     max_iterations : int
-        L-BFGS steps per restart.
+        L-BFGS steps per restart. With `batch_size` it may be 0: the fit is then where Adam has led,
+        and has not converged.
     tolerance : float
         A restart has converged where no partial derivative of the log density exceeds this, in
         nats per unit, the unit of a weight being its prior's scale (where the prior is flat,
@@ -75,6 +83,13 @@ def fit_map(
         Where the first restart begins: at weights, in any form that ``normal_prior(loc=...)``
         takes. The others begin at draws of the prior; with ``num_restarts=1`` there are none. Of a
         MAP fit all restarts are starts, best first, and of any other the last draws of its chains.
+    batch_size : int, optional
+        Rows of a mini-batch. In each its log likelihood counts as many times as there are such
+        batches, and the prior once.
+    num_epochs : int, optional
+        Passes over all rows, each in an order of its own: by default 20 with `batch_size`.
+    learning_rate : float
+        Length of Adam's first steps, in units of the prior's scale. It falls to 0 as a cosine does.
     <options>
 
     Returns
@@ -113,13 +128,15 @@ def fit_map(
     """
     problem = Problem.checked(bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights)
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
-    search = Search.checked("fit_map", max_iterations, tolerance)
+    batches = Batches.checked(batch_size, num_epochs, learning_rate, len(problem.x))
+    least = 1 if batches is None else 0
+    search = Search.checked("fit_map", max_iterations, tolerance, least)
 
     began = time.perf_counter()
     opened = open_ends(problem)
     warn_open("fit_map", problem, opened)
     restarts, collapses = optima.find(
-        problem, search, num_restarts, init, lambda: prepare(problem, 1, log_likelihood)
+        problem, search, num_restarts, init, lambda: prepare(problem, 1, log_likelihood), batches
     )
     best = [[{name: r[name][0] for name in bnn.sites}] for r in restarts]
     opened = warn_open_at_ends("fit_map", problem, opened, best)
@@ -134,6 +151,7 @@ def fit_map(
         groups={"restarts": (("restart",), restarts)},
     )
     options = {"num_restarts": num_restarts, "init": kind_of(init), **search.options}
+    options |= {} if batches is None else batches.options
     fit = build(
         problem,
         outcome,

@@ -13,6 +13,7 @@ from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._optima import descent
 from weightprior.inference._optima.collapse import Collapse
+from weightprior.inference._optima.minibatch import Batches, descend
 from weightprior.inference._optima.search import Search
 from weightprior.inference._starts import Drawn, starts_of_restarts
 
@@ -40,11 +41,12 @@ def find(
     num_restarts: int,
     init: Any = None,
     meanwhile: Callable[[], Any] = lambda: None,
+    batches: Batches | None = None,
 ) -> Found:
     """Run from `num_restarts` places to optima of each prior, the highest density first.
 
-    They are draws of the prior, but for those that `init` names. `meanwhile` is called once the
-    programs have begun to compile.
+    They are draws of the prior, but for those that `init` names, or where a descent over batches of
+    rows has led to from there. `meanwhile` is called once the programs have begun to compile.
 
     Returns
     -------
@@ -61,6 +63,8 @@ def find(
     starts = starts_of_restarts(problem, init, drawn(problem.key, num_restarts))
     tasks = [task for task in problem.tasks for _ in range(num_restarts)]
     items = [*zip(tasks, starts, strict=True)]
+    if batches is not None:
+        items = [*zip(tasks, descend(problem, items, batches), strict=True)]
     ended = run(Standardised, problem, items, search, meanwhile)
     parts = [ended[i : i + num_restarts] for i in range(0, len(ended), num_restarts)]
     restarts = [_best_first(part, search) for part in parts]

@@ -29,11 +29,11 @@ class Search(NamedTuple):
     tolerance: float
 
     @classmethod
-    def checked(cls, method: str, max_iterations: Any, tolerance: Any) -> Self:
+    def checked(cls, method: str, max_iterations: Any, tolerance: Any, least: int = 1) -> Self:
         """Check what a user passed to a fit function, or raise."""
         return cls(
             method,
-            _checks.integer("max_iterations", max_iterations, 1),
+            _checks.integer("max_iterations", max_iterations, least),
             _checks.number("tolerance", tolerance, above=0),
         )
 

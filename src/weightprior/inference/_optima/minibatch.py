@@ -1,0 +1,161 @@
+"""Adam over mini-batches of rows: a way near an optimum that takes few passes over very many rows.
+
+A batch stands for all rows: its log likelihood counts as many times as there are such batches, and
+the prior counts once.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.random import SeedSequence
+
+from weightprior import _checks
+from weightprior._running.progress import counting
+from weightprior.fits.problem import Problem
+from weightprior.fits.task import Task
+from weightprior.inference import _driven
+from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.model.bnn import BNN
+
+__all__ = ["Batches", "descend", "loss"]
+
+_NUM_EPOCHS = 20
+# Decays of both means, and what keeps a step finite: the defaults of the source.
+_OF_SLOPE, _OF_SQUARE, _SMALL = 0.9, 0.999, 1e-8
+# Of the seeds that a call makes: this part draws the order of rows.
+_ORDER = 1
+
+
+class Batches(NamedTuple):
+    """Plan of a descent over mini-batches.
+
+    Attributes
+    ----------
+    size : int
+        Rows of a batch.
+    num_epochs : int
+        Passes over all rows.
+    learning_rate : float
+        Length of the first steps, in units of the prior's scale; it falls to 0 as a cosine does.
+    """
+
+    size: int
+    num_epochs: int
+    learning_rate: float
+
+    @classmethod
+    def checked(cls, size: Any, num_epochs: Any, learning_rate: Any, num_rows: int) -> Self | None:
+        """Check what a user passed to a fit function, or raise; None where there are no batches."""
+        if size is None:
+            if num_epochs is not None:
+                raise ValueError(
+                    f"num_epochs: expected None without batch_size; got {num_epochs!r}. Pass "
+                    "batch_size, such as batch_size=1000."
+                )
+            return None
+        if (rows := _checks.integer("batch_size", size, 1)) > num_rows:
+            raise ValueError(
+                f"batch_size: expected at most the {num_rows} rows of x; got {rows}. Leave it out: "
+                "all rows are then one batch."
+            )
+        return cls(
+            rows,
+            _checks.integer("num_epochs", _NUM_EPOCHS if num_epochs is None else num_epochs, 1),
+            _checks.number("learning_rate", learning_rate, above=0),
+        )
+
+    def rows(self, num_rows: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Rows of every batch, epoch by epoch; the last of an epoch is filled up from the first."""
+        for _ in range(self.num_epochs):
+            order = rng.permutation(num_rows)
+            order = np.concatenate([order, order[: -num_rows % self.size]])
+            yield from order.reshape(-1, self.size)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the descent, for the fit."""
+        told = self._asdict()
+        return {"batch_size": told.pop("size"), **told}
+
+    def num_steps(self, num_rows: int) -> int:
+        """Batches of all epochs."""
+        return self.num_epochs * math.ceil(num_rows / self.size)
+
+
+class _State(NamedTuple):
+    """A position, and the running means of its slope and of the slope's square."""
+
+    position: Any
+    slope: Any
+    square: Any
+
+
+def descend(
+    problem: Problem, items: Sequence[tuple[Task, Any]], batches: Batches
+) -> list[dict[str, np.ndarray]]:
+    """Descend from the start of every item, which is weights or a draw of the prior, to weights.
+
+    References
+    ----------
+    D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, 2015.
+    doi:10.48550/arXiv.1412.6980
+    """
+    bnn, x, y = problem.data
+    num_steps = batches.num_steps(len(x))
+
+    def batch_of(task: Task, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        counts = task.row_weights[rows] * (len(x) / len(rows))
+        return tuple(np.asarray(a, np.float32) for a in (x[rows], y[rows], counts))
+
+    def drive(evaluate: Callable[[Any], _State], item: tuple[Any, Any]) -> np.ndarray:
+        number = int(item[1])
+        task, state = items[number][0], begun[number]
+        seed = SeedSequence(problem.seed, spawn_key=(_ORDER, number))
+        for step, rows in enumerate(batches.rows(len(x), np.random.default_rng(seed))):
+            rate = batches.learning_rate * (1 + math.cos(math.pi * step / num_steps)) / 2
+            state = evaluate((state, batch_of(task, rows), _numbers(step, rate)))
+            count.advance()
+        return np.asarray(state.position, np.float64)
+
+    with jax.enable_x64(True), counting(num_steps * len(items), " steps") as count:
+        coordinates = [Standardised(bnn, x, y, task, np.float64) for task, _ in items]
+        begun = [_begin(of, start) for of, (_, start) in zip(coordinates, items, strict=True)]
+        given = begun[0], batch_of(items[0][0], np.arange(batches.size)), _numbers(0, 1.0)
+        priors = [(task.prior, np.int32(number)) for number, (task, _) in enumerate(items)]
+        ended = _driven.run(_step, None, bnn, priors, drive, given, once=False)
+        found = [of.weights(jnp.asarray(z)) for of, z in zip(coordinates, ended, strict=True)]
+    return [{name: np.asarray(one[name]) for name in bnn.sites} for one in found]
+
+
+def _begin(coordinates: Standardised, start: Any) -> _State:
+    given = isinstance(start, Mapping)
+    position = (
+        coordinates.position(start) if given else coordinates.draw(jax.random.fold_in(*start))
+    )
+    position = np.asarray(position, np.float32)
+    return _State(position, np.zeros_like(position), np.zeros_like(position))
+
+
+def _numbers(step: int, rate: float) -> np.ndarray:
+    """Length of a step, and what both running means miss, having begun at 0."""
+    missed = [1 - decay ** (step + 1) for decay in (_OF_SLOPE, _OF_SQUARE)]
+    return np.array([rate, *missed], np.float32)
+
+
+def loss(bnn: BNN, prior: Any, batch: tuple[Any, ...], position: jax.Array) -> jax.Array:
+    """Minus the log density at a position, of a batch whose row weights stand for all rows."""
+    x, y, counts = batch
+    return -Standardised(bnn, x, y, Task(prior, counts), position.dtype).log_density(position)
+
+
+def _step(static: None, bnn: BNN, item: Any) -> _State:
+    (prior, _), (state, batch, (rate, of_slope, of_square)) = item
+    gradient = jax.grad(lambda z: loss(bnn, prior, batch, z))(state.position)
+    slope = _OF_SLOPE * state.slope + (1 - _OF_SLOPE) * gradient
+    square = _OF_SQUARE * state.square + (1 - _OF_SQUARE) * gradient**2
+    move = (slope / of_slope) / (jnp.sqrt(square / of_square) + _SMALL)
+    return _State(state.position - rate * move, slope, square)
