@@ -105,12 +105,18 @@ def main() -> None:
                 f"{most:.2f} GB, {seconds:.1f} s",
                 flush=True,
             )
-        copies = (found[-1][2] - found[0][2]) / (found[-1][0] - found[0][0])
-        print(f"{method}: grows by {copies:.1f} copies of x", flush=True)
+        grown = "" if len(found) == 1 else f"{copies(found):.1f}"
+        print(f"{method}: grows by copies of x: {grown}", flush=True)
         cells = [f"{most:.2f} GB, {seconds:.0f} s" for _, _, most, seconds in found]
-        table[f"`{method}`"] = [*cells, f"{copies:.1f}"]
+        table[f"`{method}`"] = [*cells, grown]
     if options.docs:
         fill("many_rows", "memory and seconds", table)
+
+
+def copies(found: list[list[float]]) -> float:
+    """Growth of the peak from the first to the last, over that of x."""
+    (first, _, least, _), (last, _, most, _) = found[0], found[-1]
+    return (most - least) / (last - first)
 
 
 def of_process(method: str, num_rows: int) -> list[float]:

@@ -1,7 +1,7 @@
-"""Data as people hold them: data frames, series, labelled arrays, and the order of their rows."""
+"""Data as people hold them: data frames, labelled arrays, tables on a disk, the order of rows."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jax.core import Tracer
@@ -9,13 +9,18 @@ from jax.core import Tracer
 from weightprior import _arrays, _checks
 
 __all__ = [
+    "Stored",
     "aligned",
     "checked",
     "column_names",
     "index_of",
     "inputs",
+    "is_stored",
+    "num_rows",
+    "readable",
     "row_weights",
     "select_rows",
+    "targets",
     "untraced",
     "untraced_inputs",
 ]
@@ -23,10 +28,14 @@ __all__ = [
 
 def checked(bnn: Any, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return inputs and targets as float64 arrays, or raise where they do not suit a model."""
-    array = inputs(x, bnn.network.feature_names)
-    targets = bnn.likelihood.check_target(y, len(array), bnn.network.num_outputs)
+    return inputs(x, bnn.network.feature_names), targets(bnn, x, y)
+
+
+def targets(bnn: Any, x: Any, y: Any) -> np.ndarray:
+    """Return targets as a float64 array, or raise where they do not suit a model or its inputs."""
+    array = bnn.likelihood.check_target(y, num_rows(x), bnn.network.num_outputs)
     aligned("y", y, x)
-    return array, targets
+    return array
 
 
 def untraced_inputs(bnn: Any, x: Any) -> Any:
@@ -53,6 +62,13 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
     A data frame's columns have to be the network's features, in their order, where the network
     has names for them.
     """
+    if is_stored(x):
+        raise TypeError(
+            f"x: expected an array in memory; got {type(x).__name__}, whose {x.shape[0]} rows take "
+            f"{8e-9 * x.shape[0] * x.shape[1]:.2g} GB, twice while they are fitted. Pass "
+            "numpy.asarray(x) where there is room; predict(quantiles=...) and score read it a "
+            "block of rows at a time."
+        )
     _arrays.check_container("x", x)
     columns = column_names(x)
     named = any(isinstance(name, str) for name in feature_names)
@@ -73,9 +89,25 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
     return array
 
 
+def readable(x: Any, feature_names: tuple[Any, ...]) -> Any:
+    """Return the inputs as `inputs` does; of a table that stays elsewhere, its reader."""
+    if not is_stored(x):
+        return inputs(x, feature_names)
+    stored = Stored("x", x)
+    _checks.input_shape(stored.shape, len(feature_names))
+    if len(stored) == 0:
+        raise ValueError("x: expected at least one row; got none.")
+    return stored
+
+
+def num_rows(x: Any) -> int:
+    """Number of rows of a table, in memory or not."""
+    return x.shape[0] if is_stored(x) else len(x)
+
+
 def row_weights(values: Any, x: Any, num_parts: int | None = None) -> np.ndarray:
     """Return how often each row counts, or raise; for a stacked prior one set per part will do."""
-    array, num_obs = _arrays.finite("row_weights", values), len(x)
+    array, num_obs = _arrays.finite("row_weights", values), num_rows(x)
     _checks.row_weights_shape(
         array.shape, (num_obs,), None if num_parts is None else (num_parts, num_obs)
     )
@@ -134,4 +166,68 @@ def select_rows(values: Any, kept: np.ndarray) -> Any:
     """Rows of an array or a data frame, by a mask; None stays None."""
     if values is None or kept.all():
         return values
+    if isinstance(values, Stored):
+        return values.select(kept)
     return values.iloc[kept] if hasattr(values, "iloc") else np.asarray(values)[kept]
+
+
+def is_stored(values: Any) -> bool:
+    """Tell if a table is read from elsewhere: of NumPy's memory maps, Zarr, dask, HDF5."""
+    if isinstance(values, np.memmap):
+        return values.ndim == 2
+    if not hasattr(values, "chunks") or len(getattr(values, "shape", ())) != 2:
+        return False
+    # A labelled array has chunks where it is one of dask's.
+    return values.chunks is not None or not hasattr(values, "dims")
+
+
+class Stored:
+    """Rows of a table that is never read as a whole.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the table, for errors.
+    array : array of shape (rows, features)
+        Whatever gives out rows by a slice, as what NumPy makes an array of.
+    """
+
+    def __init__(self, argument: str, array: Any) -> None:
+        self._argument, self._array = argument, array
+        if not all(isinstance(size, int | np.integer) for size in array.shape):
+            raise ValueError(
+                f"{argument}: expected a known number of rows; got shape {array.shape}. Call "
+                f"{argument}.compute_chunk_sizes() first."
+            )
+        self.shape: tuple[int, int] = tuple(int(size) for size in array.shape)  # pyright: ignore
+
+        self._numbers = np.arange(self.shape[0])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def select(self, kept: np.ndarray) -> Self:
+        """Reader of some of the rows, by a mask."""
+        some = type(self)(self._argument, self._array)
+        some._numbers = self._numbers[kept]
+        return some
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Read some rows, by a slice or their numbers, as finite numbers in double precision."""
+        wanted, places = np.unique(self._numbers[rows], return_inverse=True)
+        if not wanted.size:
+            return np.empty((0, self.shape[1]))
+        # What lies together is read together.
+        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1)
+        return np.concatenate([self._read(int(run[0]), int(run[-1]) + 1) for run in runs])[places]
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        block = _arrays.numbers(self._argument, np.asarray(self._array[start:stop]))
+        bad = np.argwhere(~np.isfinite(block))
+        if len(bad):
+            row, column = bad[0]
+            raise ValueError(
+                f"{self._argument}: expected finite numbers; got {block[row, column]} at index "
+                f"{(start + int(row), int(column))}. Drop or impute such rows first."
+            )
+        return block

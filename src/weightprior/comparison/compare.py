@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weightprior import _checks
+from weightprior import _checks, _data
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import shows_progress
 from weightprior.comparison._cells import (
@@ -28,7 +28,7 @@ from weightprior.evaluation.score import Held, weight_norms
 from weightprior.evidence.log_evidence import evidence_of
 from weightprior.fits.convergence import assess, watched_inputs
 from weightprior.fits.pointwise import is_known, log_predictive_densities, loo_of
-from weightprior.fits.reading import Part, new_inputs, parts_of, targets_of
+from weightprior.fits.reading import Part, new_rows, parts_of, targets_of
 from weightprior.model.bnn import BNN
 
 __all__ = ["compare"]
@@ -139,14 +139,16 @@ def compare(
     if (x is None) != (y is None):
         given, absent = ("y", "x") if x is None else ("x", "y")
         raise ValueError(f"{absent}: expected held-out data together with {given}; got None.")
-    held = None if x is None else Held.checked(bnn, x, y)
+    held = (
+        None if x is None else Held.checked(bnn, _data.readable(x, bnn.network.feature_names), x, y)
+    )
     lines: dict[Any, Line] = {}
     for name, fit in fits.items():
         if isinstance(fit, xr.Dataset):
             lines |= lines_of_cross_validation(bnn, name, fit)
             continue
         if held is not None:
-            new_inputs(bnn, fit, x)
+            new_rows(bnn, fit, x)
         parts = parts_of(bnn, fit)
         of_fit = [_line(bnn, part, held) for part in parts]
         if len(parts) > 1:

@@ -54,7 +54,7 @@ def dims_of_scores(scores: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def score_rows(bnn: BNN, weights: Draws, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+def score_rows(bnn: BNN, weights: Draws, x: Any, y: np.ndarray) -> dict[str, np.ndarray]:
     """Compute what the scores are made of: arrays with a value, or several, for every row."""
     num_draws = weights.num_chains * weights.num_draws
     rows = max(1, _NUMBERS_AT_ONCE // max(num_draws, _NUM_NOISY))

@@ -18,7 +18,7 @@ from weightprior.fits.layout import (
     lay_out_targets,
     prediction_coords,
 )
-from weightprior.fits.reading import Draws, new_inputs, parts_of
+from weightprior.fits.reading import Draws, new_inputs, new_rows, parts_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.trials import in_trials
@@ -94,7 +94,8 @@ def predict(
     """
     key = _checks.random_key(rng_key)
     parts = parts_of(bnn, fit)
-    inputs = new_inputs(bnn, fit, x)
+    # Whatever holds no draws needs no rows at once either.
+    inputs = (new_inputs if quantiles is None else new_rows)(bnn, fit, x)
     models = [in_trials(part.model, trials, len(inputs)) for part in parts]
     if any(not part.model.likelihood.is_known for part in parts):
         return _outputs_alone(bnn, fit, x, parts, inputs)

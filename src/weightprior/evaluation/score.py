@@ -19,7 +19,7 @@ from weightprior.evaluation._metrics import (
     summarise,
 )
 from weightprior.fits.layout import lay_out, prediction_coords, row_coords
-from weightprior.fits.reading import Part, check_cross_validation, new_inputs, parts_of
+from weightprior.fits.reading import Part, check_cross_validation, new_rows, parts_of
 from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior
@@ -117,8 +117,7 @@ def score(
     parts = parts_of(bnn, fit)
     if x is None or y is None:
         raise ValueError(f"{'x' if x is None else 'y'}: expected held-out rows; got None.")
-    new_inputs(bnn, fit, x)
-    held = Held.checked(bnn, x, y, row_weights)
+    held = Held.checked(bnn, new_rows(bnn, fit, x), x, y, row_weights)
     pieces, doubts = zip(*(held.score(bnn, part) for part in parts), strict=True)
     if gravest := next(filter(None, doubts), None):
         _checks.warn(f"score: {gravest[0].finding}{gravest[0].advice}")
@@ -138,27 +137,30 @@ class Held(NamedTuple):
 
     Attributes
     ----------
-    x, y : array
-        Inputs and targets.
+    x : array of shape (rows, features), or Stored
+        Inputs.
+    y : array of shape (rows,) or (rows, targets)
+        Targets.
     rows : Rows
         How often each row counts.
     coords : dict
         Coordinates of scores.
     """
 
-    x: np.ndarray
+    x: Any
     y: np.ndarray
     rows: Rows
     coords: dict[Any, Any]
 
     @classmethod
-    def checked(cls, bnn: BNN, x: Any, y: Any, row_weights: Any = None) -> Self:
-        """Check what a user passed, and leave out rows of weight 0."""
-        inputs, targets = _data.checked(bnn, x, y)
+    def checked(cls, bnn: BNN, inputs: Any, x: Any, y: Any, row_weights: Any = None) -> Self:
+        """Check what a user passed, `inputs` of it already, and leave out rows of weight 0."""
+        targets = _data.targets(bnn, x, y)
         rows = Rows.checked(row_weights, x)
         counted = rows.weights > 0
         coords = {"level": LEVELS, **row_coords(x, counted)}
-        return cls(inputs[counted], targets[counted], rows.take(counted), coords)
+        inputs, targets = (_data.select_rows(values, counted) for values in (inputs, targets))
+        return cls(inputs, targets, rows.take(counted), coords)
 
     def score(self, bnn: BNN, part: Part) -> tuple[dict[str, Any], list[Doubt]]:
         """Scores of a part of a fit, and why their `elpd` is in doubt, the gravest reason first."""

@@ -29,6 +29,7 @@ __all__ = [
     "check_tree",
     "log_likelihood_of",
     "new_inputs",
+    "new_rows",
     "parts_of",
     "prior_description",
     "same_rows",
@@ -256,9 +257,18 @@ def prior_description(fit: xr.DataTree) -> dict[str, Any]:
 
 def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
     """Return inputs as a float64 array; a data frame's columns have to be those of the fit."""
+    return _data.inputs(x, _feature_names(bnn, fit))
+
+
+def new_rows(bnn: BNN, fit: xr.DataTree, x: Any) -> Any:
+    """Return inputs as `new_inputs` does, or, of a table that stays elsewhere, its reader."""
+    return _data.readable(x, _feature_names(bnn, fit))
+
+
+def _feature_names(bnn: BNN, fit: xr.DataTree) -> tuple[Any, ...]:
     fitted = fit["constant_data"]["x"]
     names = fitted[str(fitted.dims[-1])].to_numpy().tolist()
-    return _data.inputs(x, tuple(names) or bnn.network.feature_names)
+    return tuple(names) or bnn.network.feature_names
 
 
 def targets_of(fit: xr.DataTree) -> np.ndarray:

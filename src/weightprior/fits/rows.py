@@ -35,7 +35,9 @@ class Rows(NamedTuple):
     @classmethod
     def checked(cls, row_weights: Any, x: Any) -> Self:
         """Check row weights as a user passed them, once each by default, or raise."""
-        weights = np.ones(len(x)) if row_weights is None else _data.row_weights(row_weights, x)
+        weights = (
+            np.ones(_data.num_rows(x)) if row_weights is None else _data.row_weights(row_weights, x)
+        )
         if not weights.any():
             raise ValueError("row_weights: expected a row that counts; got weights of 0 alone.")
         return cls(weights)
