@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from arviz_stats.sampling_diagnostics import bfmi, ess, rhat
 
+from weightprior import _data
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.evaluate import prepare as prepare_evaluation
 from weightprior.fits.layout import SAMPLE_DIMS
@@ -145,8 +146,8 @@ def _doubt(part: Part) -> str:
     """Say that the data of a fit are far from the scale of its prior."""
     x, y = part.fit["constant_data"]["x"], targets_of(part.fit)
     names = x[str(x.dims[-1])].to_numpy().tolist()
-    counted = part.row_weights > 0
-    return scale_doubt(part.model, x.to_numpy()[counted], y[counted], part.prior, names)
+    kept = (_data.select_rows(rows, part.row_weights > 0) for rows in (x.to_numpy(), y))
+    return scale_doubt(part.model, *kept, part.prior, names)
 
 
 def _outputs_of_draw(bnn: BNN, weights: Any, x: Any) -> Any:

@@ -131,7 +131,7 @@ class Problem:
     @property
     def _sets(self) -> np.ndarray:
         """Row weights of every task, of shape (priors, rows)."""
-        counts = np.ones(len(self.x)) if self.row_weights is None else self.row_weights
+        counts = np.ones(1) if self.row_weights is None else self.row_weights
         return np.broadcast_to(counts, (len(self.labels), len(self.x)))
 
 

@@ -223,7 +223,8 @@ class _Chains(NamedTuple):
     @property
     def tasks(self) -> list[Task]:
         """The task of every chain."""
-        return [task for task in self.problem.tasks for _ in range(self.num_chains)]
+        placed = [Task(task.prior, jax.device_put(task.row_weights)) for task in self.problem.tasks]
+        return [task for task in placed for _ in range(self.num_chains)]
 
     @property
     def seeds(self) -> list[SeedSequence]:
