@@ -56,7 +56,8 @@ def predict(
         Trials of every row, for `Binomial` alone; one by default.
     quantiles : sequence of float, optional
         Levels between 0 and 1, such as ``(0.05, 0.95)``, of quantiles of new targets. Draws are
-        then not returned, nor held: rows are predicted block by block, however many there are.
+        then not returned, nor held: rows are predicted block by block, however many there are, and
+        `x` may be a memory map, a Zarr or dask array, or an HDF5 dataset.
 
     Returns
     -------

@@ -50,7 +50,8 @@ def score(
     fit : DataTree or Dataset
         The fit, or what `cross_validate` returns, whose rows were held out in turn.
     x : array or data frame of shape (rows, features)
-        Held-out inputs; none for a cross-validation.
+        Held-out inputs; none for a cross-validation. A memory map, a Zarr or dask array or an HDF5
+        dataset is read a block of rows at a time.
     y : array of shape (rows,) or (rows, outputs)
         Held-out targets; none for a cross-validation.
     row_weights : array of shape (rows,), optional

@@ -146,8 +146,9 @@ def _doubt(part: Part) -> str:
     """Say that the data of a fit are far from the scale of its prior."""
     x, y = part.fit["constant_data"]["x"], targets_of(part.fit)
     names = x[str(x.dims[-1])].to_numpy().tolist()
-    kept = (_data.select_rows(rows, part.row_weights > 0) for rows in (x.to_numpy(), y))
-    return scale_doubt(part.model, *kept, part.prior, names)
+    counted = part.row_weights > 0
+    inputs, targets = (_data.select_rows(rows, counted) for rows in (x.to_numpy(), y))
+    return scale_doubt(part.model, inputs, targets, part.prior, names)
 
 
 def _outputs_of_draw(bnn: BNN, weights: Any, x: Any) -> Any:
