@@ -63,12 +63,7 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
     has names for them.
     """
     if is_stored(x):
-        raise TypeError(
-            f"x: expected an array in memory; got {type(x).__name__}, whose {x.shape[0]} rows take "
-            f"{8e-9 * x.shape[0] * x.shape[1]:.2g} GB, twice while they are fitted. Pass "
-            "numpy.asarray(x) where there is room; predict(quantiles=...) and score read it a "
-            "block of rows at a time."
-        )
+        _check_room(x)
     _arrays.check_container("x", x)
     columns = column_names(x)
     named = any(isinstance(name, str) for name in feature_names)
@@ -87,6 +82,18 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
     if len(array) == 0:
         raise ValueError("x: expected at least one row; got none.")
     return array
+
+
+def _check_room(x: Any) -> None:
+    """Raise where a table and a copy of it are more than the memory there is."""
+    needed, have = 16 * int(x.shape[0]) * int(x.shape[1]), _arrays.memory()
+    if needed > have:
+        raise MemoryError(
+            f"x: expected a table that fits into {have / 1e9:.0f} GB of memory twice; got "
+            f"{type(x).__name__} of shape {tuple(x.shape)}, which takes {needed / 1e9:.0f} GB. "
+            "Pass some of its rows; predict(quantiles=...) and score read all of them, a block at "
+            "a time."
+        )
 
 
 def readable(x: Any, feature_names: tuple[Any, ...]) -> Any:

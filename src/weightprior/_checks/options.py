@@ -12,7 +12,10 @@ __all__ = ["names_its_options"]
 _ELSEWHERE = {
     "chains": "num_chains",
     "draws": "num_samples",
+    "epochs": "num_epochs",
     "key": "rng_key",
+    "learning_rate_init": "learning_rate",
+    "lr": "learning_rate",
     "n_splits": "num_folds",
     "progressbar": "progress_bar",
     "random_seed": "rng_key",

@@ -1,6 +1,5 @@
 """Predictions summed up row by row, in blocks of rows, so that no draws are held."""
 
-import os
 from typing import Any
 
 import jax
@@ -41,10 +40,7 @@ def checked_levels(bnn: BNN, quantiles: Any) -> np.ndarray:
 
 def check_room(number: int) -> None:
     """Raise where so many numbers of a prediction, twice, are more than the memory there is."""
-    if not hasattr(os, "sysconf"):  # as on Windows, where nothing of Python's own tells
-        return
-    needed = 16 * number
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, have = 16 * number, _arrays.memory()
     if needed > have:
         raise MemoryError(
             f"predict: expected predictions that fit into {have / 1e9:.0f} GB of memory; got "

@@ -12,6 +12,7 @@ from weightprior._running.interrupts import held_back
 from weightprior._running.progress import counting
 from weightprior._running.threads import call_in_threads
 from weightprior.fits.programs import Program, compiled, like
+from weightprior.model.blocks import width_of
 from weightprior.model.bnn import BNN
 
 __all__ = ["evaluate", "key_of", "numbered", "prepare"]
@@ -101,10 +102,8 @@ def key_of(words: Any) -> jax.Array:
 
 def _draws_at_once(bnn: BNN, args: Any) -> int:
     rows = max((np.shape(leaf)[0] for leaf in jax.tree.leaves(args) if np.ndim(leaf)), default=1)
-    network = bnn.network
-    widths = [max(site.shape, default=1) for site in network.sites.values()]
-    width = max(*widths, network.num_outputs, len(network.feature_names))
-    return int(np.clip(_NUMBERS_AT_ONCE // (max(rows, 1) * width), 1, _MAX_DRAWS_AT_ONCE))
+    numbers = max(rows, 1) * width_of(bnn.network)
+    return int(np.clip(_NUMBERS_AT_ONCE // numbers, 1, _MAX_DRAWS_AT_ONCE))
 
 
 def _program(function: Any, shared: Any, draw: Any, size: int, *, once: bool) -> Program:

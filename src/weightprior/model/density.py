@@ -124,7 +124,7 @@ def log_likelihood(
     rows = tuple(jnp.asarray(array) for array in (x, y, counts))
     found = sum_rows(partial(_exact_sum, bnn), weights, rows, at_once)
     with jax.enable_x64(True):
-        return (found if less is None else found - less).astype(dtype)
+        return (found if less is None else found - less.astype(found.dtype)).astype(dtype)
 
 
 def _exact_sum(bnn, weights: Weights, x: Any, y: Any, row_weights: Any) -> jax.Array:

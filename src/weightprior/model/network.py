@@ -99,7 +99,10 @@ class Network(Protocol):
         ...
 
     def apply(self, weights: Weights, x: Any) -> jax.Array:
-        """Outputs of shape (rows, outputs), in the precision of the weights."""
+        """Outputs of shape (rows, outputs), in the precision of the weights.
+
+        Those of a row depend on that row alone: many rows are computed in blocks.
+        """
         ...
 
 

@@ -238,7 +238,7 @@ class CollapsedOutput(Standardised):
             value, gradient = fold_rows(add, (jnp.float64(0), nothing), self.rows, self.at_once)
             value += self._log_flat() - half_log_det.sum()
             value -= 0.5 * jnp.sum(precision * (mean - center) ** 2)
-            value = value if less is None else value - less
+            value = value if less is None else value - less.astype(value.dtype)
             return value.astype(self.dtype), jax.tree.map(
                 lambda g, w: g.astype(w.dtype), gradient, weights
             )
