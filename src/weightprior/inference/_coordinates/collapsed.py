@@ -87,7 +87,8 @@ class CollapsedOutput(Standardised):
         self.integrated = integrated
         self.rows = self.x, self.y, self.row_weights
         self.at_once = rows_at_once(bnn.network, len(self.x))
-        self.in_blocks = len(self.x) > self.at_once
+        # Where single precision would round the sum, if only of one block.
+        self.in_blocks = len(self.x) > min(self.at_once, density.FEW_ROWS)
 
     def log_density(self, position: jax.Array, less: jax.Array | None = None) -> jax.Array:
         """Log density of the position's weights and the targets, all constants included.
