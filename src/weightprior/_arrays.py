@@ -4,8 +4,6 @@ A container whose masks, zeros, categories or dates an array would not keep is r
 pass instead.
 """
 
-import math
-import os
 from collections.abc import Iterator, Mapping, MappingView
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -19,7 +17,6 @@ __all__ = [
     "entries",
     "finite",
     "in_precision",
-    "memory",
     "numbers",
     "own",
     "weights",
@@ -124,13 +121,6 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     copy = memory[start : start + size].view(np.float64).reshape(array.shape)
     copy[...] = array
     return copy
-
-
-def memory() -> float:
-    """Bytes of memory that this machine has; infinite where nothing of Python's own tells."""
-    if not hasattr(os, "sysconf"):  # as on Windows
-        return math.inf
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def entries(argument: str, values: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from jax.core import Tracer
 
 from weightprior import _arrays, _checks
+from weightprior._running.memory import memory
 
 __all__ = [
     "Stored",
@@ -86,7 +87,7 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
 
 def _check_room(x: Any) -> None:
     """Raise where a table and a copy of it are more than the memory there is."""
-    needed, have = 16 * int(x.shape[0]) * int(x.shape[1]), _arrays.memory()
+    needed, have = 16 * int(x.shape[0]) * int(x.shape[1]), memory()
     if needed > have:
         raise MemoryError(
             f"x: expected a table that fits into {have / 1e9:.0f} GB of memory twice; got "

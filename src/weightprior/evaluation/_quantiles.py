@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from weightprior import _arrays
+from weightprior._running.memory import memory
 from weightprior.evaluation._noise import chances, sampled
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.reading import Draws, Part
@@ -40,7 +41,7 @@ def checked_levels(bnn: BNN, quantiles: Any) -> np.ndarray:
 
 def check_room(number: int) -> None:
     """Raise where so many numbers of a prediction, twice, are more than the memory there is."""
-    needed, have = 16 * number, _arrays.memory()
+    needed, have = 16 * number, memory()
     if needed > have:
         raise MemoryError(
             f"predict: expected predictions that fit into {have / 1e9:.0f} GB of memory; got "

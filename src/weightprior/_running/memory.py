@@ -1,0 +1,13 @@
+"""Memory of the machine that this process runs on."""
+
+import math
+import os
+
+__all__ = ["memory"]
+
+
+def memory() -> float:
+    """Bytes of memory that there are; infinite where nothing of Python's own tells."""
+    if not hasattr(os, "sysconf"):  # as on Windows
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
