@@ -85,7 +85,7 @@ COLLAPSED = {
 
 
 @pytest.mark.parametrize("whole", some([True, False], (True,)), ids=["layer", "bias"])
-@pytest.mark.parametrize("scale", [0.7, np.inf], ids=["proper", "flat"])
+@pytest.mark.parametrize("scale", some([0.7, np.inf], (0.7,)), ids=["proper", "flat"])
 @pytest.mark.parametrize("name", some(COLLAPSED, ("two outputs",)))
 def test_so_is_the_density_without_the_output_layer(name, scale, whole, precision, monkeypatch):
     bnn, rng = COLLAPSED[name], np.random.default_rng(3)
@@ -101,7 +101,7 @@ def test_so_is_the_density_without_the_output_layer(name, scale, whole, precisio
     assert_equal_to_rounding(in_blocks, at_once, precision, 3000 if scale == np.inf else 300)
 
 
-@pytest.mark.parametrize("num_rows", [50_000, 1_000_000])
+@pytest.mark.parametrize("num_rows", some([50_000, 1_000_000], (50_000,)))
 @pytest.mark.parametrize("collapse", [False, True], ids=["all weights", "without output layer"])
 def test_energies_are_exact_where_single_precision_would_round_them(collapse, num_rows):
     """Differences of the log density between places in the posterior, of one block and of many."""

@@ -87,6 +87,7 @@ def test_a_model_of_its_own_has_the_densities_of_any_fit():
     assert float(scores["elpd"]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_densities_are_those_of_the_larger_model():
     fit, mcmc = of_mixed(), run_mixed()
     draws = mcmc.get_samples()
