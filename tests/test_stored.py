@@ -42,15 +42,16 @@ def memmap(folder):
     return np.load(folder / "x.npy", mmap_mode="r")
 
 
-def hdf5(folder):
+def hdf5(folder, chunks=None):
     with h5py.File(folder / "x.h5", "w") as file:
-        file.create_dataset("x", data=X, chunks=(5, 2))
+        file.create_dataset("x", data=X, chunks=chunks)
     return h5py.File(folder / "x.h5")["x"]
 
 
 KINDS = {
     "memory map": memmap,
     "HDF5": hdf5,
+    "HDF5 in chunks": lambda folder: hdf5(folder, (5, 2)),
     "dask": lambda folder: dask.array.from_array(X, chunks=(6, 1)),
     "labelled": lambda folder: xr.DataArray(dask.array.from_array(X), dims=("row", "column")),
     "own": lambda folder: Watched(X),
@@ -61,7 +62,7 @@ KINDS = {
 def table(request, tmp_path):
     found = KINDS[request.param](tmp_path)
     yield found
-    if request.param == "HDF5":
+    if request.param.startswith("HDF5"):
         found.file.close()
 
 
@@ -91,6 +92,7 @@ def test_predictions_and_scores_are_those_of_the_same_rows_in_memory(table):
 
 
 def test_rows_come_in_the_order_that_is_asked_for(table):
+    assert is_stored(table)
     stored = Stored("x", table)
     for rows in (slice(3, 9), np.array([20, 1, 2, 3, 1, 22]), np.arange(0)):
         np.testing.assert_array_equal(stored[rows], X[rows])

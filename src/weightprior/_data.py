@@ -186,7 +186,7 @@ def is_stored(values: Any) -> bool:
     if not hasattr(values, "chunks") or len(getattr(values, "shape", ())) != 2:
         return False
     # A labelled array has chunks where it is one of dask's.
-    return values.chunks is not None or not hasattr(values, "dims")
+    return values.chunks is not None or not hasattr(values, "coords")
 
 
 class Stored:
@@ -208,7 +208,6 @@ class Stored:
                 f"{argument}.compute_chunk_sizes() first."
             )
         self.shape: tuple[int, int] = tuple(int(size) for size in array.shape)  # pyright: ignore
-
         self._numbers = np.arange(self.shape[0])
 
     def __len__(self) -> int:
