@@ -80,7 +80,7 @@ def test_a_search_that_needs_no_matrix_compiles_none(monkeypatch):
     def never(*args):
         raise AssertionError
 
-    monkeypatch.setattr(descent, "_inverse", never)
+    monkeypatch.setattr(descent, "inverse", never)
     bowl = {"curvatures": np.linspace(1.0, 3.0, SIZE), "quartic": 0.0}
     [found] = search(bowl)
     assert found["gradient_norm"] <= 1e-8

@@ -18,6 +18,7 @@ from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._optima import optimise
 from weightprior.inference._optima.collapse import is_hopeless, measure
+from weightprior.inference._optima.inverse import inverse
 from weightprior.inference._optima.optimise import Descent
 
 __all__ = ["begin", "begin_near", "move", "precondition"]
@@ -92,14 +93,14 @@ def precondition(static: _Static, shared: Any, item: Any) -> _Round:
     bnn, x, y, *_ = shared
     (task, _), ended = item
     point = ended.descent.point
-    inverse = _inverse(kind(bnn, x, y, task, dtype).precision(point.position))
+    nearly = inverse(kind(bnn, x, y, task, dtype).precision(point.position))
     begun = _Round(
         ended.number + 1,
         point.value,
         optimise.largest(point.gradient),
         ended.num_iterations + ended.descent.num_iterations,
-        inverse,
-        optimise.resume(point, inverse @ point.gradient),
+        nearly,
+        optimise.resume(point, nearly @ point.gradient),
         jnp.asarray(False),
     )
     return jax.tree.map(lambda new, old: jnp.where(ended.another, new, old), begun, ended)
@@ -155,11 +156,3 @@ def _plain_steps(num_rows: int, size: int) -> int:
     """Steps of the first round: those that take about as long as making two matrices."""
     steps_of_a_matrix = size * (1 + 2 * size / num_rows) / 6
     return min(max(_PLAIN_STEPS, round(2 * steps_of_a_matrix)), _MOST_PLAIN_STEPS)
-
-
-def _inverse(matrix: jax.Array) -> jax.Array:
-    """Inverse of a positive definite matrix; the identity where it is none."""
-    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-    root = jnp.linalg.cholesky(matrix)
-    inverse = jax.scipy.linalg.cho_solve((root, True), identity)
-    return jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, identity)
