@@ -101,16 +101,16 @@ def test_rows_come_in_the_order_that_is_asked_for(table):
 
 def test_what_fits_into_memory_is_read_by_all_others(table):
     prior = wp.normal_prior(REGRESSION)
-    found = wp.fit_map(REGRESSION, table, Y, prior=prior)
+    found = wp.fit_laplace(REGRESSION, table, Y, prior=prior)
     assert found["posterior"].dataset.identical(
-        wp.fit_map(REGRESSION, X, Y, prior=prior)["posterior"].dataset
+        wp.fit_laplace(REGRESSION, X, Y, prior=prior)["posterior"].dataset
     )
 
 
 def test_what_does_not_is_refused_by_all_others():
     large, y = dask.array.zeros((10**11, 2), chunks=(10**6, 2)), np.zeros(3)
     calls = (
-        lambda: wp.fit_map(REGRESSION, large, y, prior=wp.normal_prior(REGRESSION)),
+        lambda: wp.fit_laplace(REGRESSION, large, y, prior=wp.normal_prior(REGRESSION)),
         lambda: wp.fit_mcmc(REGRESSION, large, y, prior=wp.normal_prior(REGRESSION)),
         lambda: wp.predict(REGRESSION, drawn("hmc"), large),
         lambda: wp.diagnostics.saturation(REGRESSION, drawn("hmc"), large),

@@ -1,6 +1,8 @@
 """Data as people hold them: data frames, labelled arrays, tables on a disk, the order of rows."""
 
+import hashlib
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -92,8 +94,8 @@ def _check_room(x: Any) -> None:
         raise MemoryError(
             f"x: expected a table that fits into {have / 1e9:.0f} GB of memory twice; got "
             f"{type(x).__name__} of shape {tuple(x.shape)}, which takes {needed / 1e9:.0f} GB. "
-            "Pass some of its rows; predict(quantiles=...) and score read all of them, a block at "
-            "a time."
+            "Pass some of its rows; fit_map, predict(quantiles=...) and score read all of them, a "
+            "block at a time."
         )
 
 
@@ -189,6 +191,12 @@ def is_stored(values: Any) -> bool:
     return values.chunks is not None or not hasattr(values, "coords")
 
 
+# Rows that are read together of a table without chunks, and numbers of a chunk that is read whole.
+_TOGETHER, _LARGEST_CHUNK = 64, 2**25
+# Stretches of consecutive rows that stand for a table, and the rows of each.
+_STRETCHES, _STRETCH = 64, 256
+
+
 class Stored:
     """Rows of a table that is never read as a whole.
 
@@ -212,6 +220,37 @@ class Stored:
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+    @property
+    def together(self) -> int:
+        """Consecutive rows that are as quick to read as one: those of a chunk."""
+        first = (getattr(self._array, "chunks", None) or (_TOGETHER,))[0]
+        rows = max(first) if isinstance(first, tuple) else int(first)  # a tuple is dask's
+        return rows if rows * self.shape[1] <= _LARGEST_CHUNK else _TOGETHER
+
+    def blocks(self, at_once: int) -> Iterator[np.ndarray]:
+        """Numbers of all rows, in blocks of whole chunks of about so many rows.
+
+        All blocks have one size: the last is filled up with the last row.
+        """
+        size = min(max(self.together, at_once // self.together * self.together), len(self))
+        for start in range(0, len(self), size):
+            yield np.minimum(np.arange(start, start + size), len(self) - 1)
+
+    def spread(self) -> np.ndarray:
+        """Numbers of some thousand rows, in stretches that are spread over the table."""
+        starts = np.linspace(0, max(len(self) - _STRETCH, 0), _STRETCHES).astype(int)
+        rows = np.unique(starts[:, None] + np.arange(_STRETCH))
+        return rows[rows < len(self)]
+
+    def read_once(self, check: Callable[[np.ndarray], None]) -> str:
+        """Check all rows, block by block, and return their digest: that of an array in memory."""
+        sha = hashlib.sha256(f"float64 {self.shape} ".encode())
+        size = max(self.together, _LARGEST_CHUNK // 8 // self.shape[1])
+        for start in range(0, len(self), size):
+            check(block := self[start : start + size])
+            sha.update(block.tobytes())
+        return f"sha256 {sha.hexdigest()[:16]}"
 
     def select(self, kept: np.ndarray) -> Self:
         """Reader of some of the rows, by a mask."""

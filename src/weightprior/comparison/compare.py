@@ -27,8 +27,9 @@ from weightprior.diagnostics.effective_parameters import gamma
 from weightprior.evaluation.score import Held, weight_norms
 from weightprior.evidence.log_evidence import evidence_of
 from weightprior.fits.convergence import assess, watched_inputs
+from weightprior.fits.inputs import holds_inputs, new_rows
 from weightprior.fits.pointwise import is_known, log_predictive_densities, loo_of
-from weightprior.fits.reading import Part, new_rows, parts_of, targets_of
+from weightprior.fits.reading import Part, parts_of, targets_of
 from weightprior.model.bnn import BNN
 
 __all__ = ["compare"]
@@ -222,6 +223,9 @@ def _parameters(part: Part, notes: list[str]) -> dict[str, float]:
         return {}
     if not part.model.likelihood.is_known:
         notes.append("parameters not counted: the targets follow a model written elsewhere")
+        return {}
+    if not holds_inputs(part.fit):
+        notes.append("parameters not counted: the fit does not hold x, which was read from a disk")
         return {}
     x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
     found = gamma(part.model, part.weights, x, y, part.prior, part.row_weights)

@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 
 from weightprior.fits.convergence import assess
+from weightprior.fits.inputs import new_inputs
 from weightprior.fits.layout import lay_out, row_coords
-from weightprior.fits.reading import new_inputs, parts_of
+from weightprior.fits.reading import parts_of
 from weightprior.model.bnn import BNN
 
 __all__ = ["convergence"]

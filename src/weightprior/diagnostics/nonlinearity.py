@@ -9,7 +9,8 @@ import xarray as xr
 
 from weightprior.diagnostics._units import by_layer, lay_out_units
 from weightprior.fits.evaluate import evaluate
-from weightprior.fits.reading import new_inputs, parts_of
+from weightprior.fits.inputs import new_inputs
+from weightprior.fits.reading import parts_of
 from weightprior.model import density
 from weightprior.model.activations import kinks, slopes
 from weightprior.model.bnn import BNN

@@ -13,8 +13,9 @@ from weightprior.diagnostics.align import align
 from weightprior.diagnostics.contraction import contraction
 from weightprior.elicitation.prior_predictive import prior_predictive
 from weightprior.fits.evaluate import evaluate
+from weightprior.fits.inputs import new_inputs
 from weightprior.fits.layout import lay_out
-from weightprior.fits.reading import Part, new_inputs, parts_of, prior_description, same_rows
+from weightprior.fits.reading import Part, parts_of, prior_description, same_rows
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.network import chained_layers_of

@@ -11,13 +11,9 @@ from arviz_stats.base.array import array_stats
 from weightprior import _checks
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.importance import pareto_smoothed
+from weightprior.fits.inputs import new_inputs
 from weightprior.fits.layout import SAMPLE_DIMS, lay_out, prediction_coords
-from weightprior.fits.reading import (
-    Part,
-    new_inputs,
-    parts_of,
-    prior_description,
-)
+from weightprior.fits.reading import Part, parts_of, prior_description
 from weightprior.fits.validate import validate
 from weightprior.model import density
 from weightprior.model.bnn import BNN

@@ -8,7 +8,8 @@ import xarray as xr
 from weightprior import _checks
 from weightprior.diagnostics._units import by_layer, checked_layers, lay_out_units
 from weightprior.fits.evaluate import evaluate
-from weightprior.fits.reading import new_inputs, parts_of
+from weightprior.fits.inputs import new_inputs
+from weightprior.fits.reading import parts_of
 from weightprior.model.activations import largest_slope, slopes
 from weightprior.model.bnn import BNN
 from weightprior.model.network import hidden_layers_of

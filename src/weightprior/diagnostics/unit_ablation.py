@@ -12,7 +12,8 @@ from scipy.stats import rankdata
 from weightprior import _checks, _data
 from weightprior.diagnostics._units import checked_layers, lay_out_units
 from weightprior.fits.evaluate import evaluate
-from weightprior.fits.reading import Draws, new_inputs, parts_of
+from weightprior.fits.inputs import new_inputs
+from weightprior.fits.reading import Draws, parts_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.network import HiddenLayer, hidden_layers_of

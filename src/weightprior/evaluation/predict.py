@@ -12,13 +12,14 @@ from weightprior._running.progress import shows_progress
 from weightprior.evaluation._noise import chances, sampled
 from weightprior.evaluation._quantiles import check_room, checked_levels, summed_up
 from weightprior.fits.evaluate import evaluate
+from weightprior.fits.inputs import new_inputs, new_rows
 from weightprior.fits.layout import (
     SAMPLE_DIMS,
     lay_out,
     lay_out_targets,
     prediction_coords,
 )
-from weightprior.fits.reading import Draws, new_inputs, new_rows, parts_of
+from weightprior.fits.reading import Draws, parts_of
 from weightprior.model import density
 from weightprior.model.bnn import BNN
 from weightprior.model.trials import in_trials

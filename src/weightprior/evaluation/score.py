@@ -18,8 +18,9 @@ from weightprior.evaluation._metrics import (
     score_rows,
     summarise,
 )
+from weightprior.fits.inputs import new_rows
 from weightprior.fits.layout import lay_out, prediction_coords, row_coords
-from weightprior.fits.reading import Part, check_cross_validation, new_rows, parts_of
+from weightprior.fits.reading import Part, check_cross_validation, parts_of
 from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
 from weightprior.model.priors.normal import NormalPrior

@@ -8,6 +8,7 @@ from scipy.special import log_ndtr
 
 from weightprior import _checks
 from weightprior.fits.evaluate import evaluate
+from weightprior.fits.inputs import inputs_of
 from weightprior.fits.layout import lay_out
 from weightprior.fits.reading import parts_of, targets_of
 from weightprior.model import density
@@ -23,7 +24,9 @@ _WIDTHS = 2.0 ** np.arange(3, -31, -1)
 _NARROW = 1e-4
 
 
-def two_part_code(bnn: BNN, fit: xr.DataTree, *, precision: float | None = None) -> xr.Dataset:
+def two_part_code(
+    bnn: BNN, fit: xr.DataTree, x: Any = None, *, precision: float | None = None
+) -> xr.Dataset:
     """Bits that it takes to send the MAP's weights, rounded, and the targets given them.
 
     Every weight is rounded to the nearest point of a grid around the prior's centre, and costs
@@ -37,6 +40,8 @@ def two_part_code(bnn: BNN, fit: xr.DataTree, *, precision: float | None = None)
         The model.
     fit : DataTree
         What `fit_map` or `fit_laplace` returns. The best restart is sent.
+    x : array or data frame of shape (rows, features), optional
+        The inputs that were fitted, for a fit of a table on a disk, which does not hold them.
     precision : float, optional
         The width of the cells, in units of each weight's prior sd. By default the power of two,
         from 8 down to 2^-30, with the shortest code; to say which costs bits as well.
@@ -57,7 +62,8 @@ def two_part_code(bnn: BNN, fit: xr.DataTree, *, precision: float | None = None)
     ------
     TypeError, ValueError
         For a fit without a MAP, another model's, or one whose prior is flat somewhere: a weight has
-        no code where it has no probability.
+        no code where it has no probability. Where inputs are wanted that are not passed, or others
+        are.
 
     Notes
     -----
@@ -97,14 +103,14 @@ def two_part_code(bnn: BNN, fit: xr.DataTree, *, precision: float | None = None)
     if precision is not None:
         precision = _checks.number("precision", precision, above=0)
     widths = _WIDTHS if precision is None else np.array([precision])
-    x, y = fit["constant_data"]["x"].to_numpy(), targets_of(fit)
+    inputs, y = inputs_of(bnn, fit, x), targets_of(fit)
     for part in parts:
         _checks.prior(bnn, part.prior, proper="a weight has no code where it has no probability")
     pieces = []
     for part in parts:
         restarts = part.fit["restarts"].dataset.isel(restart=0)
         best = {name: restarts[name].to_numpy().astype(np.float64) for name in bnn.sites}
-        pieces.append(_of_part(bnn, best, part.prior, (x, y, part.row_weights), widths))
+        pieces.append(_of_part(bnn, best, part.prior, (inputs, y, part.row_weights), widths))
     layers = list(dict.fromkeys(site.layer for site in bnn.sites.values()))
     dims = {f"precision.{name}": site.dims for name, site in bnn.sites.items()}
     dims["bits_weights_by_layer"] = ("layer",)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from weightprior.fits.evaluate import evaluate
+from weightprior.fits.inputs import holds_inputs
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.leave_one_out import Loo, leave_one_out
 from weightprior.fits.reading import Part, targets_of
@@ -16,13 +17,15 @@ from weightprior.model import density
 
 __all__ = ["blocks_of", "is_known", "log_predictive_densities", "loo_of"]
 
+_ELSEWHERE = "by a model that was written elsewhere"
 # Numbers held at once, rows times draws.
 _NUMBERS_AT_ONCE = 4_000_000
 
 
 def is_known(part: Part) -> bool:
     """Tell if the log likelihood of a fit is held by it, or can be computed."""
-    return "log_likelihood" in part.fit.children or part.model.likelihood.is_known
+    held = "log_likelihood" in part.fit.children
+    return held or (part.model.likelihood.is_known and holds_inputs(part.fit))
 
 
 def blocks_of(part: Part) -> Iterator[np.ndarray]:
@@ -54,5 +57,6 @@ def log_predictive_densities(part: Part) -> np.ndarray:
 def loo_of(part: Part) -> tuple[Loo | None, str]:
     """PSIS-LOO of a fit, whether or not it holds its log likelihood; or None, and why not."""
     if not is_known(part):
-        return None, "fitted with log_likelihood=False, by a model that was written elsewhere"
+        why = "to rows read from a disk" if part.model.likelihood.is_known else _ELSEWHERE
+        return None, f"fitted with log_likelihood=False, {why}"
     return leave_one_out(part.fit, blocks_of(part))

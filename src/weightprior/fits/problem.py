@@ -1,7 +1,7 @@
 """The problem to fit: checked once, at the border of every fit function, and never again."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, Self
 
 import jax
@@ -18,6 +18,9 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["Problem", "fit_coords", "target_coords", "under"]
 
+# Coordinates that have a value for each row.
+_OF_ROWS = ("obs_id", "row")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -28,7 +31,7 @@ class Problem:
     bnn : BNN
         The model.
     x, y : array
-        Inputs and targets, in double precision.
+        Inputs and targets, in double precision; of a table that stays on a disk its reader as `x`.
     prior : Prior
         A single or a stacked prior.
     row_weights : array or None
@@ -39,16 +42,19 @@ class Problem:
         Coordinates of a fit: column names, the rows' index, the outputs' names, the priors' labels.
     target_coords : dict
         Those of the targets, whose names along `output` may be others.
+    digest : str
+        Digest of a table that stays on a disk; empty of one in memory.
     """
 
     bnn: BNN
-    x: np.ndarray
+    x: Any
     y: np.ndarray
     prior: Prior
     row_weights: np.ndarray | None
     key: jax.Array
     coords: dict[Any, Any]
     target_coords: dict[Any, Any]
+    digest: str = ""
 
     @classmethod
     def checked(
@@ -62,6 +68,7 @@ class Problem:
         row_weights: Any = None,
         learned: bool = False,
         proper: str = "",
+        by_blocks: bool = False,
     ) -> Self:
         """Check what a user passed to a fit function, or raise.
 
@@ -73,23 +80,31 @@ class Problem:
             Whether a prior may have hyperparameters.
         proper : str
             Why the prior may be flat nowhere; empty where it may.
+        by_blocks : bool
+            Whether a table may stay on its disk.
         """
         _checks.model(bnn)
-        inputs, targets = _data.checked(bnn, x, y)
+        on_disk = by_blocks and _data.is_stored(x)
+        inputs: Any = (_data.readable if on_disk else _data.inputs)(x, bnn.network.feature_names)
+        targets = _data.targets(bnn, x, y)
         reason = getattr(prior, "no_joint_mode", "")
         if reason and not learned:
             raise TypeError(
                 "prior: expected a NormalPrior; got one with learned centres and scales. " + reason
             )
         _checks.prior(bnn, prior, learned=learned, proper=proper)
-        check_inputs(bnn.network, inputs)
+        check, digest = partial(check_inputs, bnn.network), ""
+        if on_disk:
+            digest = inputs.read_once(check)
+        else:
+            check(inputs)
         key = _checks.random_key(rng_key)
         counts = None
         if row_weights is not None:
             num_sets = None if prior.labels is None else len(prior.labels)
             counts = _data.row_weights(row_weights, x, num_sets)
         coords = fit_coords(bnn, x, y, prior), target_coords(bnn, x, y, prior)
-        problem = cls(bnn, inputs, targets, _arrays.own(prior), counts, key, *coords)
+        problem = cls(bnn, inputs, targets, _arrays.own(prior), counts, key, *coords, digest)
         if problem.doubt:
             _checks.warn(problem.doubt)
         return problem
@@ -97,13 +112,31 @@ class Problem:
     @cached_property
     def doubt(self) -> str:
         """Say that the data are far from the scale of the prior; nothing where they are not."""
-        counts = np.any(self._sets > 0, axis=0)
+        seen = self.seen
+        counts = np.any(seen._sets > 0, axis=0)
         columns = self.coords["column"]
-        x, y = (_data.select_rows(values, counts) for values in (self.x, self.y))
+        x, y = (_data.select_rows(values, counts) for values in (seen.x, seen.y))
         return scale_doubt(self.bnn, x, y, self.prior, columns)
 
+    @cached_property
+    def seen(self) -> "Problem":
+        """The problem whose rows are looked at as a whole: some of those of a table on a disk."""
+        if not self.digest:
+            return self
+        rows = self.x.spread()
+        along = {name: self.coords[name][rows] for name in _OF_ROWS if name in self.coords}
+        return replace(
+            self,
+            x=self.x[rows],
+            y=self.y[rows],
+            row_weights=None if self.row_weights is None else self.row_weights[..., rows],
+            coords=self.coords | along,
+            target_coords=self.target_coords | along,
+            digest="",
+        )
+
     @property
-    def data(self) -> tuple[BNN, np.ndarray, np.ndarray]:
+    def data(self) -> tuple[BNN, Any, np.ndarray]:
         """Model, inputs and targets: all that tasks have in common.
 
         A row that counts in no task has the target of one that does: where a density overflows its

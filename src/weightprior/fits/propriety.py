@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -50,15 +50,26 @@ class Open(NamedTuple):
     level: str = ""
     unique: bool = True
 
+    def by_some_rows(self, count: int) -> Self:
+        """What is known by so many rows of a table alone."""
+        rises, level = (
+            reason and f"of {count:,} rows of the table, {reason}" for reason in self[:2]
+        )
+        return self._replace(rises=rises, level=level)
+
 
 def open_ends(problem: Problem) -> list[Open]:
     """Tell of every prior what the data leave open under it; nothing where that is not known.
+
+    Of a table on a disk some thousand rows are looked at: what they hold, all of them do.
 
     It is proven for the weights of a last layer without hidden units below it, and for the biases
     of any last layer, since what these multiply depends on no other weights; and for a latent under
     which the targets tend to another law.
     """
-    return [_worse(_open_end(problem, t, None), _without_end(problem, t)) for t in problem.tasks]
+    seen = problem.seen
+    found = [_worse(_open_end(seen, t, None), _without_end(seen, t)) for t in seen.tasks]
+    return [one.by_some_rows(len(seen.x)) for one in found] if problem.digest else found
 
 
 def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
@@ -67,11 +78,13 @@ def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
     With hidden units at these weights the last layer is a linear model of what they make of x. A
     latent on which the density no longer depends has run off.
     """
+    seen = problem.seen
     with jax.enable_x64(True):
-        return [
-            _worse(_open_end(problem, task, ended), _adrift(problem, task, ended))
-            for task, ended in zip(problem.tasks, weights, strict=True)
+        found = [
+            _worse(_open_end(seen, task, ended), _adrift(seen, task, ended))
+            for task, ended in zip(seen.tasks, weights, strict=True)
         ]
+    return [one.by_some_rows(len(seen.x)) for one in found] if problem.digest else found
 
 
 def _worse(one: Open, other: Open) -> Open:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from weightprior import _checks, _data
+from weightprior import _checks
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.validate import check_groups
 from weightprior.model.bnn import BNN
@@ -28,8 +28,6 @@ __all__ = [
     "check_fit",
     "check_tree",
     "log_likelihood_of",
-    "new_inputs",
-    "new_rows",
     "parts_of",
     "prior_description",
     "same_rows",
@@ -253,22 +251,6 @@ def _check_model(bnn: BNN, fit: Any) -> None:
 def prior_description(fit: xr.DataTree) -> dict[str, Any]:
     """Return what the prior of a fit says of itself beside its numbers: see `Prior.describe`."""
     return json.loads(fit.attrs.get("prior", "{}"))
-
-
-def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
-    """Return inputs as a float64 array; a data frame's columns have to be those of the fit."""
-    return _data.inputs(x, _feature_names(bnn, fit))
-
-
-def new_rows(bnn: BNN, fit: xr.DataTree, x: Any) -> Any:
-    """Return inputs as `new_inputs` does, or, of a table that stays elsewhere, its reader."""
-    return _data.readable(x, _feature_names(bnn, fit))
-
-
-def _feature_names(bnn: BNN, fit: xr.DataTree) -> tuple[Any, ...]:
-    fitted = fit["constant_data"]["x"]
-    names = fitted[str(fitted.dims[-1])].to_numpy().tolist()
-    return tuple(names) or bnn.network.feature_names
 
 
 def targets_of(fit: xr.DataTree) -> np.ndarray:

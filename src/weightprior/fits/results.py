@@ -27,6 +27,7 @@ from weightprior.fits.layout import (
 from weightprior.fits.outcome import ChainState, Outcome
 from weightprior.fits.problem import Problem
 from weightprior.fits.reading import FORMAT
+from weightprior.fits.task import Task
 from weightprior.fits.validate import validate
 from weightprior.model import density
 from weightprior.model.bnn import BNN
@@ -36,11 +37,16 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["build", "build_prior", "prepare"]
 
+# Rows of a table on a disk whose densities are evaluated at once.
+_ROWS_AT_ONCE = 2**16
+
 _OF_WEIGHTED_ROWS = "each row once: arviz.loo ignores row_weights; weightprior.compare does not"
 
 
 def prepare(problem: Problem, num_draws: int, log_likelihood: bool) -> None:
     """Begin to compile what `build` will need for so many draws of each part of the prior."""
+    if problem.digest:
+        return
     task = problem.tasks[0]
     sites = {**task.prior.sites, **problem.bnn.sites}
     draw = {name: jax.ShapeDtypeStruct(site.shape, np.float64) for name, site in sites.items()}
@@ -100,12 +106,34 @@ def _densities(problem: Problem, outcome: Outcome, log_likelihood: bool) -> list
     models = [bnn] * len(tasks)
     if outcome.linearised_at is not None:
         models = [linearised(bnn, center) for center in outcome.linearised_at]
+    function = _OF_DRAW[bool(log_likelihood)]
+    of_part = _by_blocks if problem.digest else _at_once
     return [
-        evaluate(
-            _OF_DRAW[bool(log_likelihood)], model, _double(weights), problem.x, problem.y, *task
-        )
+        of_part(function, model, _double(weights), problem, task)
         for model, weights, task in zip(models, outcome.weights, tasks, strict=True)
     ]
+
+
+def _at_once(function, model: BNN, weights, problem: Problem, task: Task) -> dict[str, Any]:
+    return evaluate(function, model, weights, problem.x, problem.y, *task)
+
+
+def _by_blocks(function, model: BNN, weights, problem: Problem, task: Task) -> dict[str, Any]:
+    """Read a table block by block: densities of targets add up, and that of the weights is one."""
+    x, found, began = problem.x, [], 0
+    for rows in x.blocks(_ROWS_AT_ONCE):
+        fresh = np.arange(began, began + len(rows)) < len(x)
+        counts = np.where(fresh, task.row_weights[rows], 0.0)
+        given = x[rows], problem.y[rows], task.prior, counts
+        found.append(evaluate(function, model, weights, *given))
+        began += len(rows)
+    lp_prior = sum(found[0]["log_prior"].values())
+    lp = lp_prior + sum(one["lp"]["lp"] - lp_prior for one in found)
+    terms: dict[str, Any] = {"lp": {"lp": lp}}
+    if "log_likelihood" in found[0]:
+        rows = np.concatenate([one["log_likelihood"]["y"] for one in found], axis=2)
+        terms["log_likelihood"] = {"y": rows[:, :, : len(x)]}
+    return found[0] | terms
 
 
 def _groups_of_draws(
@@ -198,7 +226,11 @@ def _chain_state(state: ChainState, coords: Mapping[Any, Any]) -> xr.Dataset:
 
 
 def _constants(problem: Problem) -> xr.Dataset:
-    found = _inputs_and_prior(problem.bnn, problem.x, problem.prior, problem.coords)
+    # Of a table on a disk the axes stay, its shape and its digest.
+    x = np.broadcast_to(0.0, problem.x.shape) if problem.digest else problem.x
+    found = _inputs_and_prior(problem.bnn, x, problem.prior, problem.coords)
+    if problem.digest:
+        found = found.drop_vars("x").assign_attrs(x_shape=x.shape, x_digest=problem.digest)
     if problem.row_weights is not None:
         names = ("prior", "obs_id")[-problem.row_weights.ndim :]
         found["row_weights"] = (names, problem.row_weights)

@@ -76,9 +76,8 @@ def _named(bnn: BNN, init: Any, num_parts: int) -> list[Starts]:
 def _weights(problem: Problem, task: Any, drawn: list[Drawn]) -> Starts:
     """Weights that a prior draws."""
     with jax.enable_x64(True):
-        coordinates = Standardised(*problem.data, task, np.float64)
-        keys = [jax.random.fold_in(key, number) for key, number in drawn]
-        found = [coordinates.weights(coordinates.draw(key)) for key in keys]
+        coordinates = Standardised.of_first_row(*problem.data, task, np.float64)
+        found = [coordinates.weights(coordinates.begin(one)) for one in drawn]
     return [{name: np.asarray(one[name]) for name in problem.bnn.sites} for one in found]
 
 

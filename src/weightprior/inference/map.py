@@ -63,6 +63,9 @@ def fit_map(
     With `batch_size` every restart begins with Adam over mini-batches, which takes few passes over
     very many rows, and L-BFGS then goes to the tolerance, with all rows, from where Adam has led.
 
+    A table that is a memory map, a Zarr or dask array, or an HDF5 dataset is read a block of rows
+    at a time, once for every gradient. Its fit holds its shape and digest in place of `x`.
+
     Parameters
     ----------
     <data>
@@ -126,7 +129,9 @@ def fit_map(
     >>> bool(fit["restarts"]["converged"][0])
     True
     """
-    problem = Problem.checked(bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights)
+    problem = Problem.checked(
+        bnn, x, y, prior=prior, rng_key=rng_key, row_weights=row_weights, by_blocks=True
+    )
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
     batches = Batches.checked(batch_size, num_epochs, learning_rate, len(problem.x))
     least = 1 if batches is None else 0
@@ -152,15 +157,10 @@ def fit_map(
     )
     options = {"num_restarts": num_restarts, "init": kind_of(init), **search.options}
     options |= {} if batches is None else batches.options
-    fit = build(
-        problem,
-        outcome,
-        method="map",
-        seconds=seconds,
-        options=options,
-        log_likelihood=log_likelihood,
-    )
-    warn_constant("fit_map", problem, fit)
+    told = {"method": "map", "seconds": seconds, "options": options}
+    fit = build(problem, outcome, **told, log_likelihood=log_likelihood)
+    seen = build(problem.seen, outcome, **told) if problem.digest else fit
+    warn_constant("fit_map", problem.seen, seen)
     return fit
 
 

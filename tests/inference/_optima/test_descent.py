@@ -8,8 +8,9 @@ import pytest
 import weightprior as wp
 from weightprior.inference import _batch
 from weightprior.inference._optima import descent
+from weightprior.inference._optima.search import _PLAIN_STEPS
 
-SIZE, PLAIN_STEPS = 200, descent._PLAIN_STEPS
+SIZE, PLAIN_STEPS = 200, _PLAIN_STEPS
 # So different that L-BFGS alone takes thousands of steps.
 NARROW = np.geomspace(1e-6, 1e6, SIZE)
 USUAL = {
@@ -35,7 +36,7 @@ class Bowl:
         self.row_weights = jnp.ones(len(y), dtype)
         self.of = {name: jnp.asarray(value, dtype) for name, value in task.items()}
 
-    def draw(self, key):
+    def begin(self, start):
         return jnp.zeros(SIZE, self.dtype)
 
     def weights(self, position):

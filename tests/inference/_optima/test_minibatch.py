@@ -10,6 +10,7 @@ import weightprior as wp
 from problems import LINEAR, exact
 from weightprior.fits.task import Task
 from weightprior.inference._coordinates.standardised import Standardised
+from weightprior.inference._optima import minibatch
 from weightprior.inference._optima.minibatch import Batches, loss
 
 PRIOR = LINEAR.prior(loc=0.5, scale=0.3)
@@ -29,18 +30,29 @@ def test_batches_of_an_epoch_have_the_mean_of_all_rows_and_the_prior_once():
         coordinates = Standardised(bnn, LINEAR.x, y, Task(prior, counts), np.float64)
         z = jnp.asarray(rng.normal(size=coordinates.size))
         slope = jax.jit(jax.grad(lambda z, *batch: loss(bnn, prior, batch, z)))
-        rows = [*batches.rows(40, rng)]
+        rows = np.concatenate([*batches.windows(40, rng)]).reshape(-1, 8)
         slopes = [slope(z, LINEAR.x[i], y[i], counts[i] * 40 / 8) for i in rows]
         expected = -jax.jit(jax.grad(coordinates.log_density))(z)
-    assert sorted(np.concatenate(rows)) == list(range(40))
+    assert sorted(rows.ravel()) == list(range(40))
     np.testing.assert_allclose(np.mean(slopes, axis=0), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_an_epoch_ends_with_a_whole_batch():
-    rows = [*Batches(16, 3, 0.01).rows(40, np.random.default_rng(0))]
-    assert [len(batch) for batch in rows] == [16] * 9
-    for epoch in range(3):
-        assert set(np.concatenate(rows[3 * epoch : 3 * epoch + 3])) == set(range(40))
+    rows = [*Batches(16, 3, 0.01).windows(40, np.random.default_rng(0))]
+    assert [len(window) for window in rows] == [48] * 3
+    for window in rows:
+        assert set(window) == set(range(40))
+
+
+def test_chunks_of_a_table_are_read_together_and_shuffled(monkeypatch):
+    monkeypatch.setattr(minibatch, "_MANY_ROWS", 20)
+    batches, rng = Batches(8, 1, 0.01), np.random.default_rng(0)
+    windows = [*batches.windows(100, rng, together=16)]
+    assert [len(window) for window in windows] == [16] * 6 + [8]
+    assert set(np.concatenate(windows)) == set(range(100))
+    # Of a window's 16 rows none but neighbours in at most two chunks, in no order of theirs.
+    assert max(len(np.unique(window // 16)) for window in windows) <= 2
+    assert not any((np.diff(window) == 1).all() for window in windows)
 
 
 def test_the_exact_search_goes_on_from_there():

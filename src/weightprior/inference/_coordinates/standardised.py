@@ -4,8 +4,8 @@ Weights are counted from the prior's centre in units of its scale, so that every
 one whatever the prior, and a start is a standard normal vector.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -96,10 +96,39 @@ class Standardised:
         of_targets = density.log_likelihood(self.bnn, weights, *data, less=less)
         return log_prior + of_targets.astype(log_prior.dtype)
 
+    def log_prior(self, position: jax.Array) -> jax.Array:
+        """Log density of a position alone."""
+        z = self.unravel(position)
+        return self.of_prior.log_prior(z, self.of_prior.weights(z))
+
+    def log_likelihood(self, position: jax.Array) -> jax.Array:
+        """Log density of the targets at a position."""
+        return density.log_likelihood(
+            self.bnn, self.weights(position), self.x, self.y, self.row_weights
+        )
+
+    @classmethod
+    def of_first_row(cls, bnn: BNN, x: Any, y: Any, task: Task, dtype: Any) -> Self:
+        """Coordinates for what no row has a part in: positions, draws and weights."""
+        return cls(bnn, x[:1], y[:1], Task(task.prior, task.row_weights[:1]), dtype)
+
     def precision(self, position: jax.Array) -> jax.Array:
         """Gauss-Newton matrix of minus the log density at a position."""
-        data = gauss_newton(self.bnn, self.weights, position, self.x, self.y, self.row_weights)
-        return data + jnp.diag(prior_precision(self.bnn, self.prior, self.dtype))
+        return self.information(position) + self.prior_precision()
+
+    def information(self, position: jax.Array) -> jax.Array:
+        """Gauss-Newton matrix of minus the log likelihood at a position."""
+        return gauss_newton(self.bnn, self.weights, position, self.x, self.y, self.row_weights)
+
+    def prior_precision(self) -> jax.Array:
+        """Matrix of the prior: its precision of each coordinate."""
+        return jnp.diag(prior_precision(self.bnn, self.prior, self.dtype))
+
+    def begin(self, start: Any) -> jax.Array:
+        """Position of weights, or of the draw that a key and a number make."""
+        if isinstance(start, Mapping):
+            return self.position(start)
+        return self.draw(jax.random.fold_in(*start))
 
     def draw(self, key: jax.Array) -> jax.Array:
         """A position drawn from the prior (where it is flat, from its unit)."""

@@ -8,7 +8,7 @@ Compiling costs more than a search of small data: the gradient stands in one of 
 once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,13 +20,9 @@ from weightprior.inference._optima import optimise
 from weightprior.inference._optima.collapse import is_hopeless, measure
 from weightprior.inference._optima.inverse import inverse
 from weightprior.inference._optima.optimise import Descent
+from weightprior.inference._optima.search import MANY_WEIGHTS, PRECONDITIONED_STEPS, plain_steps
 
 __all__ = ["begin", "begin_near", "move", "precondition"]
-
-# Steps of the first round, which has no matrix, at least and at most; and of every other.
-_PLAIN_STEPS, _MOST_PLAIN_STEPS, _PRECONDITIONED_STEPS = 500, 3000, 100
-# The matrix of so many weights still fits into memory.
-_MANY_WEIGHTS = 4000
 
 
 class _Round(NamedTuple):
@@ -65,11 +61,7 @@ def begin(static: _Static, shared: Any, item: Any) -> _Round:
     task, given = item
     # In double precision, so that the place is the same in both.
     coordinates = kind(bnn, x, y, task, jnp.float64)
-    if isinstance(given, Mapping):
-        start = coordinates.position(given)
-    else:
-        start = coordinates.draw(jax.random.fold_in(*given))
-    return _first_round(start.astype(dtype), jnp.int32(0))
+    return _first_round(coordinates.begin(given).astype(dtype), jnp.int32(0))
 
 
 def begin_near(static: _Static, shared: Any, item: Any) -> _Round:
@@ -81,7 +73,7 @@ def begin_near(static: _Static, shared: Any, item: Any) -> _Round:
 
 def _first_round(start: jax.Array, num_iterations: jax.Array) -> _Round:
     infinity = jnp.asarray(jnp.inf, start.dtype)
-    room = start.size <= _MANY_WEIGHTS and start.dtype == jnp.float64
+    room = start.size <= MANY_WEIGHTS and start.dtype == jnp.float64
     inverse = jnp.zeros((start.size if room else 0,) * 2, start.dtype)
     descent, no = optimise.begin(start), jnp.asarray(False)
     return _Round(jnp.int32(0), infinity, infinity, num_iterations, inverse, descent, no)
@@ -119,10 +111,10 @@ def move(static: _Static, shared: Any, item: Any) -> _batch.Steps:
             return gradient
         return jax.lax.cond(preconditioned, lambda g: before.inverse @ g, lambda g: g, gradient)
 
-    plain = _plain_steps(len(x), coordinates.size) if room else max_iterations
+    plain = plain_steps(len(x), coordinates.size) if room else max_iterations
     # Steps that led near the optimum count, so that a long way there is known for a valley.
     plain = jnp.maximum(plain - before.num_iterations, 0)
-    most = jnp.where(preconditioned, _PRECONDITIONED_STEPS, plain)
+    most = jnp.where(preconditioned, PRECONDITIONED_STEPS, plain)
     limits = tolerance, jnp.minimum(most, max_iterations - before.num_iterations)
     descent = optimise.descend(_loss(coordinates), before.descent, *limits, num_steps, precondition)
     ended, point = ~optimise.unfinished(descent, *limits), descent.point
@@ -150,9 +142,3 @@ def move(static: _Static, shared: Any, item: Any) -> _batch.Steps:
 
 def _loss(coordinates: Standardised) -> Callable[[jax.Array], jax.Array]:
     return lambda z: -coordinates.log_density(z)
-
-
-def _plain_steps(num_rows: int, size: int) -> int:
-    """Steps of the first round: those that take about as long as making two matrices."""
-    steps_of_a_matrix = size * (1 + 2 * size / num_rows) / 6
-    return min(max(_PLAIN_STEPS, round(2 * steps_of_a_matrix)), _MOST_PLAIN_STEPS)

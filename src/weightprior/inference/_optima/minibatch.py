@@ -5,7 +5,7 @@ the prior counts once.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -24,6 +24,8 @@ from weightprior.model.bnn import BNN
 __all__ = ["Batches", "descend", "loss"]
 
 _NUM_EPOCHS = 20
+# Rows that are read at once, but for a batch of more.
+_MANY_ROWS = 2**16
 # Decays of both means, and what keeps a step finite: the defaults of the source.
 _OF_SLOPE, _OF_SQUARE, _SMALL = 0.9, 0.999, 1e-8
 # Of the seeds that a call makes: this part draws the order of rows.
@@ -68,12 +70,23 @@ class Batches(NamedTuple):
             _checks.number("learning_rate", learning_rate, above=0),
         )
 
-    def rows(self, num_rows: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Rows of every batch, epoch by epoch; the last of an epoch is filled up from the first."""
+    def windows(
+        self, num_rows: int, rng: np.random.Generator, together: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Rows of some batches at once, epoch by epoch, in an order that is drawn.
+
+        The last batch of an epoch is filled up from the first. Of a table on a disk the chunks are
+        shuffled, of so many rows that lie together, and then the rows of a window.
+        """
+        window = self.size * max(1, _MANY_ROWS // self.size)
         for _ in range(self.num_epochs):
-            order = rng.permutation(num_rows)
+            starts = rng.permutation(-(-num_rows // together))[:, None] * together
+            order = (starts + np.arange(together)).ravel()
+            order = order[order < num_rows]
             order = np.concatenate([order, order[: -num_rows % self.size]])
-            yield from order.reshape(-1, self.size)
+            for start in range(0, len(order), window):
+                rows = order[start : start + window]
+                yield rows if together == 1 else rng.permutation(rows)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -106,25 +119,31 @@ def descend(
     """
     bnn, x, y = problem.data
     num_steps = batches.num_steps(len(x))
+    together = x.together if problem.digest else 1
 
-    def batch_of(task: Task, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        counts = task.row_weights[rows] * (len(x) / len(rows))
-        return tuple(np.asarray(a, np.float32) for a in (x[rows], y[rows], counts))
+    def batches_of(task: Task, windows: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+        for rows in windows:
+            counts = task.row_weights[rows] * (len(x) / batches.size)
+            data = [np.asarray(a, np.float32) for a in (x[rows], y[rows], counts)]
+            for start in range(0, len(rows), batches.size):
+                yield tuple(a[start : start + batches.size] for a in data)
 
     def drive(evaluate: Callable[[Any], _State], item: tuple[Any, Any]) -> np.ndarray:
         number = int(item[1])
         task, state = items[number][0], begun[number]
-        seed = SeedSequence(problem.seed, spawn_key=(_ORDER, number))
-        for step, rows in enumerate(batches.rows(len(x), np.random.default_rng(seed))):
+        rng = np.random.default_rng(SeedSequence(problem.seed, spawn_key=(_ORDER, number)))
+        windows = batches.windows(len(x), rng, together)
+        for step, batch in enumerate(batches_of(task, windows)):
             rate = batches.learning_rate * (1 + math.cos(math.pi * step / num_steps)) / 2
-            state = evaluate((state, batch_of(task, rows), _numbers(step, rate)))
+            state = evaluate((state, batch, _numbers(step, rate)))
             count.advance()
         return np.asarray(state.position, np.float64)
 
     with jax.enable_x64(True), counting(num_steps * len(items), " steps") as count:
-        coordinates = [Standardised(bnn, x, y, task, np.float64) for task, _ in items]
+        coordinates = [Standardised.of_first_row(*problem.data, t, np.float64) for t, _ in items]
         begun = [_begin(of, start) for of, (_, start) in zip(coordinates, items, strict=True)]
-        given = begun[0], batch_of(items[0][0], np.arange(batches.size)), _numbers(0, 1.0)
+        first = next(batches_of(items[0][0], [np.arange(batches.size)]))
+        given = begun[0], first, _numbers(0, 1.0)
         priors = [(task.prior, np.int32(number)) for number, (task, _) in enumerate(items)]
         ended = _driven.run(_step, None, bnn, priors, drive, given, once=False)
         found = [of.weights(jnp.asarray(z)) for of, z in zip(coordinates, ended, strict=True)]
@@ -132,11 +151,7 @@ def descend(
 
 
 def _begin(coordinates: Standardised, start: Any) -> _State:
-    given = isinstance(start, Mapping)
-    position = (
-        coordinates.position(start) if given else coordinates.draw(jax.random.fold_in(*start))
-    )
-    position = np.asarray(position, np.float32)
+    position = np.asarray(coordinates.begin(start), np.float32)
     return _State(position, np.zeros_like(position), np.zeros_like(position))
 
 

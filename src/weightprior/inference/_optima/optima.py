@@ -11,7 +11,7 @@ from weightprior._running.progress import counting
 from weightprior.fits.problem import Problem
 from weightprior.inference import _batch
 from weightprior.inference._coordinates.standardised import Standardised
-from weightprior.inference._optima import descent
+from weightprior.inference._optima import descent, stored
 from weightprior.inference._optima.collapse import Collapse
 from weightprior.inference._optima.minibatch import Batches, descend
 from weightprior.inference._optima.search import Search
@@ -65,7 +65,10 @@ def find(
     items = [*zip(tasks, starts, strict=True)]
     if batches is not None:
         items = [*zip(tasks, descend(problem, items, batches), strict=True)]
-    ended = run(Standardised, problem, items, search, meanwhile)
+    if problem.digest:
+        ended = stored.run(problem, items, search)
+    else:
+        ended = run(Standardised, problem, items, search, meanwhile)
     parts = [ended[i : i + num_restarts] for i in range(0, len(ended), num_restarts)]
     restarts = [_best_first(part, search) for part in parts]
     best = [max(filter(usable, part), key=lambda r: r["lp"]) for part in parts]

@@ -13,7 +13,23 @@ import jax.numpy as jnp
 
 from weightprior.inference._optima.lbfgs import Memory, direction, init, update
 
-__all__ = ["Descent", "Point", "begin", "descend", "largest", "resume", "unfinished"]
+__all__ = [
+    "Descent",
+    "Downhill",
+    "Point",
+    "Trial",
+    "begin",
+    "descend",
+    "downhill_from",
+    "first_trial",
+    "is_open",
+    "judge",
+    "largest",
+    "place_of",
+    "resume",
+    "take",
+    "unfinished",
+]
 
 # Curvature pairs kept.
 _MEMORY = 50
@@ -119,29 +135,14 @@ def descend(
     """
 
     def step(state: Descent) -> Descent:
-        before = state.point
-        downhill = direction(state.memory, before.gradient, state.preconditioned)
-        found, lower = _search(partial(_evaluate, function), before, *downhill)
-        point = jax.tree.map(partial(jnp.where, found), lower, before)
-        # Where there is nothing lower this is no pair, and the curvature that led here (across a
-        # kink, perhaps) is forgotten.
-        preconditioned = precondition(point.gradient)
-        memory = update(
-            state.memory,
-            point.position - before.position,
-            point.gradient - before.gradient,
-            preconditioned - state.preconditioned,
-        )
-        norm, count = largest(point.gradient), state.num_iterations + 1
-        progress = (point.value < state.best_value) | (norm < state.best_gradient_norm)
-        return Descent(
-            point,
-            preconditioned,
-            memory,
-            jnp.minimum(point.value, state.best_value),
-            jnp.minimum(norm, state.best_gradient_norm),
-            count,
-            jnp.where(progress, count, state.last_progress),
+        downhill = downhill_from(state)
+
+        def attempt(trial: Trial) -> Trial:
+            place = place_of(trial, state, downhill)
+            return judge(trial, state, downhill, _evaluate(function, place))
+
+        return take(
+            state, jax.lax.while_loop(is_open, attempt, first_trial(state, downhill)), precondition
         )
 
     first = state.num_iterations
@@ -155,7 +156,33 @@ def descend(
     )
 
 
-class _Trial(NamedTuple):
+class Downhill(NamedTuple):
+    """A direction, and the slope of the function along it."""
+
+    direction: jax.Array
+    slope: jax.Array
+
+
+class Trial(NamedTuple):
+    """A search along a direction for a step that meets the weak Wolfe conditions.
+
+    It doubles steps that are too short, and halves what lies between one of these and one that is
+    too long: A. S. Lewis and M. L. Overton, Nonsmooth optimization via quasi-Newton methods, 2013.
+    doi:10.1007/s10107-012-0514-2. Where the function's rounding hides the fall, the slope shows it:
+    W. W. Hager and H. Zhang, 2006, doi:10.1145/1132973.1132979.
+
+    Attributes
+    ----------
+    size, low, high : array of shape ()
+        The step to try next, one that was too short, and one that was too long.
+    point : Point
+        Where the last one led.
+    found : array of shape ()
+        Whether that will do.
+    num_trials : array of shape ()
+        Steps tried.
+    """
+
     size: jax.Array
     low: jax.Array
     high: jax.Array
@@ -164,35 +191,65 @@ class _Trial(NamedTuple):
     num_trials: jax.Array
 
 
-def _search(
-    evaluate, start: Point, direction: jax.Array, slope: jax.Array
-) -> tuple[jax.Array, Point]:
-    """Find a step that meets the weak Wolfe conditions, by doubling and bisection.
+def downhill_from(state: Descent) -> Downhill:
+    """Direction of the next step of a descent."""
+    return Downhill(*direction(state.memory, state.point.gradient, state.preconditioned))
 
-    A. S. Lewis and M. L. Overton, Nonsmooth optimization via quasi-Newton methods, 2013.
-    doi:10.1007/s10107-012-0514-2. Where the function's rounding hides the fall, the slope shows it:
-    W. W. Hager and H. Zhang, 2006, doi:10.1145/1132973.1132979.
-    """
 
-    def attempt(trial: _Trial) -> _Trial:
-        point = evaluate(start.position + trial.size * direction)
-        slope_there = jnp.vdot(point.gradient, direction)
-        fell = point.value <= start.value + _FALL * trial.size * slope
-        level = point.value <= start.value + _RELATIVE_ROUNDING * jnp.abs(start.value)
-        fell |= level & (slope_there <= (2 * _FALL - 1) * slope)
-        low = jnp.where(fell, trial.size, trial.low)
-        high = jnp.where(fell, trial.high, trial.size)
-        size = jnp.where(jnp.isinf(high), 2 * low, (low + high) / 2)
-        found = fell & (slope_there >= _FLATTEN * slope)
-        return _Trial(size, low, high, point, found, trial.num_trials + 1)
+def first_trial(state: Descent, downhill: Downhill) -> Trial:
+    """Search along a direction before its first step, which is one of the whole direction."""
+    one, zero = jnp.ones_like(downhill.slope), jnp.zeros((), jnp.int32)
+    return Trial(one, 0 * one, jnp.inf * one, state.point, jnp.asarray(False), zero)
 
-    def unfinished(trial: _Trial) -> jax.Array:
-        return ~trial.found & (trial.num_trials < _MAX_TRIALS)
 
-    one = jnp.ones_like(slope)
-    first = _Trial(one, 0 * one, jnp.inf * one, start, jnp.asarray(False), jnp.zeros((), jnp.int32))
-    last = jax.lax.while_loop(unfinished, attempt, first)
-    return last.found, last.point
+def place_of(trial: Trial, state: Descent, downhill: Downhill) -> jax.Array:
+    """Position at which a search asks for the function."""
+    return state.point.position + trial.size * downhill.direction
+
+
+def judge(trial: Trial, state: Descent, downhill: Downhill, point: Point) -> Trial:
+    """Take in the function where a search has asked for it."""
+    start, (along, slope) = state.point, downhill
+    slope_there = jnp.vdot(point.gradient, along)
+    fell = point.value <= start.value + _FALL * trial.size * slope
+    level = point.value <= start.value + _RELATIVE_ROUNDING * jnp.abs(start.value)
+    fell |= level & (slope_there <= (2 * _FALL - 1) * slope)
+    low = jnp.where(fell, trial.size, trial.low)
+    high = jnp.where(fell, trial.high, trial.size)
+    size = jnp.where(jnp.isinf(high), 2 * low, (low + high) / 2)
+    found = fell & (slope_there >= _FLATTEN * slope)
+    return Trial(size, low, high, point, found, trial.num_trials + 1)
+
+
+def is_open(trial: Trial) -> jax.Array:
+    """Tell if a search has another step to try."""
+    return ~trial.found & (trial.num_trials < _MAX_TRIALS)
+
+
+def take(state: Descent, trial: Trial, precondition: Callable[[jax.Array], jax.Array]) -> Descent:
+    """Take the step that a search has ended with."""
+    before = state.point
+    point = jax.tree.map(partial(jnp.where, trial.found), trial.point, before)
+    # Where there is nothing lower this is no pair, and the curvature that led here (across a
+    # kink, perhaps) is forgotten.
+    preconditioned = precondition(point.gradient)
+    memory = update(
+        state.memory,
+        point.position - before.position,
+        point.gradient - before.gradient,
+        preconditioned - state.preconditioned,
+    )
+    norm, count = largest(point.gradient), state.num_iterations + 1
+    progress = (point.value < state.best_value) | (norm < state.best_gradient_norm)
+    return Descent(
+        point,
+        preconditioned,
+        memory,
+        jnp.minimum(point.value, state.best_value),
+        jnp.minimum(norm, state.best_gradient_norm),
+        count,
+        jnp.where(progress, count, state.last_progress),
+    )
 
 
 def largest(gradient: jax.Array) -> jax.Array:

@@ -1,10 +1,15 @@
-"""Length and tolerance of a search."""
+"""Length and tolerance of a search, and of its rounds."""
 
 from typing import Any, NamedTuple, Self
 
 from weightprior import _checks
 
-__all__ = ["Search"]
+__all__ = ["MANY_WEIGHTS", "PRECONDITIONED_STEPS", "Search", "plain_steps"]
+
+# Steps of the first round, which has no matrix, at least and at most; and of every other.
+_PLAIN_STEPS, _MOST_PLAIN_STEPS, PRECONDITIONED_STEPS = 500, 3000, 100
+# The matrix of so many weights still fits into memory.
+MANY_WEIGHTS = 4000
 
 # Single precision rounds gradients at about 1e-4 of what it sums; double precision takes over well
 # before that, at a hundredth of a nat per unit.
@@ -51,3 +56,9 @@ class Search(NamedTuple):
     def options(self) -> dict[str, Any]:
         """Options of the search, for the fit."""
         return {"max_iterations": self.max_iterations, "tolerance": self.tolerance}
+
+
+def plain_steps(num_rows: int, size: int) -> int:
+    """Steps of the first round: those that take about as long as making two matrices."""
+    steps_of_a_matrix = size * (1 + 2 * size / num_rows) / 6
+    return min(max(_PLAIN_STEPS, round(2 * steps_of_a_matrix)), _MOST_PLAIN_STEPS)
