@@ -14,6 +14,7 @@ import numpy as np
 
 __all__ = [
     "check_container",
+    "devices_of",
     "entries",
     "finite",
     "in_precision",
@@ -61,6 +62,22 @@ def _way_out(array: np.ndarray) -> str:
             "deviation. Drop such columns."
         )
     return "Drop or impute them first."
+
+
+def devices_of(argument: str, values: Any) -> tuple[Any, ...]:
+    """Devices among which a JAX array's rows are divided, in their order; none of any other."""
+    if not isinstance(values, jax.Array) or values.sharding.is_fully_replicated:
+        return ()
+    indices = values.sharding.devices_indices_map(values.shape)
+    starts = {device: index[0].start or 0 for device, index in indices.items()}
+    split = any(one != slice(None) for index in indices.values() for one in index[1:])
+    if split or len(set(starts.values())) < len(starts):
+        raise ValueError(
+            f"{argument}: expected rows of its own on every device; got {values.sharding.spec}"  # pyright: ignore
+            ' over them. Place it by NamedSharding(jax.make_mesh((count,), ("rows",)), '
+            'PartitionSpec("rows")).'
+        )
+    return tuple(sorted(starts, key=lambda device: starts[device]))
 
 
 def own(tree: Any) -> Any:

@@ -30,6 +30,8 @@ def call_in_threads(
     items: Sequence[Any],
     held: Held,
     on_done: Callable[[int], Any] = lambda index: None,
+    *,
+    one_by_one: bool = False,
 ) -> list[Any]:
     """Call a function for every item.
 
@@ -43,6 +45,8 @@ def call_in_threads(
         Interrupts that are held back: the first ends all calls.
     on_done : callable, optional
         Called on this thread with the index of each item that is done.
+    one_by_one : bool
+        Whether no two calls may run at once, as of programs that wait for several devices.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def call_in_threads(
             return call(item)
 
     results: list[Any] = [None] * len(items)
-    pool = ThreadPoolExecutor(min(len(items), num_cores()))
+    pool = ThreadPoolExecutor(1 if one_by_one else min(len(items), num_cores()))
     try:
         futures = {pool.submit(work, item): index for index, item in enumerate(items)}
         for future in as_completed(futures):

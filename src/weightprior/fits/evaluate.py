@@ -64,7 +64,13 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
         with counting(count, " draws", doing="evaluating") as done, held_back() as held:
             # Side by side where a draw is small: a large one has all cores, and much memory.
             for some in [starts] if size > 1 else ([start] for start in starts):
-                pieces += call_in_threads(compute, some, held, lambda _: done.advance(size))
+                pieces += call_in_threads(
+                    compute,
+                    some,
+                    held,
+                    lambda _: done.advance(size),
+                    one_by_one=program.on_devices,
+                )
     return jax.tree.map(
         lambda *parts: np.concatenate(parts)[:count].reshape((*lead, *parts[0].shape[1:])), *pieces
     )

@@ -93,6 +93,7 @@ def of_call(problem: Problem, options: Mapping[str, str | float]) -> Fingerprint
         "rng_key": f"{jax.random.key_data(key).tolist()} ({jax.random.key_impl(key)})",
         "precision": str(jnp.result_type(float)),
         "backend": jax.default_backend(),
+        **({"devices of rows": len(problem.devices)} if problem.devices else {}),
         **versions(),
     }
     return Fingerprint(

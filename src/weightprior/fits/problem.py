@@ -5,6 +5,7 @@ from functools import cached_property, partial
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from weightprior import _arrays, _checks, _data
@@ -12,6 +13,7 @@ from weightprior._data import column_names
 from weightprior.fits.layout import named_outputs, prior_coords, row_coords
 from weightprior.fits.scales import scale_doubt
 from weightprior.fits.task import Task
+from weightprior.model.blocks import rows_on
 from weightprior.model.bnn import BNN
 from weightprior.model.network import check_inputs, input_columns
 from weightprior.model.priors.base import Prior
@@ -44,6 +46,8 @@ class Problem:
         Those of the targets, whose names along `output` may be others.
     digest : str
         Digest of a table that stays on a disk; empty of one in memory.
+    devices : tuple of jax.Device
+        Among which the rows are divided; empty where they are all in one place.
     """
 
     bnn: BNN
@@ -55,6 +59,7 @@ class Problem:
     coords: dict[Any, Any]
     target_coords: dict[Any, Any]
     digest: str = ""
+    devices: tuple[Any, ...] = ()
 
     @classmethod
     def checked(
@@ -104,7 +109,9 @@ class Problem:
             num_sets = None if prior.labels is None else len(prior.labels)
             counts = _data.row_weights(row_weights, x, num_sets)
         coords = fit_coords(bnn, x, y, prior), target_coords(bnn, x, y, prior)
-        problem = cls(bnn, inputs, targets, _arrays.own(prior), counts, key, *coords, digest)
+        devices = _arrays.devices_of("x", x)
+        of_data = counts, key, *coords, digest, devices
+        problem = cls(bnn, inputs, targets, _arrays.own(prior), *of_data)
         if problem.doubt:
             _checks.warn(problem.doubt)
         return problem
@@ -136,15 +143,27 @@ class Problem:
         )
 
     @property
-    def data(self) -> tuple[BNN, Any, np.ndarray]:
+    def data(self) -> tuple[BNN, Any, Any]:
         """Model, inputs and targets: all that tasks have in common.
+
+        Rows that are divided among devices are placed there, in JAX's precision.
+        """
+        if not self.devices:
+            return self.bnn, *self.rows
+        # Cast here: an array is later taken for what it was first placed as.
+        rows = [np.asarray(array, jnp.result_type(float)) for array in self.rows]
+        return self.bnn, *jax.device_put(rows, rows_on(self.devices))
+
+    @property
+    def rows(self) -> tuple[Any, np.ndarray]:
+        """Inputs and targets in double precision.
 
         A row that counts in no task has the target of one that does: where a density overflows its
         gradient is NaN, even if it is multiplied by 0.
         """
         counts = np.any(self._sets > 0, axis=0)
         rows = np.where(counts, np.arange(len(counts)), counts.argmax())
-        return self.bnn, self.x, self.y if counts.all() else self.y[rows]
+        return self.x, self.y if counts.all() else self.y[rows]
 
     @property
     def seed(self) -> tuple[int, ...]:

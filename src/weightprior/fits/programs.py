@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from weightprior import _checks
 from weightprior._running.interrupts import held_back
@@ -38,10 +40,13 @@ class Program(NamedTuple):
         Of the compiled program.
     returns : pytree of jax.ShapeDtypeStruct
         What it returns.
+    on_devices : bool
+        Whether it takes several devices, so that no other may run beside it.
     """
 
     executable: Future
     returns: Any
+    on_devices: bool = False
 
     def wait(self) -> None:
         """Wait until it is compiled."""
@@ -77,20 +82,37 @@ def compiled(
         return _compile_once(task, *how, static, structure, kinds)
 
 
-def _kind(leaf: Any) -> tuple[tuple[int, ...], Any]:
+def _sharding(leaf: Any) -> NamedSharding | None:
+    found = getattr(leaf, "sharding", None)
+    divided = isinstance(found, NamedSharding) and not found.is_fully_replicated
+    return found if divided else None
+
+
+def _kind(leaf: Any) -> tuple[tuple[int, ...], Any, NamedSharding | None]:
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):  # an array has the precision it has
-        return leaf.shape, leaf.dtype
-    return np.shape(leaf), jnp.result_type(leaf)
+        return leaf.shape, leaf.dtype, _sharding(leaf)
+    return np.shape(leaf), jnp.result_type(leaf), None
+
+
+def _struct(kind: tuple[Any, ...], mesh: Mesh | None) -> jax.ShapeDtypeStruct:
+    shape, dtype, sharding = kind
+    if mesh is not None and sharding is None:
+        sharding = NamedSharding(mesh, PartitionSpec())  # all of it on every device
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 @lru_cache(maxsize=_MAX_PROGRAMS)
 def _compile_once(
     task: Task, together: bool, once: bool, precision: bool, static: Any, structure, kinds
 ) -> Program:
-    shared, item = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
+    mesh = next((kind[2].mesh for kind in kinds if kind[2] is not None), None)
+    shared, item = jax.tree.unflatten(structure, [_struct(kind, mesh) for kind in kinds])
     program = _vmapped(task) if together else task
-    with jax.disable_jit(False):
-        lowered = jax.jit(program, static_argnums=0).lower(static, shared, item)
+    everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    jitted = jax.jit(program, static_argnums=0, out_shardings=everywhere)
+    # Blocks of rows are cut by the mesh that they find here.
+    with jax.disable_jit(False), nullcontext() if mesh is None else jax.set_mesh(mesh):
+        lowered = jitted.lower(static, shared, item)
 
     soon = once and jax.default_backend() == "cpu"
     options: Any = {"compiler_options": _SOON} if soon else {}
@@ -103,12 +125,12 @@ def _compile_once(
     pool = ThreadPoolExecutor(1)
     executable = pool.submit(compile_lowered)
     pool.shutdown(wait=False)
-    return Program(executable, lowered.out_info)
+    return Program(executable, lowered.out_info, mesh is not None)
 
 
 def like(item: Any, lead: tuple[int, ...]) -> Any:
     """Shapes and dtypes of an item, with a shape in front of it."""
-    kinds = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(*_kind(leaf)), item)
+    kinds = jax.tree.map(lambda leaf: _struct(_kind(leaf), None), item)
     return jax.tree.map(lambda kind: kind.update(shape=(*lead, *kind.shape)), kinds)
 
 

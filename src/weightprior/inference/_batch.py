@@ -220,7 +220,10 @@ def call_each(
             program.wait()
             held.release()
         if not together:
-            return call_in_threads(lambda item: _to_host(call(item, held)), items, held, on_done)
+            alone = any(program.on_devices for program in programs)
+            return call_in_threads(
+                lambda item: _to_host(call(item, held)), items, held, on_done, one_by_one=alone
+            )
         result = _to_host(call(jax.tree.map(lambda *leaves: jnp.stack(leaves), *items), held))
         for index in range(len(items)):
             on_done(index)

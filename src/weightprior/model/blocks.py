@@ -3,19 +3,22 @@
 Derivatives compute a block again rather than keep it, and add blocks up in double precision.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["fold_rows", "map_rows", "rows_at_once", "sum_rows", "width_of"]
+__all__ = ["fold_rows", "map_rows", "rows_at_once", "rows_on", "sum_rows", "width_of"]
 
 # Numbers that a layer may hold of all rows, or else of a block of them. On a CPU more do not stay
 # in its caches, and take three times as long for each; the cores of an accelerator want many.
 _MOST_AT_ONCE, _OF_A_BLOCK = 2**20, 2**18
 _ON_ACCELERATORS = 2**26
+# Axis of a mesh of devices along which rows are divided.
+_ROWS = "rows"
 # Blocks of a multiple of so many rows: those of an odd number take twice as long.
 _ALIGNED = 16
 
@@ -34,6 +37,23 @@ def rows_at_once(network, num_rows: int) -> int:
     return max(1, (_OF_A_BLOCK if on_cpu else _ON_ACCELERATORS) // width)
 
 
+def rows_on(devices: Sequence[Any]) -> NamedSharding:
+    """Placement of arrays whose rows are divided among devices."""
+    mesh = Mesh(np.array(devices), (_ROWS,), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec(_ROWS))
+
+
+def _on_every_device(of_rows: Callable[..., Any], rows: tuple[jax.Array, ...]) -> Any:
+    """Compute ``of_rows(*rows)`` of each device's rows, with the devices in front.
+
+    A block that is cut out of all rows would have to be collected from the devices first.
+    """
+    count = jax.sharding.get_abstract_mesh().shape.get(_ROWS, 1)
+    if count == 1:
+        return jax.tree.map(lambda found: found[None], of_rows(*rows))
+    return jax.vmap(of_rows)(*(a.reshape(count, -1, *a.shape[1:]) for a in rows))
+
+
 def fold_rows(
     add: Callable[..., Any], total: Any, rows: tuple[jax.Array, ...], at_once: int
 ) -> Any:
@@ -44,20 +64,24 @@ def fold_rows(
     add : callable
         ``add(total, *block)`` returns the new total.
     total : pytree of arrays
-        What it begins with, of any precision: `add` is traced where double precision is to be had.
+        Zeros, of any precision: `add` is traced where double precision is to be had.
     rows : tuple of arrays
         With the rows in front. The last are the row weights, which are 0 for a row that is in two
         blocks, in one of them.
     at_once : int
         Rows of a block at the most.
     """
-    blocks = _Blocks.of(len(rows[0]), at_once)
-    with jax.enable_x64(True):
+
+    def of_rows(*rows: jax.Array) -> Any:
+        blocks = _Blocks.of(len(rows[0]), at_once)
         return jax.lax.scan(
             lambda total, block: (add(total, *blocks.take(rows, *block)), None),
             total,
             (jnp.asarray(blocks.starts), jnp.asarray(blocks.firsts)),
         )[0]
+
+    with jax.enable_x64(True):
+        return jax.tree.map(_total, _on_every_device(of_rows, rows))
 
 
 def sum_rows(
@@ -79,25 +103,32 @@ def sum_rows(
     at_once : int
         Rows of a block at the most.
     """
-    blocks, ambient = _Blocks.of(len(rows[0]), at_once), jax.config.jax_enable_x64
+    ambient = jax.config.jax_enable_x64
 
-    # The block is cut out in here, or derivatives would hold all of them.
-    @jax.checkpoint
-    def of_block(precise: Mapping[str, jax.Array], start: jax.Array, first: jax.Array) -> jax.Array:
-        given = _as_they_were(precise, weights)
-        x, *others = blocks.take(rows, start, first)
-        x = x.astype(next(iter(given.values())).dtype)
-        with jax.enable_x64(ambient):
-            found = function(given, x, *others)
-        return found.astype(jnp.float64)
+    def of_rows(*rows: jax.Array) -> jax.Array:
+        blocks = _Blocks.of(len(rows[0]), at_once)
 
-    with jax.enable_x64(True):
-        precise = _precise(weights)
+        # The block is cut out in here, or derivatives would hold all of them.
+        @jax.checkpoint
+        def of_block(
+            precise: Mapping[str, jax.Array], start: jax.Array, first: jax.Array
+        ) -> jax.Array:
+            given = _as_they_were(precise, weights)
+            x, *others = blocks.take(rows, start, first)
+            x = x.astype(next(iter(given.values())).dtype)
+            with jax.enable_x64(ambient):
+                found = function(given, x, *others)
+            return found.astype(jnp.float64)
+
         return jax.lax.scan(
             lambda total, block: (total + of_block(precise, *block), None),
             jnp.zeros((), jnp.float64),
             (jnp.asarray(blocks.starts), jnp.asarray(blocks.firsts)),
         )[0]
+
+    with jax.enable_x64(True):
+        precise = _precise(weights)
+        return _total(_on_every_device(of_rows, rows))
 
 
 def map_rows(
@@ -121,22 +152,32 @@ def map_rows(
     """
     if len(x) <= at_once:
         return function(weights, x)
-    blocks = _Blocks.of(len(x), at_once)
-    x, ambient = jnp.asarray(x), jax.config.jax_enable_x64
+    ambient = jax.config.jax_enable_x64
 
-    @jax.checkpoint
-    def of_block(precise: Mapping[str, jax.Array], start: jax.Array) -> jax.Array:
-        given = _as_they_were(precise, weights)
-        (rows,) = blocks.slices((x,), start)
-        rows = rows.astype(next(iter(given.values())).dtype)
-        with jax.enable_x64(ambient):
-            return function(given, rows)
+    def of_rows(x: jax.Array) -> jax.Array:
+        blocks = _Blocks.of(len(x), at_once)
+
+        @jax.checkpoint
+        def of_block(precise: Mapping[str, jax.Array], start: jax.Array) -> jax.Array:
+            given = _as_they_were(precise, weights)
+            (rows,) = blocks.slices((x,), start)
+            rows = rows.astype(next(iter(given.values())).dtype)
+            with jax.enable_x64(ambient):
+                return function(given, rows)
+
+        found = jax.lax.map(lambda start: of_block(precise, start), blocks.starts)
+        again = int(blocks.firsts[-1] - blocks.starts[-1])
+        return jnp.concatenate([found[:-1].reshape(-1, *found.shape[2:]), found[-1, again:]])
 
     with jax.enable_x64(True):
         precise = _precise(weights)
-        found = jax.lax.map(lambda start: of_block(precise, start), blocks.starts)
-    again = int(blocks.firsts[-1] - blocks.starts[-1])
-    return jnp.concatenate([found[:-1].reshape(-1, *found.shape[2:]), found[-1, again:]])
+        found = _on_every_device(of_rows, (jnp.asarray(x),))
+    return found.reshape(-1, *found.shape[2:])
+
+
+def _total(of_devices: jax.Array) -> jax.Array:
+    """Sum over the devices in front."""
+    return of_devices[0] if len(of_devices) == 1 else of_devices.sum(axis=0)
 
 
 class _Blocks(NamedTuple):

@@ -131,7 +131,7 @@ class Sampler:
         collapsible = collapsible_sites(bnn, task.prior)
         log_likelihood = _integrated if collapsible else _plain
         curve = Curve(
-            *evaluate(log_likelihood, self.problem.bnn, sites, *self.problem.data[1:], task)
+            *evaluate(log_likelihood, self.problem.bnn, sites, *self.problem.rows, task)
         )
         if np.isnan(curve.at(1.0)).any():
             raise FloatingPointError(
