@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -137,3 +138,53 @@ def test_what_is_placed_otherwise_is_told_or_taken_as_it_is():
     """)
     assert "x: expected rows of its own on every device; got P(None" in found[0]
     assert found[1] == []
+
+
+OF_A_PROCESS = """
+import sys
+import jax
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+import json
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+import weightprior as wp
+
+rng = np.random.default_rng(0)
+x = rng.normal(size=(400, 3)).astype(np.float32)
+y = np.sin(x[:, 0]) + 0.3 * rng.normal(size=400)
+bnn = wp.BNN(wp.mlp(3, hidden=()), wp.Gaussian())
+prior = wp.normal_prior(bnn)
+mine = np.split(x, 2)[jax.process_index()]
+sharding = NamedSharding(jax.make_mesh((2,), ("rows",)), PartitionSpec("rows"))
+divided = jax.make_array_from_process_local_data(sharding, mine)
+fit = wp.fit_map(bnn, divided, y, prior=prior, num_restarts=2)
+chains = wp.fit_mcmc(bnn, divided, y, prior=prior, num_chains=2, num_warmup=50, num_samples=50)
+alone = wp.fit_map(bnn, x, y, prior=prior, num_restarts=2)
+print(json.dumps({
+    "lp": [one["sample_stats"]["lp"].item() for one in (fit, alone)],
+    "chains": chains["posterior"]["output.weight"].to_numpy().ravel().tolist(),
+    "converged": bool(fit["restarts"]["converged"].all()),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_half_of_the_rows_each():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OF_A_PROCESS, address, number],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in ("0", "1")
+    ]
+    answers = [process.communicate(timeout=300) for process in processes]
+    assert not any(process.returncode for process in processes), answers
+    first, second = (json.loads(told.splitlines()[-1]) for told, _ in answers)
+    assert first == second
+    assert first["converged"]
+    assert first["lp"][0] == pytest.approx(first["lp"][1], abs=1e-8)

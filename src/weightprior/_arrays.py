@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 
 __all__ = [
     "check_container",
@@ -20,6 +21,7 @@ __all__ = [
     "in_precision",
     "numbers",
     "own",
+    "placed",
     "weights",
 ]
 
@@ -80,6 +82,11 @@ def devices_of(argument: str, values: Any) -> tuple[Any, ...]:
     return tuple(sorted(starts, key=lambda device: starts[device]))
 
 
+def placed(tree: Any) -> Any:
+    """Place arrays on the device, once for all calls; those of JAX stay where they are."""
+    return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else jax.device_put(a), tree)
+
+
 def own(tree: Any) -> Any:
     """Copy NumPy's arrays in a pytree, so that nobody else holds them.
 
@@ -113,7 +120,7 @@ def numbers(argument: str, values: Any) -> np.ndarray:
     check_container(argument, values)
     _check_columns(argument, values)
     try:
-        array = _with_nan(np.asarray(values))
+        array = _with_nan(_of_all_processes(values))
         # Text and complex numbers: numpy would convert them without a word.
         if array.dtype.kind in "OSUT":
             _check_text(argument, values, array)
@@ -128,6 +135,13 @@ def numbers(argument: str, values: Any) -> np.ndarray:
         raise TypeError(
             f"{argument}: expected numbers; got {type(values).__name__} ({reason})."
         ) from None
+
+
+def _of_all_processes(values: Any) -> np.ndarray:
+    """Collect what is divided among the devices of several processes."""
+    if isinstance(values, jax.Array) and not values.is_fully_addressable:
+        return process_allgather(values, tiled=True)
+    return np.asarray(values)
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def run(
     list of pytrees of numpy arrays
         In the order of `items`.
     """
-    shared, items = jax.device_put(shared), _arrays.own(items)
+    shared, items = _arrays.placed(shared), _arrays.own(items)
     together = _on_accelerator() if vectorise is None else vectorise
     program = compiled(task, static, shared, like(items[0], _lead(items, together)), together)
     return call_each((program,), lambda item, held: program(shared, item), items, on_done, together)
@@ -122,7 +122,7 @@ def run_steps(
     list of pytrees of numpy arrays
         The results, in the order of `items`.
     """
-    shared, items = jax.device_put(shared), _arrays.own(items)  # once for all calls
+    shared, items = _arrays.placed(shared), _arrays.own(items)
     together = _on_accelerator() if vectorise is None else vectorise
     lead = _lead(items, together)
     begun, moved = _compile_steps(begin, advance, static, shared, items[0], lead, together)
@@ -197,8 +197,11 @@ class Pace:
         self.learn(num_steps, time.perf_counter() - clock)
 
     def learn(self, num_steps: int, seconds: float) -> None:
-        """Take in how long so many steps took."""
-        if num_steps:
+        """Take in how long so many steps took.
+
+        Not beside other processes: they have to take the same steps, and have times of their own.
+        """
+        if num_steps and jax.process_count() == 1:
             most = np.iinfo(np.int32).max
             self.num_steps = int(np.clip(num_steps * _CALL_SECONDS / seconds, 1, most))
 

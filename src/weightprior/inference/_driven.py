@@ -6,8 +6,7 @@ Where few calls do, that saves compiling the function as well.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
+from weightprior import _arrays
 from weightprior._running.interrupts import Held
 from weightprior._running.threads import stop_if
 from weightprior.fits.programs import Task, compiled
@@ -47,11 +46,11 @@ def run(
     list
         What it returned, in the order of `items`.
     """
-    shared = jax.device_put(shared)  # once for all calls
+    shared = _arrays.placed(shared)
     program = compiled(task, static, shared, (items[0], given), False, once=once)
 
     def call(item: Any, held: Held) -> Any:
-        common = jax.device_put(item)
+        common = _arrays.placed(item)
 
         def evaluate(given: Any) -> Any:
             stop_if(held)

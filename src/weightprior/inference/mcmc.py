@@ -5,12 +5,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import xarray as xr
 from numpy.random import SeedSequence
 
-from weightprior import _checks
+from weightprior import _arrays, _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import counting, shows_progress
 from weightprior.fits import convergence, fingerprint, results
@@ -218,12 +217,12 @@ class _Chains(NamedTuple):
             "target_accept_prob": np.asarray(self.plan.target_accept_prob),
             "num_warmup": np.asarray(self.plan.num_warmup),
         }
-        return *jax.device_put(self.problem.data), options  # once for all calls
+        return *_arrays.placed(self.problem.data), options
 
     @property
     def tasks(self) -> list[Task]:
         """The task of every chain."""
-        placed = [Task(task.prior, jax.device_put(task.row_weights)) for task in self.problem.tasks]
+        placed = [Task(task.prior, _arrays.placed(task.row_weights)) for task in self.problem.tasks]
         return [task for task in placed for _ in range(self.num_chains)]
 
     @property

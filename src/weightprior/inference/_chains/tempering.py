@@ -130,9 +130,7 @@ class Sampler:
         sites = {name: np.asarray(weights[name], np.float64) for name in bnn.sites}
         collapsible = collapsible_sites(bnn, task.prior)
         log_likelihood = _integrated if collapsible else _plain
-        curve = Curve(
-            *evaluate(log_likelihood, self.problem.bnn, sites, *self.problem.rows, task)
-        )
+        curve = Curve(*evaluate(log_likelihood, self.problem.bnn, sites, *self.problem.rows, task))
         if np.isnan(curve.at(1.0)).any():
             raise FloatingPointError(
                 "fit_tempered: the log likelihood of some draws is NaN. Standardise x and y, or "
