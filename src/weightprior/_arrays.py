@@ -11,17 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.multihost_utils import process_allgather
 
 __all__ = [
     "check_container",
-    "devices_of",
     "entries",
     "finite",
     "in_precision",
     "numbers",
     "own",
-    "placed",
     "weights",
 ]
 
@@ -66,27 +63,6 @@ def _way_out(array: np.ndarray) -> str:
     return "Drop or impute them first."
 
 
-def devices_of(argument: str, values: Any) -> tuple[Any, ...]:
-    """Devices among which a JAX array's rows are divided, in their order; none of any other."""
-    if not isinstance(values, jax.Array) or values.sharding.is_fully_replicated:
-        return ()
-    indices = values.sharding.devices_indices_map(values.shape)
-    starts = {device: index[0].start or 0 for device, index in indices.items()}
-    split = any(one != slice(None) for index in indices.values() for one in index[1:])
-    if split or len(set(starts.values())) < len(starts):
-        raise ValueError(
-            f"{argument}: expected rows of its own on every device; got {values.sharding.spec}"  # pyright: ignore
-            ' over them. Place it by NamedSharding(jax.make_mesh((count,), ("rows",)), '
-            'PartitionSpec("rows")).'
-        )
-    return tuple(sorted(starts, key=lambda device: starts[device]))
-
-
-def placed(tree: Any) -> Any:
-    """Place arrays on the device, once for all calls; those of JAX stay where they are."""
-    return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else jax.device_put(a), tree)
-
-
 def own(tree: Any) -> Any:
     """Copy NumPy's arrays in a pytree, so that nobody else holds them.
 
@@ -120,7 +96,7 @@ def numbers(argument: str, values: Any) -> np.ndarray:
     check_container(argument, values)
     _check_columns(argument, values)
     try:
-        array = _with_nan(_of_all_processes(values))
+        array = _with_nan(np.asarray(values))
         # Text and complex numbers: numpy would convert them without a word.
         if array.dtype.kind in "OSUT":
             _check_text(argument, values, array)
@@ -135,13 +111,6 @@ def numbers(argument: str, values: Any) -> np.ndarray:
         raise TypeError(
             f"{argument}: expected numbers; got {type(values).__name__} ({reason})."
         ) from None
-
-
-def _of_all_processes(values: Any) -> np.ndarray:
-    """Collect what is divided among the devices of several processes."""
-    if isinstance(values, jax.Array) and not values.is_fully_addressable:
-        return process_allgather(values, tiled=True)
-    return np.asarray(values)
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

@@ -8,11 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from weightprior import _arrays
 from weightprior._running.interrupts import held_back
 from weightprior._running.progress import counting
 from weightprior._running.threads import call_in_threads
-from weightprior.fits.programs import Program, compiled, like
+from weightprior.fits.programs import Program, compiled, like, placed
 from weightprior.model.blocks import width_of
 from weightprior.model.bnn import BNN
 
@@ -51,7 +50,7 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     # On the host, where taking some of the rows compiles nothing.
     flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape((count, *np.shape(leaf)[2:])), draws)
     with jax.enable_x64(True):
-        shared = _arrays.placed((bnn, args))
+        shared = placed((bnn, args))
         one = jax.tree.map(lambda leaf: leaf[0], flat)
         program = _program(function, shared, one, size, once=count == 1)
         program.wait()

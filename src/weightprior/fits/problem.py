@@ -13,8 +13,8 @@ from weightprior._data import column_names
 from weightprior.fits.layout import named_outputs, prior_coords, row_coords
 from weightprior.fits.scales import scale_doubt
 from weightprior.fits.task import Task
-from weightprior.model.blocks import rows_on
 from weightprior.model.bnn import BNN
+from weightprior.model.devices import collected, devices_of, rows_on
 from weightprior.model.network import check_inputs, input_columns
 from weightprior.model.priors.base import Prior
 
@@ -89,6 +89,7 @@ class Problem:
             Whether a table may stay on its disk.
         """
         _checks.model(bnn)
+        devices, x, y = devices_of("x", x), collected(x), collected(y)
         on_disk = by_blocks and _data.is_stored(x)
         inputs: Any = (_data.readable if on_disk else _data.inputs)(x, bnn.network.feature_names)
         targets = _data.targets(bnn, x, y)
@@ -109,7 +110,6 @@ class Problem:
             num_sets = None if prior.labels is None else len(prior.labels)
             counts = _data.row_weights(row_weights, x, num_sets)
         coords = fit_coords(bnn, x, y, prior), target_coords(bnn, x, y, prior)
-        devices = _arrays.devices_of("x", x)
         of_data = counts, key, *coords, digest, devices
         problem = cls(bnn, inputs, targets, _arrays.own(prior), *of_data)
         if problem.doubt:

@@ -16,7 +16,7 @@ from weightprior import _checks
 from weightprior._running.interrupts import held_back
 from weightprior._running.progress import compiling
 
-__all__ = ["Program", "Task", "clear_programs", "compiled", "like", "tracing"]
+__all__ = ["Program", "Task", "clear_programs", "compiled", "like", "placed", "tracing"]
 
 Task = Callable[[Any, Any, Any], Any]
 # Held while a program is traced, in whatever thread: NumPyro's handlers are one stack for the whole
@@ -25,7 +25,8 @@ Task = Callable[[Any, Any, Any], Any]
 tracing = threading.RLock()
 # Compiled programs that are kept: those of a dozen models and shapes of data.
 _MAX_PROGRAMS = 128
-
+# Items that an accelerator computes side by side.
+_LANES = 64
 
 # Options of XLA's compiler for CPUs. Without optimising it takes two thirds of the time.
 _SOON = {"xla_backend_optimization_level": 0}
@@ -128,6 +129,11 @@ def _compile_once(
     return Program(executable, lowered.out_info, mesh is not None)
 
 
+def placed(tree: Any) -> Any:
+    """Place arrays on the device, once for all calls; those of JAX stay where they are."""
+    return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else jax.device_put(a), tree)
+
+
 def like(item: Any, lead: tuple[int, ...]) -> Any:
     """Shapes and dtypes of an item, with a shape in front of it."""
     kinds = jax.tree.map(lambda leaf: _struct(_kind(leaf), None), item)
@@ -135,7 +141,10 @@ def like(item: Any, lead: tuple[int, ...]) -> Any:
 
 
 def _vmapped(task: Task) -> Task:
-    return lambda static, shared, item: jax.vmap(lambda i: task(static, shared, i))(item)
+    """Make a task of many items, of which so many run at once that their blocks fit into memory."""
+    return lambda static, shared, item: jax.lax.map(
+        lambda i: task(static, shared, i), item, batch_size=_LANES
+    )
 
 
 def clear_programs() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from weightprior import _arrays
 from weightprior._running.interrupts import Held, held_back
 from weightprior._running.threads import call_in_threads, stop_if
-from weightprior.fits.programs import Program, Task, compiled, like
+from weightprior.fits.programs import Program, Task, compiled, like, placed
 from weightprior.inference._blas import one_blas_thread
 
 __all__ = ["Pace", "Steps", "call_each", "prepare", "prepare_steps", "run", "run_steps"]
@@ -84,7 +84,7 @@ def run(
     list of pytrees of numpy arrays
         In the order of `items`.
     """
-    shared, items = _arrays.placed(shared), _arrays.own(items)
+    shared, items = placed(shared), _arrays.own(items)
     together = _on_accelerator() if vectorise is None else vectorise
     program = compiled(task, static, shared, like(items[0], _lead(items, together)), together)
     return call_each((program,), lambda item, held: program(shared, item), items, on_done, together)
@@ -122,7 +122,7 @@ def run_steps(
     list of pytrees of numpy arrays
         The results, in the order of `items`.
     """
-    shared, items = _arrays.placed(shared), _arrays.own(items)
+    shared, items = placed(shared), _arrays.own(items)
     together = _on_accelerator() if vectorise is None else vectorise
     lead = _lead(items, together)
     begun, moved = _compile_steps(begin, advance, static, shared, items[0], lead, together)

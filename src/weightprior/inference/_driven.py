@@ -6,10 +6,9 @@ Where few calls do, that saves compiling the function as well.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from weightprior import _arrays
 from weightprior._running.interrupts import Held
 from weightprior._running.threads import stop_if
-from weightprior.fits.programs import Task, compiled
+from weightprior.fits.programs import Task, compiled, placed
 from weightprior.inference._batch import call_each
 
 __all__ = ["prepare", "run"]
@@ -46,11 +45,11 @@ def run(
     list
         What it returned, in the order of `items`.
     """
-    shared = _arrays.placed(shared)
+    shared = placed(shared)
     program = compiled(task, static, shared, (items[0], given), False, once=once)
 
     def call(item: Any, held: Held) -> Any:
-        common = _arrays.placed(item)
+        common = placed(item)
 
         def evaluate(given: Any) -> Any:
             stop_if(held)

@@ -9,12 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.random import SeedSequence
 
-from weightprior import _arrays, _checks
+from weightprior import _checks
 from weightprior._checks.options import names_its_options
 from weightprior._running.progress import counting, shows_progress
 from weightprior.fits import convergence, fingerprint, results
 from weightprior.fits.constant import constant_doubt
 from weightprior.fits.problem import Problem
+from weightprior.fits.programs import placed
 from weightprior.fits.propriety import check_proper
 from weightprior.fits.task import Task
 from weightprior.inference._chains import chains as _chains
@@ -217,13 +218,13 @@ class _Chains(NamedTuple):
             "target_accept_prob": np.asarray(self.plan.target_accept_prob),
             "num_warmup": np.asarray(self.plan.num_warmup),
         }
-        return *_arrays.placed(self.problem.data), options
+        return *placed(self.problem.data), options
 
     @property
     def tasks(self) -> list[Task]:
         """The task of every chain."""
-        placed = [Task(task.prior, _arrays.placed(task.row_weights)) for task in self.problem.tasks]
-        return [task for task in placed for _ in range(self.num_chains)]
+        tasks = [Task(task.prior, placed(task.row_weights)) for task in self.problem.tasks]
+        return [task for task in tasks for _ in range(self.num_chains)]
 
     @property
     def seeds(self) -> list[SeedSequence]:

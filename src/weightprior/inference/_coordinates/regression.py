@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from weightprior.inference._branch import choose
+
 __all__ = ["Regression", "draw", "equations", "log_integral", "per_output", "solve"]
 
 # Signal to noise up to which single precision serves: there a log determinant is right to 0.01.
@@ -112,6 +114,6 @@ def _gram(columns):
         return jax.lax.dot_general(columns, columns, _SUM_OVER_LAST).astype(jnp.float64)
 
     largest = jnp.max(jnp.sum(columns * columns, axis=1))
-    return jax.lax.cond(
+    return choose(
         largest < _SINGLE_LIMIT, product, lambda c: product(c.astype(jnp.float64)), columns
     )

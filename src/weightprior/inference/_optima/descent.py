@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from weightprior.inference import _batch
+from weightprior.inference._branch import choose
 from weightprior.inference._coordinates.standardised import Standardised
 from weightprior.inference._optima import optimise
 from weightprior.inference._optima.collapse import is_hopeless, measure
@@ -109,7 +110,7 @@ def move(static: _Static, shared: Any, item: Any) -> _batch.Steps:
     def precondition(gradient: jax.Array) -> jax.Array:
         if not room:
             return gradient
-        return jax.lax.cond(preconditioned, lambda g: before.inverse @ g, lambda g: g, gradient)
+        return choose(preconditioned, jnp.matmul, lambda _, g: g, before.inverse, gradient)
 
     plain = plain_steps(len(x), coordinates.size) if room else max_iterations
     # Steps that led near the optimum count, so that a long way there is known for a valley.

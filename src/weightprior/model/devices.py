@@ -1,0 +1,43 @@
+"""Devices among which the rows of a data set are divided, each of which has some of its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from weightprior.model.blocks import ROWS
+
+__all__ = ["collected", "devices_of", "rows_on"]
+
+
+def devices_of(argument: str, values: Any) -> tuple[Any, ...]:
+    """Devices among which a JAX array's rows are divided, in their order; none of any other."""
+    if not isinstance(values, jax.Array) or values.sharding.is_fully_replicated:
+        return ()
+    indices = values.sharding.devices_indices_map(values.shape)
+    starts = {device: index[0].start or 0 for device, index in indices.items()}
+    split = any(one != slice(None) for index in indices.values() for one in index[1:])
+    if split or len(set(starts.values())) < len(starts):
+        raise ValueError(
+            f"{argument}: expected rows of its own on every device; got {values.sharding.spec}"  # pyright: ignore
+            ' over them. Place it by NamedSharding(jax.make_mesh((count,), ("rows",)), '
+            'PartitionSpec("rows")).'
+        )
+    return tuple(sorted(starts, key=lambda device: starts[device]))
+
+
+def collected(values: Any) -> Any:
+    """Collect an array that is divided among the devices of several processes; leave any other."""
+    if not isinstance(values, jax.Array) or values.is_fully_addressable:
+        return values
+    from jax.experimental.multihost_utils import process_allgather  # slow to import
+
+    return process_allgather(values, tiled=True)
+
+
+def rows_on(devices: Sequence[Any]) -> NamedSharding:
+    """Placement of arrays whose rows are divided among devices."""
+    mesh = Mesh(np.array(devices), (ROWS,), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec(ROWS))
