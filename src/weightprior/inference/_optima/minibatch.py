@@ -80,12 +80,13 @@ class Batches(NamedTuple):
         """
         window = self.size * max(1, _MANY_ROWS // self.size)
         for _ in range(self.num_epochs):
-            starts = rng.permutation(-(-num_rows // together))[:, None] * together
-            order = (starts + np.arange(together)).ravel()
-            order = order[order < num_rows]
-            order = np.concatenate([order, order[: -num_rows % self.size]])
-            for start in range(0, len(order), window):
+            order = rng.permutation(-(-num_rows // together))
+            if together > 1:
+                order = (order[:, None] * together + np.arange(together)).ravel()
+                order = order[order < num_rows]
+            for start in range(0, num_rows, window):
                 rows = order[start : start + window]
+                rows = np.concatenate([rows, order[: -len(rows) % self.size]])
                 yield rows if together == 1 else rng.permutation(rows)
 
     @property
