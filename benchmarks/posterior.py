@@ -282,7 +282,7 @@ def write(name, rows, options):
     if "numpyro:300" in rows:
         cells.append(spread(ratios(rows["hmc"], rows["numpyro:300"])[0], 3))
     table = f"draws per second, prior centred at {options.loc:g}"
-    pages.fill("architecture", table, {name: [*cells, f"{cold:.2g}"]})
+    pages.fill("measured", table, {name: [*cells, f"{cold:.2g}"]})
 
 
 def main():

@@ -29,28 +29,10 @@ autodoc_typehints = "none"  # numpydoc's sections name the types
 numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"
-# Pages without pages below them need no list of them.
-html_sidebars = {
-    page: []
-    for page in (
-        *(
-            "index",
-            "start",
-            "coming_from",
-            "in_a_pipeline",
-            "strength",
-            "centers",
-            "evidence",
-            "posterior",
-            "study",
-        ),
-        *("methods", "arviz", "when_it_goes_wrong", "l2", "not_this", "architecture"),
-        "bibliography",
-    )
-}
+html_sidebars = {"**": ["pages"]}
 html_title = project
-# In a bar of one line the first steps, and all the rest behind "More".
-html_theme_options = {"show_toc_level": 2, "header_links_before_dropdown": 2}
+# The side bar has the pages.
+html_theme_options = {"show_toc_level": 2, "navbar_center": []}
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 

@@ -91,7 +91,7 @@ def in_precision(values: Any, dtype: Any) -> jax.Array:
 def numbers(argument: str, values: Any) -> np.ndarray:
     """Return `values` as a float64 array of its own; text is no number, even where it spells one.
 
-    What stands for a missing value is NaN.
+    A missing value becomes NaN.
     """
     check_container(argument, values)
     _check_columns(argument, values)
@@ -289,7 +289,7 @@ def _spells_a_number(text: Any) -> bool:
 
 
 def _with_nan(array: np.ndarray) -> np.ndarray:
-    """The array, with NaN for what stands for a missing value among objects."""
+    """Return the array, with NaN for every object that stands for a missing value."""
     if array.dtype.kind != "O":
         return array
     from pandas import isna  # which importing a model is not to wait for

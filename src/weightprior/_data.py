@@ -111,7 +111,7 @@ def readable(x: Any, feature_names: tuple[Any, ...]) -> Any:
 
 
 def num_rows(x: Any) -> int:
-    """Number of rows of a table, in memory or not."""
+    """Return the number of rows of a table, in memory or not."""
     return x.shape[0] if is_stored(x) else len(x)
 
 
@@ -149,13 +149,13 @@ def _misalignment(argument: str, values: Any, x: Any) -> str:
     Returns
     -------
     str
-        What to warn of: that the labels differ, and rows go together by position. Else empty.
+        The warning, if labels differ and rows go together by position. Else empty.
     """
     own, of_x = index_of(values), index_of(x)
     if own is None or of_x is None or len(own) != len(of_x) or own.equals(of_x):
         return ""
     differ = next((pair for pair in zip(own, of_x, strict=True) if pair[0] != pair[1]), None)
-    if differ is None:  # but for the dtype
+    if differ is None:  # except for the dtype
         return ""
     if Counter(own) == Counter(of_x):
         ordered = "loc[x.index]" if hasattr(values, "iloc") else "reindex_like(x)"
@@ -263,7 +263,7 @@ class Stored:
         wanted, places = np.unique(self._numbers[rows], return_inverse=True)
         if not wanted.size:
             return np.empty((0, self.shape[1]))
-        # What lies together is read together.
+        # Rows that lie together are read together.
         runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1)
         return np.concatenate([self._read(int(run[0]), int(run[-1]) + 1) for run in runs])[places]
 

@@ -141,7 +141,7 @@ def prior(
     """Raise where a prior is not one of this model's.
 
     A stacked prior, and one whose centres and scales are learned, are taken where these are true.
-    Where it may be flat nowhere, `proper` says why.
+    If it may be flat nowhere, `proper` says why.
     """
     # By what it has: the class stands on a floor above.
     if isinstance(prior, type) or not hasattr(prior, "conditional"):
@@ -251,7 +251,7 @@ def random_key(rng_key: Any) -> jax.Array:
 
 
 def _key(seed: int) -> jax.Array:
-    """The key that JAX makes of a seed, without compiling what makes it."""
+    """Return the key that JAX makes of a seed, without compiling what makes it."""
     if jax.config.jax_default_prng_impl != "threefry2x32":
         return jax.random.key(seed)
     words: Any = np.array([0, seed], np.uint32)

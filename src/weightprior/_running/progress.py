@@ -1,8 +1,8 @@
 """Progress that a terminal or a notebook shows while something takes long.
 
-A public function that may take more than two seconds `shows_progress`. What runs inside it counts
-its work where it has some to count, and says where it waits for a compiler. A thread draws, once a
-second, so that the clock goes on while nothing else does.
+A public function that may take more than two seconds `shows_progress`. Code that runs inside it
+counts its work where it has some to count, and says when it waits for a compiler. A thread draws,
+once a second, so that the clock goes on while nothing else does.
 """
 
 import sys
@@ -31,9 +31,9 @@ class Count:
     Attributes
     ----------
     total, unit, done
-        How much there is of what, and how much of it is done; no total where nothing is counted.
+        Amount of work, its unit, and how much of it is done; no total where nothing is counted.
     doing, beside : str
-        What is being done, and what else there is to tell.
+        Current step, and anything else to tell.
     """
 
     total: int | None = None
@@ -134,7 +134,7 @@ def shows_progress[**Given, Answer](
     def shown(*args: Given.args, **options: Given.kwargs) -> Answer:
         forbidden = options.get("progress_bar", True) is False
         if _here.progress is not None:
-            # Nothing is shown of what a part forbids, unless there is more to the whole.
+            # Nothing is shown of a part that forbids it, unless there is more to the whole.
             _here.progress.hidden |= forbidden and not _here.progress.counts
             return function(*args, **options)
         if forbidden or not _is_seen():

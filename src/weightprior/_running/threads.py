@@ -46,7 +46,7 @@ def call_in_threads(
     on_done : callable, optional
         Called on this thread with the index of each item that is done.
     one_by_one : bool
-        Whether no two calls may run at once, as of programs that wait for several devices.
+        True if no two calls may run at once, as of programs that wait for several devices.
 
     Returns
     -------

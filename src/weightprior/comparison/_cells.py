@@ -38,7 +38,7 @@ class Line(NamedTuple):
     elpd_i : array of shape (rows,)
         Log predictive density of each of these rows.
     rows : Rows
-        How often each of them counts.
+        Number of times each of them counts.
     ids : array of shape (rows,)
         Names of these rows.
     loo : Loo or None

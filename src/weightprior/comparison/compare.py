@@ -93,7 +93,7 @@ def compare(
         - where there is a cross-validation `elpd_cv` and `elpd_cv_se`, log predictive density of
           rows that were held out in turn; its `lpd_train`, `norm` and `distance` are means over the
           folds, and its `gap` and `rmse` or `accuracy` are those of the rows held out;
-        - `converged`: False where chains or a search have not, so that no score is to be relied on;
+        - `converged`: False where chains or a search have not, so that no score is reliable;
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
         - of draws that are not exact (by an approximation, or an ensemble) the `temperature` and
@@ -110,7 +110,7 @@ def compare(
     Raises
     ------
     ValueError, TypeError
-        Where a fit is another model's, only one of `x` and `y` is given, or `baseline` is no row.
+        If a fit is another model's, only one of `x` and `y` is given, or `baseline` is no row.
 
     References
     ----------
@@ -217,7 +217,7 @@ def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
 
 
 def _parameters(part: Part, notes: list[str]) -> dict[str, float]:
-    """Number of parameters that the data determine, unless it takes too long."""
+    """Return the number of parameters that the data determine, unless it takes too long."""
     if sum(w[0, 0].size for w in part.weights.values()) > _MAX_WEIGHTS_COUNTED:
         notes.append(f"parameters not counted: more than {_MAX_WEIGHTS_COUNTED:,} weights")
         return {}
@@ -233,7 +233,7 @@ def _parameters(part: Part, notes: list[str]) -> dict[str, float]:
 
 
 def _temperature(bnn: BNN, part: Part) -> dict[str, float]:
-    """Configurational temperature of draws that are not exact."""
+    """Compute the configurational temperature of draws that are not exact."""
     if part.fit.attrs["exact"] or reason_against(part):
         return {}
     x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
@@ -242,7 +242,7 @@ def _temperature(bnn: BNN, part: Part) -> dict[str, float]:
 
 
 def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
-    """The evidence, where the method estimates it."""
+    """Return the evidence, where the method estimates it."""
     if "evidence" not in fit.children:
         return {}
     found = evidence_of(fit)

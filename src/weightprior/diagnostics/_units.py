@@ -44,8 +44,8 @@ def lay_out_units(
 ) -> xr.Dataset:
     """Name the axes of results by draw.
 
-    What is called ``<kind>.<layer>`` has the units of that layer last, what is called
-    ``<kind>_by_layer`` the hidden layers, and all else has the dims that are given.
+    A result called ``<kind>.<layer>`` has the units of that layer last, one called
+    ``<kind>_by_layer`` the hidden layers, and all others have the dims that are given.
     """
     named = {}
     layers = []

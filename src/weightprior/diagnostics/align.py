@@ -21,12 +21,12 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     chooses labels and signs for every draw so that all draws come near one another, counting
     weights in the prior's scales. It uses the symmetries alone that the prior has too: units are
     exchanged where their priors are equal, and mirrored where theirs is centred at zero. Under a
-    centre that differs between units nothing is to be aligned, and the draws come back as they
+    centre that differs between units there is nothing to align, and the draws come back as they
     were.
 
-    Densities and predictions do not depend on labels. Whether chains have converged is for
-    `convergence` to say: relabelling hides that they were in different, equivalent places,
-    and cannot join what is not equivalent.
+    Densities and predictions do not depend on labels. Use `convergence` to see if chains have
+    converged: relabelling hides that they were in different, equivalent places, and cannot join
+    what is not equivalent.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     Raises
     ------
     TypeError, ValueError
-        Where `fit` is not a fit of this model.
+        If `fit` is not a fit of this model.
 
     References
     ----------
@@ -113,7 +113,7 @@ def _symmetries(bnn: BNN, part: Part) -> list[symmetry.LayerSymmetry]:
 
 
 def _relabelled(posterior: xr.Dataset, weights: xr.Dataset) -> xr.Dataset:
-    """The posterior with other numbers; all else, and their precision, stays."""
+    """Return the posterior with other numbers; all else, and their precision, stays."""
     changed = {}
     for name, values in weights.data_vars.items():
         held = posterior[name]

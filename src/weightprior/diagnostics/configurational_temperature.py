@@ -22,7 +22,7 @@ __all__ = ["configurational_temperature", "reason_against", "temperature_of"]
 def configurational_temperature(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Dataset:
     """Compare draws with the slope of the density that they should come from: 1 where they do.
 
-    Of exact draws the mean of -(w - centre) . grad log p(w) is the number of weights, whatever the
+    For exact draws the mean of -(w - centre) . grad log p(w) is the number of weights, whatever the
     posterior and the centre. Draws that lie too far out for the density, too wide or beside it,
     have more; draws that are too narrow have less. No long run is needed to tell.
 

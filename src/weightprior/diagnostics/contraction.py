@@ -17,7 +17,7 @@ __all__ = ["contraction", "layers_of", "of_layer", "shrinkage"]
 def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
     """Compare the posterior of every weight with its prior.
 
-    Draws are taken as they stand. Where hidden units can be exchanged, the labels of chains mean
+    Draws are taken as they stand. If hidden units can be exchanged, the labels of chains mean
     nothing, and their weights look as wide as the prior: pass ``align(bnn, fit)`` there.
 
     Parameters
@@ -33,20 +33,20 @@ def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
         For every site, in its shape:
 
         - ``contraction.<site>``: 1 minus the posterior's variance over the prior's. 0: the data
-          say nothing; 1: they say everything, which is what a flat prior is left with; below 0
-          the posterior is wider. NaN for a single draw, which has no variance.
+          say nothing; 1: they say everything, as under a flat prior; below 0 the posterior is
+          wider. NaN for a single draw, which has no variance.
         - ``z_score.<site>``: the posterior's mean less the prior's centre, in prior sds. NaN
           where the prior is flat.
 
         By layer (dim `layer`): `contraction_by_layer`, the mean over its numbers, and
         `distance_by_layer`, the root mean square of the z-scores: about 1 where the prior's scale
-        is what the weights needed and the data determine them, above 2 where it was in the way.
-        With the dim `prior` where the fit has it.
+        suits the weights and the data determine them, above 2 where it was in the way. With the dim
+        `prior` where the fit has it.
 
     Raises
     ------
     TypeError, ValueError
-        Where `fit` is not a fit of this model.
+        If `fit` is not a fit of this model.
 
     References
     ----------

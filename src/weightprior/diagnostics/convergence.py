@@ -56,7 +56,7 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     Raises
     ------
     ValueError, TypeError
-        Where the fit is another model's, or `x` is not what it was fitted to.
+        If the fit is another model's, or `x` is not what it was fitted to.
 
     Notes
     -----

@@ -56,9 +56,9 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
         each draw. `contracted` sees variances alone: where the data know a curve on which weights
         lie, such as their product, the weights stay wide, and it is the smaller, below 0 even. It
         takes draws as they stand: where hidden units can be exchanged pass ``align(bnn, fit)``,
-        or what chains call their units makes weights look as wide as the prior. What an
-        approximation holds fixed counts as determined. `p_loo` counts by predictions: it depends
-        on the targets, and rows that the model does not expect raise it.
+        or what chains call their units makes weights look as wide as the prior. Weights that an
+        approximation holds fixed count as determined. `p_loo` counts by predictions: it depends on
+        the targets, and rows that the model does not expect raise it.
 
     References
     ----------

@@ -21,7 +21,7 @@ __all__ = ["nonlinearity"]
 _KINK_KINDS = ("kink_inside", "dead", "always_active")
 # Rows whose Jacobians are held at once.
 _ROWS_AT_ONCE = 512
-# What varies by no more than this share of its size does not vary: rounding explains it.
+# A number that varies by no more than this share of its size does not vary: it is rounding.
 _SPREAD_BY_ROUNDING = 1e-12
 
 
@@ -43,7 +43,7 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     Returns
     -------
     Dataset
-        For every draw (dims `chain`, `draw`, and `prior` where the fit has it). Of the network's
+        For every draw (dims `chain`, `draw`, and `prior` where the fit has it). For the network's
         outputs, before the likelihood makes probabilities or rates of them:
 
         - `nonlinear` (dim `output`): share of an output's variance over the rows that the best
@@ -55,7 +55,7 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
           function (Euclidean norms) is at least that, and is that where the rows are dense enough;
         - `mean_jacobian_norm`: the mean over the rows.
 
-        Of the hidden units, by unit (``<name>.hidden_0`` with the dim `hidden_0`, and so on) and
+        For the hidden units, by unit (``<name>.hidden_0`` with the dim `hidden_0`, and so on) and
         by layer (``<name>_by_layer``, dim `layer`; the share of its units):
 
         - ``nonlinear``: as above, of what a unit puts out, also in x. By layer: of the variance
@@ -69,7 +69,7 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     Raises
     ------
     ValueError, TypeError
-        Where `x` does not suit the model, or the fit is another model's.
+        If `x` does not suit the model, or the fit is another model's.
 
     Notes
     -----

@@ -28,7 +28,7 @@ __all__ = ["prior_data_conflict"]
 _MAX_P_VALUE = 0.05
 # A layer this far from its centre, in prior sds, is one that the prior's scale keeps back.
 _MAX_Z_SCORE = 2.0
-# What rounding may leave between data sets that are equally far.
+# Rounding may leave so much between data sets that are equally far.
 _TIES_BY_ROUNDING = 1e-9
 
 
@@ -73,7 +73,7 @@ def prior_data_conflict(
           nats, at weights (and noise) that are the prior's centre. `discrepancy_expected` is the
           median over data sets of the prior;
         - `p_value`: the probability under the prior that a data set has a discrepancy at least as
-          large; `p_value_se`, its Monte-Carlo standard error. Of data from the prior every value
+          large; `p_value_se`, its Monte-Carlo standard error. For data from the prior every value
           is as likely; below 0.05 is called a conflict. NaN where the network at the centre calls
           all classes equally likely, as one of zeros does: then no data are further than others;
         - `p_value_at_zero`: the same for a prior of the same scales whose weights and biases are
@@ -91,7 +91,7 @@ def prior_data_conflict(
     Raises
     ------
     ValueError, TypeError
-        Where the prior is flat somewhere or was learned, the data do not suit the model, or the fit
+        If the prior is flat somewhere or was learned, the data do not suit the model, or the fit
         is another model's.
 
     Notes
@@ -221,7 +221,7 @@ def _discrepancies(
     drawn = prior_predictive(bnn, x, prior=prior, **options)["prior_predictive"]["y"].to_numpy()
     together = np.concatenate([y[None, None], drawn], axis=1)
     found = evaluate(_discrepancy, bnn, together, x, prior.loc, counts)[0]
-    # Infinitely far is what overflows, as counts of an enormous rate do.
+    # An overflow, as of counts of an enormous rate, is infinitely far.
     found = np.where(np.isnan(found), np.inf, found)
     return float(found[0]), found[1:]
 
@@ -256,7 +256,7 @@ def _mean(bnn: BNN, weights: Any, x: Any) -> jax.Array:
 
 
 def _at_zero(bnn: BNN, prior: NormalPrior) -> NormalPrior:
-    """The prior with its weights and biases centred at zero; the noise is left where it is."""
+    """Centre the prior's weights and biases at zero; the noise is left where it is."""
     zeros = {name: np.zeros(site.shape) for name, site in bnn.network.sites.items()}
     return NormalPrior({**prior.loc, **zeros}, prior.scale)
 

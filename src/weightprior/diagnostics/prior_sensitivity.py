@@ -34,10 +34,10 @@ def prior_sensitivity(
 ) -> xr.Dataset:
     """Measure how predictions change with a bit more or less of the prior, and of the likelihood.
 
-    The prior's density is raised to a power `alpha` near 1, which is what a Gaussian prior with
-    its scales divided by the root of alpha does to the weights, and the fit's draws are reweighted
-    accordingly. The same is done with the likelihood, and with the prior of each layer alone.
-    Nothing is fitted again.
+    The prior's density is raised to a power `alpha` near 1, which has the effect on the weights of
+    a Gaussian prior with its scales divided by the root of alpha, and the fit's draws are
+    reweighted accordingly. The same is done with the likelihood, and with the prior of each layer
+    alone. Nothing is fitted again.
 
     Predictions that both the prior and the likelihood move may be torn between them, or the prior
     is narrow and right: `prior_data_conflict` tells. Those that the prior alone moves are its own:
@@ -73,20 +73,20 @@ def prior_sensitivity(
 
         And `prior_pareto_k`, `likelihood_pareto_k` and `prior_pareto_k_by_layer`: the Pareto k of
         the weights, of both alphas the larger. Above 0.7, with less than 2,200 draws above
-        1 - 1 / log10(draws), what they weight is not to be trusted. A flat prior has nothing to
+        1 - 1 / log10(draws), do not trust the numbers that they weight. A flat prior has nothing to
         scale: sensitivity 0, k NaN.
 
     Raises
     ------
     ValueError, TypeError
-        Where the fit is another model's or has fewer than 25 draws, as a MAP, or where `x` is not
-        what it was fitted to.
+        If the fit is another model's or has fewer than 25 draws, as a MAP, or if `x` is not what it
+        was fitted to.
 
     Notes
     -----
     The measure, its limits and the smoothed weights are those of `arviz.psense`. The likelihood is
-    the one that was fitted: with `row_weights`, where there were any. Where centres and scales were
-    learned it is their prior that is scaled, by their groups, and not that of the weights below.
+    the one that was fitted: with `row_weights`, where there were any. If centres and scales were
+    learned, their prior is scaled, by their groups, and not that of the weights below.
 
     References
     ----------
@@ -136,9 +136,9 @@ class _Scaled(NamedTuple):
     Attributes
     ----------
     sensitivity : array of shape (rows, ...)
-        Of every prediction.
+        Sensitivity of every prediction.
     pareto_k : float
-        Of both sets of weights the larger.
+        The larger of both sets of weights.
     mean : array of shape (3, rows, ...)
         Posterior means: less of it, as it was, more of it.
     """
@@ -241,7 +241,7 @@ def _weights(log_density: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
 
 
 def _diagnose(prior: _Scaled, likelihood: _Scaled, num_draws: int) -> np.ndarray:
-    """Name what is to be said of every prediction."""
+    """Name the diagnosis of every prediction."""
     strong = prior.sensitivity >= _THRESHOLD
     informed = likelihood.sensitivity >= _THRESHOLD
     found = np.where(strong, np.where(informed, _CONFLICT, _STRONG), "-")

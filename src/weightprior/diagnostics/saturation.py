@@ -56,7 +56,7 @@ def saturation(
     Raises
     ------
     ValueError, TypeError
-        Where the model has no hidden layer, `x` does not suit it, the fit is another model's, or
+        If the model has no hidden layer, `x` does not suit it, the fit is another model's, or
         not ``0 < flat <= steep < 1``.
 
     Notes
@@ -69,8 +69,8 @@ def saturation(
     A relu has the slopes 0 and 1: it is "saturated" at the rows where it is off and linear where it
     is on; `nonlinearity` asks where its kink is. The slope of silu and gelu goes beyond the 1
     of large inputs, so that they are steepest, not straight, where they are counted as nearly
-    linear. Where slopes grow without bound all is NaN; the largest is looked for at inputs
-    between -40 and 40.
+    linear. If slopes grow without bound, all is NaN; the largest is looked for at inputs between
+    -40 and 40.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at
     the MAP, whose units have the slopes of the MAP.

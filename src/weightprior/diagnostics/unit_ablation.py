@@ -62,9 +62,8 @@ def unit_ablation(
         - ``ablation_loss``: the loss without the unit, in nats: the log likelihood of all targets
           less that with the unit held at its mean over the rows;
         - ``size`` (dim `measure`): the norm of its ``incoming`` weights (biases left out), of its
-          ``outgoing`` ones, of ``both`` together, which is what L2 shrinks, and its
-          ``contribution``: the outgoing norm times the standard deviation over the rows of what
-          the unit puts out;
+          ``outgoing`` ones, of ``both`` together, which L2 shrinks, and its ``contribution``: the
+          outgoing norm times the standard deviation over the rows of what the unit puts out;
         - ``effective_inputs``: participation ratio of the squared incoming weights, from 1, where
           the unit looks at a single input, to their number. NaN where all are zero.
 
@@ -81,7 +80,7 @@ def unit_ablation(
     Raises
     ------
     ValueError, TypeError
-        Where the model has no hidden layer, the data do not suit it, the fit is another model's,
+        If the model has no hidden layer, the data do not suit it, the fit is another model's,
         or `num_draws` is not positive.
 
     Notes
@@ -182,7 +181,7 @@ def _log_density(bnn: BNN, output, weights, y) -> jax.Array:
 
 
 def _sd(signal: jax.Array) -> jax.Array:
-    """Standard deviation over the rows, scaled so that no square leaves the range."""
+    """Compute the standard deviation over the rows, scaled so that no square leaves the range."""
     apart = signal - signal.mean(axis=0)
     largest = jnp.abs(apart).max(axis=0)
     return largest * jnp.sqrt(((apart / jnp.where(largest > 0, largest, 1.0)) ** 2).mean(axis=0))

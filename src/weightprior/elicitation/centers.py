@@ -57,7 +57,7 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     Raises
     ------
     TypeError, ValueError
-        Where the reference is another architecture's or holds NaN, or a scale is not positive.
+        If the reference is another architecture's or holds NaN, or a scale is not positive.
 
     References
     ----------
@@ -100,7 +100,7 @@ def center_path(bnn, reference: Any, fractions: Sequence[float], *, scale: Any) 
     reference : dict of arrays, DataTree, or trained network
         As for `matched_centers`.
     fractions : sequence of float
-        How far along: 0 is zero, 1 the reference. The labels of the priors.
+        Distance along the line: 0 is zero, 1 the reference. The labels of the priors.
     scale : float or dict
         Standard deviations around every centre, in the forms of `normal_prior`.
 

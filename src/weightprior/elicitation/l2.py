@@ -53,7 +53,7 @@ _CONVENTIONS = {
         averaged=("mean", "sum"),
     ),
 }
-# What decays weights apart from the gradient, and why that is no prior.
+# Decay of weights apart from the gradient, and why that is no prior.
 _RESCALED = (
     "which decays weights after the optimiser has rescaled the gradient: where it stops depends on "
     "the optimiser's state, its running second moments, and not on the loss alone, so no Gaussian "
@@ -83,11 +83,11 @@ def prior_from_l2(
         The model.
     penalty : float or dict
         The library's number: `alpha`, `C`, `weight_decay` or the argument of ``regularizers.L2``.
-        Not negative; a penalty of 0 (a `C` of infinity) is a flat prior. Where a library can
-        have several, a dict by site, layer or kind, as for `normal_prior`.
+        Not negative; a penalty of 0 (a `C` of infinity) is a flat prior. If a library can have
+        several, a dict by site, layer or kind, as for `normal_prior`.
     convention : str
-        What the library minimises: ``"sum"`` (half the squared residuals, or else the negative
-        log likelihood, plus half the squared weights), ``"ridge"``, ``"sklearn_mlp"``,
+        The function that the library minimises: ``"sum"`` (half the squared residuals, or else the
+        negative log likelihood, plus half the squared weights), ``"ridge"``, ``"sklearn_mlp"``,
         ``"logistic_C"``, ``"torch"`` (SGD or Adam), or ``"keras"`` (biases are free and a layer
         means its kernel unless a dict names ``"bias"`` or, say, ``"hidden_0.bias"``).
     num_obs : int, optional
@@ -98,7 +98,7 @@ def prior_from_l2(
         error leaves it out. The prior of `log_noise` is then centred at its log, with a scale
         of 1, unless `loc` names it.
     loc : float, dict, DataTree, or trained network
-        What the weights are pulled to, as for `normal_prior`.
+        Centre that the weights are pulled to, as for `normal_prior`.
     reduction : str
         ``"mean"`` or ``"sum"``, the loss's, for ``"torch"`` and ``"keras"``.
     batch_size : int, optional
@@ -263,7 +263,7 @@ def _rule(bnn, convention: Any) -> _Convention:
 
 
 def _noise(likelihood: Any, noise: Any) -> float | None:
-    """Standard deviation that turns squared error into nats; None for another likelihood."""
+    """Return the sd that turns squared error into nats; None for another likelihood."""
     if noise is not None:
         noise = _checks.number("noise", noise, above=0)
     if likelihood.loss != _SQUARED:

@@ -58,7 +58,7 @@ def prior_predictive(
     Raises
     ------
     ValueError
-        Where a site's prior is flat: it cannot be drawn from; for `trials` that do not suit.
+        If a site's prior is flat: it cannot be drawn from; for `trials` that do not suit.
 
     Examples
     --------

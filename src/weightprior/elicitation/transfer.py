@@ -45,8 +45,8 @@ def posterior_as_prior(bnn: BNN, fit: xr.DataTree, *, widen: float = 1.0) -> Nor
     Raises
     ------
     ValueError
-        Where chains sit in different modes, whose average lies in none of them; where there are
-        too few draws, or the fit is of a stacked prior.
+        If chains sit in different modes, whose average lies in none of them; if there are too few
+        draws, or the fit is of a stacked prior.
 
     Examples
     --------

@@ -21,8 +21,8 @@ def fits_ahead(
     Parameters
     ----------
     fit : callable
-        A fit function. Where it has a method `submit`, as those of `distribute` do, up to 64 calls
-        are submitted before the first is waited for; otherwise each is made when it is asked for.
+        A fit function. If it has a method `submit`, as those of `distribute` do, up to 64 calls are
+        submitted before the first is waited for; otherwise each is made when it is asked for.
     calls : iterable of (tuple, dict)
         Arguments and options.
     """
@@ -45,7 +45,7 @@ def fits_ahead(
 
 
 def _submit_of(fit: Any) -> Callable[..., Any] | None:
-    """Method `submit` of a function, with the options that a partial adds."""
+    """Return the method `submit` of a function, with the options that a partial adds."""
     if isinstance(fit, partial):
         submit = _submit_of(fit.func)
         return None if submit is None else partial(submit, *fit.args, **fit.keywords)

@@ -37,7 +37,7 @@ def chances(
     Returns
     -------
     array of shape (*shape, numbers)
-        What `sampled` takes for one sample on the last axis.
+        Random numbers that `sampled` takes for one sample on the last axis.
     """
     entropy = np.asarray(jax.random.key_data(key)).ravel().tolist()
     seed = np.random.SeedSequence(entropy, spawn_key=(block,))

@@ -64,7 +64,7 @@ def summed_up(
     key : JAX key
         Decides the noise.
     levels : array of shape (levels,)
-        Of the quantiles.
+        Levels of the quantiles.
     trials : array of shape (rows,), optional
         As a user passed them.
     """
@@ -86,7 +86,7 @@ def summed_up(
 
 
 def _sd(drawn: dict[str, np.ndarray], y: np.ndarray) -> np.ndarray:
-    """Standard deviation of new targets: by the variances of their laws, where these have any."""
+    """Compute the sd of new targets: from the variances of their laws, where these have any."""
     means, variances = (drawn[name].reshape(-1, *y.shape[1:]) for name in ("mean", "variance"))
     total = variances.mean(axis=0) + means.var(axis=0, ddof=min(1, len(means) - 1))
     return np.where(np.isfinite(total), np.sqrt(total), y.std(axis=0, ddof=1))

@@ -21,7 +21,7 @@ def rank(true: np.ndarray, draws: np.ndarray, num_draws: int, rng: np.random.Gen
     draws : array of shape (chains, draws, ...)
         At least `num_draws` in all.
     num_draws : int
-        How many are looked at.
+        Number of draws that are looked at.
     rng : Generator
         Decides where the truth stands among draws that equal it.
     """
@@ -33,9 +33,9 @@ def rank(true: np.ndarray, draws: np.ndarray, num_draws: int, rng: np.random.Gen
 
 
 def effective(draws: np.ndarray) -> np.ndarray:
-    """Effective sample sizes of all draws of a fit; of the ranked ones they could not be told.
+    """Effective sample sizes of all draws of a fit; the ranked draws alone do not tell them.
 
-    Where they exceed the number that is ranked, those are about independent.
+    If they exceed the number of ranked draws, those are about independent.
     """
     if draws.shape[1] < 4:  # halves of a chain need two draws each
         return np.full(draws.shape[2:], np.nan)
@@ -53,13 +53,13 @@ class Uniformity(NamedTuple):
     ecdf_diff : dict of str to array of shape (num_draws, ...)
         Share of ranks below j, for j from 1 to num_draws, minus j / (num_draws + 1).
     lower, upper : array of shape (num_draws,)
-        What every `ecdf_diff` stays within, but for `level`.
+        Limits that every `ecdf_diff` stays within, except with the probability `level`.
     p_values : dict of str to array of shape (...)
-        Of every quantity alone.
+        P-value of every quantity alone.
     p_value : float
-        Of all together, by Bonferroni.
+        P-value of all together, by Bonferroni.
     uniform : bool
-        Whether every `ecdf_diff` stays within `lower` and `upper`.
+        True if every `ecdf_diff` stays within `lower` and `upper`.
     """
 
     ecdf_diff: dict[str, np.ndarray]

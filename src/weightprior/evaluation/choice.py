@@ -26,7 +26,7 @@ def choice(
     elpd_i : array of shape (priors, rows)
         Log predictive densities.
     rows : Rows
-        How often each row counts, and which belong together.
+        Number of times each row counts, and which rows belong together.
     prior : NormalPrior
         The stacked prior.
     key : JAX key

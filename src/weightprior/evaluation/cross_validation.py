@@ -86,8 +86,9 @@ def cross_validate(
         The group of every row, such as a patient. The rows of a group stay together in a fold, and
         standard errors take groups for independent instead of rows.
     row_weights : array of shape (rows,), optional
-        How often each row counts, in fits and in scores: a row of weight 2 is the row twice, in one
-        fold; a row of weight 0 is no row. Weights that `fit` carries (as a partial may) are used.
+        Number of times each row counts, in fits and in scores: a row of weight 2 is the row twice,
+        in one fold; a row of weight 0 is no row. Weights that `fit` carries (as a partial may) are
+        used.
 
     Returns
     -------
@@ -120,12 +121,12 @@ def cross_validate(
     ValueError, TypeError
         For data, a prior, folds or a fit function that cannot be used.
     KeyboardInterrupt
-        Where the fits were interrupted: scores of a part of their draws would be no answer.
+        If the fits were interrupted: scores of a part of their draws would be no answer.
 
     Warns
     -----
     UserWarning
-        Where a learned noise collapsed: in some folds it is many times smaller than the residuals
+        If a learned noise collapsed: in some folds it is many times smaller than the residuals
         of the rows held out.
 
     References

@@ -77,9 +77,9 @@ def predict(
     Raises
     ------
     ValueError, TypeError
-        Where `x`, `trials` or `quantiles` do not suit the model, or the fit is another model's.
+        If `x`, `trials` or `quantiles` do not suit the model, or the fit is another model's.
     MemoryError
-        Where the predictions of all draws would not fit into memory.
+        If the predictions of all draws would not fit into memory.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def predict(
 
 
 def _outputs_alone(bnn: BNN, fit: xr.DataTree, x: Any, parts: Any, inputs: Any) -> xr.Dataset:
-    """Outputs of a network whose targets follow a model that stands elsewhere."""
+    """Compute the outputs of a network whose targets follow a model that stands elsewhere."""
     _checks.warn(
         "predict: The targets of this fit follow a NumPyro model of which the network is a part. "
         "These are the network's outputs alone; for targets use numpyro.infer.Predictive."

@@ -27,15 +27,15 @@ class Refit(NamedTuple):
     Attributes
     ----------
     model : BNN
-        What the weights are of: the model, or its linearisation at the MAP.
+        Model of the weights: that of the user, or its linearisation at the MAP.
     weights : dict of str to array
         Every site's draws, (chain, draw, ...).
     row_weights : array of shape (rows,)
-        How often each row counted; 0 for those that the fit was not to see.
+        Number of times each row counted; 0 for those that the fit was not to see.
     log_likelihood : array of shape (chain, draw, rows)
-        Of all rows.
+        Log likelihood of all rows.
     stats : dict of str to array
-        Where the method reports them `converged` and `divergences`.
+        `converged` and `divergences`, if the method reports them.
     """
 
     model: BNN
@@ -129,11 +129,11 @@ def refit(
     Parameters
     ----------
     bnn, x, y, prior
-        What is fitted; `x` and `y` as the user passed them.
+        Model, data and prior of the fits; `x` and `y` as the user passed them.
     fit : callable
         A fit function.
     counts : mapping of str to array of shape (rows,)
-        How often each row counts in each set, by what a warning is to call it.
+        Number of times each row counts in each set, by what a warning is to call it.
 
     Returns
     -------

@@ -64,8 +64,8 @@ def simulation_based_calibration(
     counts how many draws of the fit lie below the truth. If the fit draws from the posterior, every
     rank from 0 to the number of draws is as likely as any other.
 
-    What is ranked does not depend on how hidden units are labelled: outputs, log densities, and the
-    noise where it is learned. Outputs alone would not do: those of a fit that returns the prior
+    The ranked quantities do not depend on the labels of hidden units: outputs, log densities, and
+    the noise where it is learned. Outputs alone would not do: those of a fit that returns the prior
     have uniform ranks, too. Log densities depend on the data, and tell.
 
     Parameters
@@ -121,13 +121,13 @@ def simulation_based_calibration(
         For inputs, a prior or options that cannot be used, and for fits of other data or of too few
         draws.
     Exception
-        What `fit` raises, with a note that names the simulation and its keys.
+        The error of `fit`, with a note that names the simulation and its keys.
 
     Warns
     -----
     UserWarning
-        Where draws are too correlated to be ranked, where fits warned (once for all of them), and
-        after an interrupt.
+        If draws are too correlated to be ranked, if fits warned (once for all of them), and after
+        an interrupt.
 
     Notes
     -----
@@ -281,7 +281,7 @@ def _sites(plan: _Plan) -> list[str]:
 
 
 def _words(key: jax.Array) -> list[int]:
-    """A key that can be written down."""
+    """Return a key as numbers that can be written down."""
     return jax.random.key_data(key).tolist()
 
 
@@ -340,7 +340,7 @@ def _of_draw(bnn: BNN, weights: Any, x: Any, y: Any, prior: Prior, watched: Any)
 def _warn_correlated(ess: Mapping[str, np.ndarray], num_draws: int) -> None:
     """Warn where ranks stray because draws are correlated, whether or not they are wrong.
 
-    What correlation adds to a rank's variance goes with 1 / ESS, hence the harmonic mean.
+    Correlation adds to a rank's variance in proportion to 1 / ESS, hence the harmonic mean.
     """
     typical = {name: np.min(1 / np.mean(1 / values, axis=0)) for name, values in ess.items()}
     worst = min(typical, key=lambda name: typical[name])

@@ -56,7 +56,8 @@ def score(
     y : array of shape (rows,) or (rows, outputs)
         Held-out targets; none for a cross-validation.
     row_weights : array of shape (rows,), optional
-        How often each row counts: a row of weight 2 is the row twice; one of weight 0 is left out.
+        Number of times each row counts: a row of weight 2 is the row twice; one of weight 0 is left
+        out.
 
     Returns
     -------
@@ -81,13 +82,13 @@ def score(
     Raises
     ------
     ValueError, TypeError
-        Where the data do not suit the model, or the fit is another model's.
+        If the data do not suit the model, or the fit is another model's.
 
     Warns
     -----
     UserWarning
-        Where few draws decide about a row's density, so that `elpd` is a matter of chance; where
-        rows have none, or a learned noise collapsed.
+        If few draws decide about a row's density, so that `elpd` is a matter of chance; if rows
+        have none, or a learned noise collapsed.
 
     References
     ----------
@@ -144,7 +145,7 @@ class Held(NamedTuple):
     y : array of shape (rows,) or (rows, targets)
         Targets.
     rows : Rows
-        How often each row counts.
+        Number of times each row counts.
     coords : dict
         Coordinates of scores.
     """

@@ -11,7 +11,7 @@ from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 __all__ = ["Block", "mcse", "weigh"]
 
 _stats: Any = array_stats  # whose annotations are narrower than what it takes
-# Densities that are so many nats apart are the same, but for rounding.
+# Densities that are so many nats apart are the same, up to rounding.
 _SAME_BY_ROUNDING = 1e-6
 # The tail of fewer draws says nothing about those that were not drawn; above this Pareto k a mean
 # over draws need not exist; and chains that agree less than this are in different places.
@@ -26,11 +26,11 @@ class Block(NamedTuple):
     nats, error : float
         Minus the log of the mean density over draws, and its standard error.
     pareto_k : float
-        Of the densities.
+        Pareto k of the densities.
     relative : array of shape (chain, draw)
         Every draw's density as a multiple of their mean.
     trouble : str
-        What is the matter; empty where nothing is.
+        The problem; empty where there is none.
     """
 
     nats: float

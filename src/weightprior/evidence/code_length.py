@@ -32,8 +32,8 @@ def code_length(fit: xr.DataTree) -> xr.Dataset:
     Parameters
     ----------
     fit : DataTree
-        What `fit_tempered`, `fit_laplace` or `fit_vi` returns. Of a MAP `two_part_code` has a code,
-        and by any fit function `prequential_code`.
+        Result of `fit_tempered`, `fit_laplace` or `fit_vi`. For a MAP use `two_part_code`, and with
+        any fit function `prequential_code`.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def code_length(fit: xr.DataTree) -> xr.Dataset:
     Raises
     ------
     ValueError
-        Where the fit has no estimate of the evidence.
+        If the fit has no estimate of the evidence.
 
     References
     ----------
@@ -110,7 +110,7 @@ def _num_observations(fit: xr.DataTree) -> Any:
 
 
 def _bits_back(fit: xr.DataTree) -> dict[str, xr.DataArray]:
-    """The two parts of the bits-back code, from the draws by which its total is known."""
+    """Return the two parts of the bits-back code, from the draws by which its total is known."""
     stats = fit["sample_stats"].dataset
     log_prior = fit["log_prior"].dataset.to_dataarray().sum("variable")
     terms = {"residuals": log_prior - stats["lp"], "weights": stats["log_q"] - log_prior}

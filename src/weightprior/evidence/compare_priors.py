@@ -50,9 +50,9 @@ def compare_priors(
     bnn : BNN
         The model of both.
     fit : DataTree
-        What `fit_tempered` returns for a stacked prior.
+        Result of `fit_tempered` for a stacked prior.
     cross_validation : Dataset, optional
-        What `cross_validate` returns for the same rows and the same stacked prior. Without it there
+        Result of `cross_validate` for the same rows and the same stacked prior. Without it there
         is no criterion ``"cv"``.
 
     Returns
@@ -71,7 +71,7 @@ def compare_priors(
 
         By `criterion`, of ``"evidence"``, ``"loo"`` and ``"cv"``:
 
-        - `doubtful` (and by `prior`): what is not to be relied on: the evidence for its `reason`,
+        - `doubtful` (and by `prior`): true if it is not reliable: the evidence for its `reason`,
           PSIS-LOO where k is above ArviZ's limit, 0.7 or less, and its estimate as a rule too high;
           cross-validation where a learned noise collapsed;
         - `best`: label of the prior that it prefers among the others, or among all, where all are
@@ -81,21 +81,21 @@ def compare_priors(
           NaN of a single row;
         - `close` (and by `prior`): by the evidence, less than 20 times less probable than the best
           (3.0 nats), or within two Monte-Carlo errors of that; else within two standard errors of
-          the best, or within 4 nats, below which that error is not to be trusted. What is doubtful
-          is not close;
+          the best, or within 4 nats, below which that error is not reliable. A doubtful prior is
+          not close;
         - `agree`: whether its best is close by all other criteria.
 
         `verdict` says in words which prior each criterion prefers; where they disagree by how much,
-        and which priors are close by all; which numbers are not to be relied on; and where the best
-        of three priors or more is at the end of their grid, and better than its neighbour by more
-        than one standard error.
+        and which priors are close by all; which numbers are not reliable; and where the best of
+        three priors or more is at the end of their grid, and better than its neighbour by more than
+        one standard error.
 
     Raises
     ------
     TypeError, ValueError
-        Where `fit` is not by `fit_tempered`, is of a single prior, was made with `row_weights`,
-        without log likelihoods or with fewer than 100 draws; where `cross_validation` is of other
-        priors or of another number of rows; where a number is NaN or infinite.
+        If `fit` is not by `fit_tempered`, is of a single prior, was made with `row_weights`,
+        without log likelihoods or with fewer than 100 draws; if `cross_validation` is of other
+        priors or of another number of rows; if a number is NaN or infinite.
 
     References
     ----------

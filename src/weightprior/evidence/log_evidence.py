@@ -17,7 +17,7 @@ def log_evidence(fit: xr.DataTree) -> xr.Dataset:
     Parameters
     ----------
     fit : DataTree
-        What `fit_tempered`, `fit_laplace` or `fit_vi` returns.
+        Result of `fit_tempered`, `fit_laplace` or `fit_vi`.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def log_evidence(fit: xr.DataTree) -> xr.Dataset:
     Raises
     ------
     ValueError
-        Where the fit has no estimate of it.
+        If the fit has no estimate of it.
 
     References
     ----------

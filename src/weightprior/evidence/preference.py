@@ -13,7 +13,7 @@ __all__ = ["agreement", "between_evidences", "between_rows", "open_grid", "verdi
 
 # A prior is close to the best where the data make it less than so many times less probable, and
 # where its predictions fall short by less than so many standard errors, or by so few nats that
-# this error is not to be trusted.
+# this error is not reliable.
 _ODDS, _NUM_ERRORS, _FEW_NATS = 20.0, 2.0, 4.0
 _NAMES = {"evidence": "the evidence", "loo": "PSIS-LOO", "cv": "cross-validation"}
 

@@ -76,8 +76,8 @@ def prequential_code(
         The block of every row, such as its year; blocks are coded in ascending order. Replaces
         `num_blocks`.
     row_weights : array of shape (rows,), optional
-        How often each row counts: a row of weight 2 is the row twice, in one block; a row of weight
-        0 is no row. Weights that `fit` carries (as a partial may) are used.
+        Number of times each row counts: a row of weight 2 is the row twice, in one block; a row of
+        weight 0 is no row. Weights that `fit` carries (as a partial may) are used.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def prequential_code(
     ValueError, TypeError
         For data, a prior, blocks or a fit function that cannot be used.
     KeyboardInterrupt
-        Where the fits were interrupted: a part of their draws would be no code.
+        If the fits were interrupted: a part of their draws would be no code.
 
     Notes
     -----
@@ -246,7 +246,7 @@ def _of_fit(bnn: BNN, fit: Refit, counts: np.ndarray) -> Block:
 
 
 def _code(labels: np.ndarray, blocks: list[Block]) -> dict[str, Any]:
-    """The code of all blocks under one prior."""
+    """Return the code of all blocks under one prior."""
     first, *later = blocks
     # Of blocks that share their random numbers the errors may add up, or cancel.
     together = np.sum([block.relative for block in later], axis=0)

@@ -39,7 +39,7 @@ def two_part_code(
     bnn : BNN
         The model.
     fit : DataTree
-        What `fit_map` or `fit_laplace` returns. The best restart is sent.
+        Result of `fit_map` or `fit_laplace`. The best restart is sent.
     x : array or data frame of shape (rows, features), optional
         The inputs that were fitted, for a fit of a table on a disk, which does not hold them.
     precision : float, optional
@@ -62,8 +62,8 @@ def two_part_code(
     ------
     TypeError, ValueError
         For a fit without a MAP, another model's, or one whose prior is flat somewhere: a weight has
-        no code where it has no probability. Where inputs are wanted that are not passed, or others
-        are.
+        no code where it has no probability. For inputs that are needed and not passed, or that are
+        not those that were fitted.
 
     Notes
     -----
@@ -118,7 +118,7 @@ def two_part_code(
 
 
 def _of_part(bnn: BNN, mode: Any, prior: NormalPrior, data: Any, widths: Any) -> dict[str, Any]:
-    """The shortest code of one prior's MAP, of those with cells of these widths."""
+    """Find the shortest code of one prior's MAP, of those with cells of these widths."""
     weights, nats = {}, {}
     for name, values in mode.items():
         weights[name], nats[name] = _rounded(values, prior.loc[name], prior.scale[name], widths)

@@ -71,8 +71,8 @@ def warn_constant(function: str, problem: Problem, fit: xr.DataTree) -> None:
 def constant_doubt(problem: Problem, fit: xr.DataTree) -> str:
     """Say that predictions never vary though y depends on x, or that a constant does better.
 
-    Of a stacked prior all parts have to: a sweep may well go to the ends. Nothing is said where
-    the scale of the data has been doubted before, nor of a search that did not converge.
+    All parts of a stacked prior have to: a sweep may well go to the ends. Nothing is said where the
+    scale of the data has been doubted before, nor of a search that did not converge.
 
     Nothing is compiled for a fit whose rows are more probable than any constant makes them.
     """
@@ -165,7 +165,7 @@ def _predict(problem: Problem, part: Part) -> _Predicted:
     draws = _some(part.weights, _MAX_PREDICTIONS // (len(x) * bnn.network.num_outputs))
     alike = varying = _means(bnn, part.model, draws, x)[:, counted]
     if (offset := offset_of(bnn.network)) is not None:
-        # What varies by the offset alone says nothing of the inputs.
+        # Outputs that vary by the offset alone say nothing of the inputs.
         level = x.copy()
         level[:, offset] = rows.mean(x[counted, offset])
         alike = _means(bnn, part.model, draws, level)[:, counted]
@@ -181,7 +181,7 @@ def _predict(problem: Problem, part: Part) -> _Predicted:
 
 
 def _some(weights: Draws, affordable: int) -> dict[str, np.ndarray]:
-    """Some of the draws, as of a single chain."""
+    """Take some of the draws, as of a single chain."""
     count = weights.num_chains * weights.num_draws
     number = min(max(affordable, _MIN_DRAWS), _NUM_DRAWS)
     chosen = np.unique(np.linspace(0, count - 1, number).round().astype(int))

@@ -47,17 +47,17 @@ class Judgement(NamedTuple):
     Attributes
     ----------
     label : object
-        Of the prior; None where it is the only one.
+        Label of the prior; None where it is the only one.
     numbers : dict of str to array
-        What `diagnostics.convergence` returns, without its verdict.
+        Result of `diagnostics.convergence`, without its verdict.
     findings : tuple of str
-        What is the matter, the gravest first, in a few words each; empty where nothing is.
+        Problems, the gravest first, in a few words each; empty where there are none.
     verdict : str
         The same as a sentence, with what to do.
     converged : bool
-        Whether nothing is the matter; False where that cannot be judged.
+        True if there is no problem; False where that cannot be judged.
     doubtful : bool
-        Whether something is the matter, so that no number of the fit is to be relied on.
+        True if there is a problem, so that no number of the fit is reliable.
     """
 
     label: Any

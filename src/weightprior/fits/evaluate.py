@@ -86,7 +86,7 @@ def prepare(function, bnn: BNN, draw: Any, *args: Any, count: int) -> None:
     draw : pytree of arrays or jax.ShapeDtypeStruct
         One of the draws.
     count : int
-        How many there will be.
+        Number of draws that there will be.
     """
     with jax.enable_x64(True):
         size = 1 if count == 1 else _draws_at_once(bnn, args)

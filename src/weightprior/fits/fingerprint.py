@@ -30,7 +30,7 @@ class Fingerprint(NamedTuple):
     Attributes
     ----------
     run : dict
-        What all parts of the prior have in common.
+        Entries that all parts of the prior have in common.
     parts : list of dict
         Per part: `prior`, `row_weights`, and, once it is known, `init`.
     """
@@ -39,7 +39,7 @@ class Fingerprint(NamedTuple):
     parts: list[dict[str, Any]]
 
     def starting(self, inits: Sequence[str]) -> "Fingerprint":
-        """The run whose chains start there, part by part."""
+        """Return the run whose chains start there, part by part."""
         pairs = zip(self.parts, inits, strict=True)
         return self._replace(parts=[part | {"init": init} for part, init in pairs])
 
@@ -63,7 +63,7 @@ class Fingerprint(NamedTuple):
 
 
 def differences(there: Fingerprint, here: Fingerprint, but: Collection[str] = ()) -> list[str]:
-    """Say what differs between two runs, beside the entries named in `but`."""
+    """Say what differs between two runs, besides the entries named in `but`."""
     if len(there.parts) != len(here.parts):
         return [f"{len(here.parts)} priors (there {len(there.parts)})"]
     old, new = there.entries(), here.entries()
@@ -75,7 +75,7 @@ def differences(there: Fingerprint, here: Fingerprint, but: Collection[str] = ()
 
 
 def of_call(problem: Problem, options: Mapping[str, str | float]) -> Fingerprint:
-    """The run of a call, but for where its chains start.
+    """Describe the run of a call, except for where its chains start.
 
     Parameters
     ----------

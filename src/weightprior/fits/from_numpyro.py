@@ -29,7 +29,7 @@ __all__ = ["from_numpyro"]
 _NUM_COMPARED = 5
 # Data may have been passed in single precision, whose rounding a sum over a row amplifies.
 _TOLERANCE = 1e-4
-# What NumPyro's kernels report, and what it is called in a fit.
+# Statistics of NumPyro's kernels, and their names in a fit.
 _STATS = {"accept_prob": "acceptance_rate", "num_steps": "n_steps"}
 _STATS |= {name: name for name in ("diverging", "energy")}
 
@@ -42,11 +42,11 @@ class _Run(NamedTuple):
     model : callable
         A NumPyro model.
     args, kwargs
-        What it was called with.
+        Arguments of the call.
     draws : dict of str to array
         By site, (chain, draw, ...).
     trace : dict
-        Of the model at the first draw.
+        Trace of the model at the first draw.
     """
 
     model: Any
@@ -85,7 +85,7 @@ class _Run(NamedTuple):
         return cls(model, args, kwargs, own, trace)
 
     def compared(self) -> dict[str, np.ndarray]:
-        """Some draws, far from each other, with one axis in front."""
+        """Take some draws, far from each other, with one axis in front."""
         flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in self.draws.items()}
         count = len(next(iter(flat.values())))
         chosen = np.unique(np.linspace(0, count - 1, _NUM_COMPARED).astype(int))
@@ -136,7 +136,7 @@ def from_numpyro(
     bnn : BNN
         The network, and a likelihood.
     mcmc : numpyro.infer.MCMC
-        What has run.
+        The sampler, after its run.
     x : array or data frame of shape (rows, features)
         Inputs of the network.
     y : array of shape (rows,) or (rows, outputs)
@@ -150,7 +150,7 @@ def from_numpyro(
     -------
     DataTree
         A fit. Further sites of the model stand in `posterior`, with the names of their plates as
-        dims, and `lp` is minus NumPyro's potential energy. Where more decides the targets than the
+        dims, and `lp` is minus NumPyro's potential energy. If more decides the targets than the
         likelihood of `bnn`, the attribute `likelihood_elsewhere` is 1: `predict`, and diagnostics
         that speak of predictions, then give the network's outputs, and what would need the
         likelihood (`score`, the evidence) refuses.
@@ -158,7 +158,7 @@ def from_numpyro(
     Raises
     ------
     TypeError, ValueError
-        Where nothing has run, a site of the network is missing, the prior is another than that of
+        If nothing has run, a site of the network is missing, the prior is another than that of
         the model, or there is no observed site with a density per row.
 
     Examples
@@ -268,7 +268,7 @@ def _stats(mcmc: Any) -> dict[str, np.ndarray]:
 
 
 def _further(run: _Run, known: set[str], posterior: xr.Dataset) -> dict[str, Any]:
-    """Sites of the model beside the network's, with the names of their plates as dims."""
+    """Sites of the model besides the network's, with the names of their plates as dims."""
     found = {}
     for name, values in run.draws.items():
         written = name.replace("/", ".")  # handlers.scope writes slashes, which a fit cannot hold

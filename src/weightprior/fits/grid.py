@@ -28,7 +28,7 @@ def grid_of(labels: Sequence[Any], coords: Mapping[str, Any], parts: Sequence[No
     Parameters
     ----------
     labels : sequence
-        Of the parts.
+        Labels of the parts.
     coords : mapping of str to sequence
         Coordinates along them.
     parts : sequence of NormalPrior
@@ -58,7 +58,7 @@ def open_ends(grid: Grid, best: int, gain: Callable[[int, int], tuple[float, flo
     Parameters
     ----------
     grid : mapping of str to array of shape (priors,)
-        Where every prior stands.
+        Position of every prior.
     best : int
         Which prior is the best.
     gain : callable
@@ -97,7 +97,7 @@ def gain_of_rows(terms: np.ndarray, rows: Any) -> Callable[[int, int], tuple[flo
     terms : array of shape (priors, rows)
         Summed over the rows.
     rows : Rows
-        How often each counts.
+        Number of times each row counts.
     """
 
     def gain(one: int, other: int) -> tuple[float, float]:

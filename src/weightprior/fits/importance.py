@@ -46,9 +46,9 @@ def pareto_smoothed(
         return log_ratio - largest, -np.inf
     floored = np.maximum(log_ratio, largest - _NEGLIGIBLE_BELOW)
     try:
-        # ArviZ's argument is what the weights are one over.
+        # ArviZ's argument is the inverse of the weights.
         smoothed, k = _stats.psislw(-floored, r_eff=relative_efficiency)
     except ValueError:  # the largest are all the same, as those of a chain that never moved
         return log_ratio - largest, np.inf
-    # Of what overflows there is no k, which must not pass for a small one.
+    # An overflow has no k, which must not pass for a small one.
     return np.asarray(smoothed), np.inf if np.isnan(k) else float(k)

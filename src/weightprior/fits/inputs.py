@@ -38,7 +38,7 @@ def inputs_of(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        Where there are none, or others than those that were fitted.
+        If there are none, or others than those that were fitted.
     """
     if holds_inputs(fit):
         return fit["constant_data"]["x"].to_numpy()

@@ -142,8 +142,9 @@ def named_priors(
 def row_coords(x: Any, kept: np.ndarray | None = None) -> dict[str, Any]:
     """Coordinates of the rows of a data frame: its index, where netCDF holds it.
 
-    Unique integers, strings and dates without a time zone become `obs_id`. Of any other index the
-    text is kept in `row`, and `obs_id` counts. Of some rows, `obs_id` tells which they are.
+    Unique integers, strings and dates without a time zone become `obs_id`. The text of any other
+    index is kept in `row`, and `obs_id` counts. If only some rows are kept, `obs_id` tells which
+    they are.
     """
     found = _coords_of_rows(x)
     if kept is None or kept.all():

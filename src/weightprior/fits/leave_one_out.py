@@ -34,12 +34,12 @@ class Loo(NamedTuple):
         Log predictive density of all rows, its standard error, and the effective number of
         parameters.
     elpd_i, lpd_i, pareto_k : array of shape (rows,)
-        Of each row, once: its log density where it is left out as often as it counts, and where it
-        is not.
+        Log density of each row, counted once: if it is left out as often as it counts, and if it is
+        not.
     good_k : float
-        Largest Pareto k that is to be relied on.
+        Largest Pareto k that is reliable.
     rows : Rows
-        How often each row counts.
+        Number of times each row counts.
     """
 
     elpd: float

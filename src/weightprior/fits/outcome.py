@@ -7,7 +7,7 @@ import numpy as np
 
 __all__ = ["ChainState", "DrawKind", "Evidence", "Outcome"]
 
-# What draws are: states of Markov chains; independent draws of an approximation; separate optima,
+# Kinds of draws: states of Markov chains; independent draws of an approximation; separate optima,
 # a chain each; or a single point.
 DrawKind = Literal["chains", "independent", "members", "point"]
 
@@ -20,7 +20,7 @@ class ChainState(NamedTuple):
     chains : list of dict of str to array
         Per part of the prior, what the chains hold, with one axis, chain, in front.
     run, parts : dict, list of dict
-        What decides the draws of all parts, and of each; stored as JSON.
+        Everything that decides the draws of all parts, and of each; stored as JSON.
     """
 
     chains: list[dict[str, np.ndarray]]
@@ -36,9 +36,9 @@ class Evidence(NamedTuple):
     log_evidence, error : float
         In nats, and its standard error; NaN where it is not known.
     reason : str
-        Why it is not to be relied on; empty where it is.
+        Reason why it is not reliable; empty where it is.
     is_bound : bool
-        Whether it is a lower bound.
+        True if it is a lower bound.
     """
 
     log_evidence: float
@@ -58,9 +58,9 @@ class Outcome:
     stats : list of dict of str to array
         Per part of the prior, sampler statistics of shape (chain, draw).
     draws : {"chains", "independent", "members", "point"}
-        What the draws are.
+        Kind of the draws.
     exact : bool
-        Whether they converge to the posterior.
+        True if they converge to the posterior.
     groups : dict of str to (tuple of str, list of dict), optional
         Further groups, such as the restarts of a MAP: the axes that all of their arrays have in
         front, and the arrays per part of the prior.
@@ -69,7 +69,7 @@ class Outcome:
     linearised_at : list of dict of str to array, optional
         Per part of the prior, where the network was linearised, of which the draws are weights.
     chain_state : ChainState, optional
-        What the draws can be extended from.
+        State from which the draws can be extended.
     """
 
     weights: list[dict[str, np.ndarray]]

@@ -37,9 +37,9 @@ class Problem:
     prior : Prior
         A single or a stacked prior.
     row_weights : array or None
-        How often each row counts, (rows,) or (priors, rows); None where that was not said.
+        Number of times each row counts, (rows,) or (priors, rows); None where that was not said.
     key : JAX key
-        Where all chances come from.
+        Source of all random numbers.
     coords : dict
         Coordinates of a fit: column names, the rows' index, the outputs' names, the priors' labels.
     target_coords : dict
@@ -82,11 +82,11 @@ class Problem:
         bnn, x, y, prior, rng_key, row_weights
             Arguments of a fit function.
         learned : bool
-            Whether a prior may have hyperparameters.
+            True if a prior may have hyperparameters.
         proper : str
             Why the prior may be flat nowhere; empty where it may.
         by_blocks : bool
-            Whether a table may stay on its disk.
+            True if a table may stay on its disk.
         """
         _checks.model(bnn)
         devices, x, y = devices_of("x", x), collected(x), collected(y)
@@ -197,7 +197,7 @@ def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
 
 
 def target_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
-    """Coordinates of targets and of predictions: those of a fit, but for the targets' names."""
+    """Coordinates of targets and of predictions: those of a fit, except the targets' names."""
     columns, likelihood = column_names(y), bnn.likelihood
     names = likelihood.target_names(columns, bnn.network.num_outputs)
     coords = named_outputs(fit_coords(bnn, x, y, prior), names)

@@ -38,11 +38,11 @@ class Program(NamedTuple):
     Attributes
     ----------
     executable : Future
-        Of the compiled program.
+        Future of the compiled program.
     returns : pytree of jax.ShapeDtypeStruct
-        What it returns.
+        Shapes and dtypes that it returns.
     on_devices : bool
-        Whether it takes several devices, so that no other may run beside it.
+        True if it takes several devices, so that no other may run beside it.
     """
 
     executable: Future
@@ -71,7 +71,7 @@ def compiled(
 ) -> Program:
     """Compile a task, once for all calls of its shapes; for many items at once where `together`.
 
-    What runs `once` for an item, and briefly, is compiled sooner rather than made fast.
+    A task that runs `once` for an item, and briefly, is compiled sooner rather than made fast.
 
     An interrupt waits for its tracing, which would not stand being left in the middle.
     """

@@ -39,11 +39,11 @@ class Open(NamedTuple):
     Attributes
     ----------
     rises : str
-        Why the density rises for ever, so that there is no finite optimum.
+        Reason why the density rises for ever, which leaves no finite optimum.
     level : str
-        Why it stays level for ever, so that there is no proper posterior either.
+        Reason why it stays level for ever, which leaves no proper posterior either.
     unique : bool
-        Whether the optima along a level direction are one and the same function of x.
+        True if the optima along a level direction are one and the same function of x.
     """
 
     rises: str = ""
@@ -51,7 +51,7 @@ class Open(NamedTuple):
     unique: bool = True
 
     def by_some_rows(self, count: int) -> Self:
-        """What is known by so many rows of a table alone."""
+        """Return what is known by so many rows of a table alone."""
         rises, level = (
             reason and f"of {count:,} rows of the table, {reason}" for reason in self[:2]
         )
@@ -61,7 +61,7 @@ class Open(NamedTuple):
 def open_ends(problem: Problem) -> list[Open]:
     """Tell of every prior what the data leave open under it; nothing where that is not known.
 
-    Of a table on a disk some thousand rows are looked at: what they hold, all of them do.
+    Only some thousand rows of a table on a disk are looked at: what they hold, all of them do.
 
     It is proven for the weights of a last layer without hidden units below it, and for the biases
     of any last layer, since what these multiply depends on no other weights; and for a latent under
@@ -219,7 +219,7 @@ def warn_open_at_ends(
     Parameters
     ----------
     opened : sequence of Open
-        What was known, and told, before the search; of every prior.
+        Open ends of every prior that were known, and told, before the search.
     ends : sequence of sequence of dict
         Weights at which searches ended; of every prior, each as long as the others.
     """

@@ -70,18 +70,18 @@ class Part(NamedTuple):
     Attributes
     ----------
     label : object
-        Of the prior in its stack; None where it is the only one.
+        Label of the prior in its stack; None where it is the only one.
     model : BNN
-        What the draws are weights of: the model that was fitted, or its linearisation.
+        Model of the weights that were drawn: the one that was fitted, or its linearisation.
     weights : Draws
         Every site's draws, in double precision.
     prior : NormalPrior
-        The single prior. Of one that was learned its means and sds, over all that its
-        hyperparameters may be.
+        The single prior. If it was learned, its means and sds over all values that its
+        hyperparameters may have.
     row_weights : array of shape (rows,)
-        How often each row counted.
+        Number of times each row counted.
     stats : Dataset
-        What the method reports of each draw.
+        Statistics that the method reports of each draw.
     fit : DataTree
         All of it, as an ordinary fit of a single prior.
     """
@@ -163,7 +163,7 @@ def unstack_fit(fit: xr.DataTree) -> dict[Any, xr.DataTree]:
     Raises
     ------
     TypeError
-        Where `fit` is something else.
+        If `fit` is something else.
 
     Examples
     --------
@@ -249,7 +249,7 @@ def _check_model(bnn: BNN, fit: Any) -> None:
 
 
 def prior_description(fit: xr.DataTree) -> dict[str, Any]:
-    """Return what the prior of a fit says of itself beside its numbers: see `Prior.describe`."""
+    """Return what the prior of a fit says of itself besides its numbers: see `Prior.describe`."""
     return json.loads(fit.attrs.get("prior", "{}"))
 
 

@@ -17,7 +17,7 @@ _FEASIBLE, _RISES = 1e-9, 1e-6
 # Rows per weight that a linear programme begins with, and is given in addition as long as one is
 # violated; and how many at least.
 _ROWS_PER_WEIGHT, _ROWS_AT_ONCE = 5, 500
-# What decompositions of larger matrices would take is too long for a check.
+# Decompositions of larger matrices would take too long for a check.
 _MANY_WEIGHTS = 1000
 
 
@@ -27,9 +27,9 @@ class Design(NamedTuple):
     Attributes
     ----------
     inputs : array of shape (rows, columns)
-        What weights multiply.
+        Inputs that weights multiply.
     constraints : array of shape (rows, any, outputs)
-        What each row asks of a direction of its outputs, as a likelihood's `recession` has it.
+        Conditions of each row on a direction of its outputs, as a likelihood's `recession` has it.
     flat : boolean array of shape (columns, outputs)
         Weights that no prior holds.
     """
@@ -39,12 +39,12 @@ class Design(NamedTuple):
     flat: np.ndarray
 
     def scaled(self) -> "Design":
-        """The same with the largest number of each column 1."""
+        """Scale the inputs so that the largest number of each column is 1."""
         size = np.abs(self.inputs).max(axis=0, initial=0.0)
         return self._replace(inputs=self.inputs / np.where(size > 0, size, 1.0))
 
     def centred(self) -> "Design":
-        """The same with columns of mean 0, where a constant is free to take what that changes."""
+        """Shift columns to a mean of 0, where a constant is free to take what that changes."""
         constant = (self.inputs == 1).all(axis=0)
         if not (self.flat & constant[:, None]).any(axis=0).all():
             return self

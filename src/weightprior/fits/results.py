@@ -69,9 +69,9 @@ def build(
     Parameters
     ----------
     problem : Problem
-        What was fitted.
+        The problem that was fitted.
     outcome : Outcome
-        What came out.
+        The result of the method.
     method : str
         Name of the method.
     seconds : float
@@ -79,7 +79,7 @@ def build(
     options : mapping
         The method's options, stored as JSON.
     log_likelihood : bool
-        Whether to store that of every row under every draw.
+        If true, store that of every row under every draw.
     """
     densities = _densities(problem, outcome, log_likelihood)
     groups = _groups_of_draws(problem, outcome, densities)
@@ -220,7 +220,7 @@ def _chain_state(state: ChainState, coords: Mapping[Any, Any]) -> xr.Dataset:
     dims = {name: tuple(f"{name}_dim_{i}" for i in range(a.ndim - 1)) for name, a in first}
     arrays = lay_out(state.chains, ("chain",), dims, coords)
     arrays = arrays.drop_vars([dim for names in dims.values() for dim in names])
-    # By part, so that a part taken out of a stacked fit is what the fit of it alone would be.
+    # By part, so that a part taken out of a stacked fit equals the fit of it alone.
     texts = lay_out([{"part": json.dumps(part)} for part in state.parts], (), {}, coords)
     return xr.merge([arrays, texts], compat="equals").assign_attrs(run=json.dumps(state.run))
 

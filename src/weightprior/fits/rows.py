@@ -16,7 +16,7 @@ class Rows(NamedTuple):
     Attributes
     ----------
     weights : array of shape (rows,)
-        How often each row counts; a row of weight 2 is the row twice.
+        Number of times each row counts; a row of weight 2 is the row twice.
     groups : array of int of shape (rows,) or None
         The group of each row, from 0; None where rows are independent of each other.
     """
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
         return cls(weights)
 
     def take(self, chosen: np.ndarray) -> Self:
-        """Some of the rows, by a mask."""
+        """Take some of the rows, by a mask."""
         return type(self)(
             self.weights[chosen], None if self.groups is None else self.groups[chosen]
         )
@@ -62,7 +62,7 @@ class Rows(NamedTuple):
         return np.average(values, axis=0, weights=self.weights)
 
     def standard_error(self, terms: np.ndarray) -> float:
-        """Standard error of the sum of terms; NaN where a single row, or group, tells none."""
+        """Compute the standard error of the sum of terms; NaN for a single row, or group."""
         values, counts = self._independent(terms)
         number = counts.sum()
         if number <= 1 or (len(values) < 2 and self.groups is not None):
@@ -71,7 +71,7 @@ class Rows(NamedTuple):
         return float(np.sqrt(number * (counts * deviations**2).sum() / (number - 1)))
 
     def bootstrap(self, terms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Sums over rows, or groups, that were drawn with replacement; rows are the last axis."""
+        """Sum over rows, or groups, that were drawn with replacement; rows are the last axis."""
         values, counts = self._independent(terms)
         equal = np.all(counts == 1)
         drawn = rng.choice(

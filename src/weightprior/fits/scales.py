@@ -19,7 +19,7 @@ __all__ = ["scale_doubt", "variation_of_outputs"]
 _FAR = 100.0
 # Data of about this size, and prior alone is to blame: that may be meant.
 _USUAL = 10.0
-# Of the largest effect of a column: what has none beside it.
+# Share of the largest effect of a column; a column with less has none.
 _NOTHING = 1e-6
 # Prior sds of the noise's logarithm.
 _FAR_NOISE = 8.0
@@ -29,7 +29,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
 def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Iterable[Any]) -> str:
     """Say that data are far from the scale on which a prior means anything, and what to do.
 
-    Of a stacked prior all parts have to be far: a sweep may well go to the ends. What is flat asks
+    All parts of a stacked prior have to be far: a sweep may well go to the ends. A flat prior asks
     for no scale.
 
     Parameters

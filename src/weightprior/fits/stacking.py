@@ -42,8 +42,8 @@ def stack_fits(
     Raises
     ------
     ValueError, TypeError
-        Where there is no fit, where one has several priors, and where they are not of one model,
-        method and data, or not of one shape. It is said which.
+        If there is no fit, if one has several priors, and if they are not of one model, method and
+        data, or not of one shape. The message says which.
 
     Examples
     --------

@@ -10,14 +10,14 @@ __all__ = ["Task"]
 
 
 class Task(NamedTuple):
-    """Everything that one fit is given beside the model and its data.
+    """Everything that one fit is given besides the model and its data.
 
     Attributes
     ----------
     prior : NormalPrior or HierarchicalPrior
         A single prior.
     row_weights : array of shape (rows,)
-        How often each row counts.
+        Number of times each row counts.
     """
 
     prior: Prior

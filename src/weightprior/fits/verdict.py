@@ -33,15 +33,15 @@ class Measured(NamedTuple):
     series : array of shape (chains, draws, series)
         All that is watched.
     apart : array of shape (chains, series)
-        How far each chain's mean is from that of the others, in posterior sds.
+        Distance of each chain's mean from that of the others, in posterior sds.
     moved : array of shape (chains,)
-        Whether a chain ever left its first draw.
+        True if a chain ever left its first draw.
     numbers : dict of str to array
-        What `diagnostics.convergence` returns, without its verdict.
+        Result of `diagnostics.convergence`, without its verdict.
     chains : sequence
         Names of the chains.
     target_accept_prob : float
-        What the step size was tuned to; 0 where it was not.
+        Acceptance that the step size was tuned to; 0 where it was not.
     """
 
     series: np.ndarray
@@ -85,7 +85,7 @@ def problems_of(measured: Measured) -> list[Problem]:
 def message(measured: Measured, problems: Sequence[Problem], doubt: str = "") -> str:
     """Say what is the matter and what to do or, where there is nothing, how good it is.
 
-    Where there is a doubt about the scale of the data, that is what to mind.
+    A doubt about the scale of the data comes before all else.
     """
     if problems:
         findings = ", ".join(problem.finding for problem in problems)

@@ -35,15 +35,15 @@ class Steps(NamedTuple):
     Attributes
     ----------
     state : pytree of arrays
-        Where the task stands.
+        Current state of the task.
     num_steps : array of shape ()
-        How many steps were taken.
+        Number of steps taken.
     ended : array of shape ()
-        Whether there are no more to take.
+        True if there are no more to take.
     result : pytree of arrays
-        What comes of the task, once it has ended.
+        Result of the task, once it has ended.
     renewable : array of shape ()
-        Whether more can be taken from the state that `renew` makes of this one.
+        True if more can be taken from the state that `renew` makes of this one.
     """
 
     state: Any
@@ -71,13 +71,13 @@ def run(
     static : hashable
         Options that are compiled in.
     shared : pytree of arrays
-        What all tasks have in common.
+        Arrays that all tasks have in common.
     items : sequence of pytrees of arrays
         One per task, of equal shapes.
     on_done : callable, optional
         Called on this thread with the index of each task that ended.
     vectorise : bool, optional
-        Whether to vmap; by default where the backend is not a CPU.
+        If true, vmap; by default where the backend is not a CPU.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def run_steps(
         As the task of `run`; returns the state that an item begins in.
     advance : callable
         A task whose items are ``(item, state, num_steps)``, and which returns `Steps`, so many at
-        most. Where they are cut has no part in what comes of them.
+        most. The cuts between them do not change the results.
     renew : callable, optional
         A task whose items are ``(item, state)``, and which returns the state that an ended task
         goes on from where it is renewable, and the same state where it is not. It is compiled by
@@ -160,12 +160,12 @@ def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> 
     item : pytree of arrays or jax.ShapeDtypeStruct
         One of the items.
     num_items : int
-        How many there will be.
+        Number of items that there will be.
 
     Returns
     -------
     pytree of jax.ShapeDtypeStruct
-        What the task will return for an item, so that what follows can be prepared as well.
+        Shapes and dtypes of a result per item, with which later steps can be prepared.
     """
     together = _on_accelerator()
     lead = (num_items,) if together else ()

@@ -33,9 +33,9 @@ class _Keeper(threading.Thread):
 class _Limit:
     """The limit of matrix routines' threads, whose number is one for the whole process.
 
-    The first of several runs that overlap sets it. Where that one ends before the others, a keeper
-    takes over: were runs to restore what each of them found, the limit would stay for good, and
-    threadpoolctl may let none change the number but the thread that did so first.
+    The first of several runs that overlap sets it. If that one ends before the others, a keeper
+    takes over. If every run restored the number that it found, the limit would stay for good; and
+    threadpoolctl may let only the thread that changed the number first change it again.
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ def choose(
     first, second : callable
         Return an array, of one shape and dtype. They close over no traced values.
     *operands : array
-        What they are given.
+        Arguments of both.
     """
     precise = jax.config.jax_enable_x64
 

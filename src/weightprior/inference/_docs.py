@@ -17,15 +17,14 @@ _SHARED = {
     """,
     "<options>": """
     row_weights : array of shape (rows,) or (priors, rows), optional
-        How often each row's log likelihood counts; once by default, 0 leaves the row out. For a
-        stacked prior there can be one set for each part. The fit's `log_likelihood` stays that of
+        Number of times each row's log likelihood counts: once by default. 0 leaves the row out. For
+        a stacked prior there can be one set for each part. The fit's `log_likelihood` stays that of
         one row each.
     log_likelihood : bool
-        Whether the fit has the group `log_likelihood`, which LOO is computed from: 8 bytes for
+        If true, the fit has the group `log_likelihood`, which LOO is computed from: 8 bytes for
         every row and draw.
     progress_bar : bool
-        Whether to show progress, in a terminal or a notebook, where it takes longer than two
-        seconds.
+        If true, show progress in a terminal or a notebook where it takes longer than two seconds.
     """,
 }
 

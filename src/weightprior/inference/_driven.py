@@ -1,6 +1,6 @@
 """Compiled tasks that a function of Python calls as often as it likes, such as an optimiser.
 
-Where few calls do, that saves compiling the function as well.
+If few calls are enough, that saves compiling the function as well.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,19 +31,19 @@ def run(
     task, static, shared
         As for `_batch.run`.
     items : sequence of pytrees of arrays
-        Of every item, what all of its calls have in common.
+        For every item, the arrays that all of its calls have in common.
     drive : callable
         ``drive(evaluate, item)``, where ``evaluate(given)`` is ``task(static, shared, (item,
         given))``.
     given : array or jax.ShapeDtypeStruct
-        Of the shape that the function passes on.
+        Array of the shape that the function passes on.
     once : bool
-        Whether few calls are to be expected, so that the task is compiled sooner, not made fast.
+        True if few calls are expected: the task is then compiled sooner, not made fast.
 
     Returns
     -------
     list
-        What it returned, in the order of `items`.
+        Results of the function, in the order of `items`.
     """
     shared = placed(shared)
     program = compiled(task, static, shared, (items[0], given), False, once=once)

@@ -57,7 +57,7 @@ def starts_of_restarts(problem: Problem, init: Any, drawn: list[Drawn]) -> list[
 
 
 def _named(bnn: BNN, init: Any, num_parts: int) -> list[Starts]:
-    """Starts for every part of a prior. Latents that they lack are where priors put them."""
+    """Return starts for every part of a prior. Latents that they lack are where priors put them."""
     if not isinstance(init, xr.DataTree):
         found = reference_weights(bnn, init, argument="init")
         usual = {n: np.full(one.shape, one.prior[0]) for n, one in bnn.latents.items()}

@@ -23,10 +23,10 @@ def distribute(
 ) -> "DistributedFit":
     """Let the parts of a stacked prior be fitted by the workers of an executor.
 
-    What comes back is the same fit function, for every place that takes one: called by itself, or
-    passed to `cross_validate`, `prequential_code` or `simulation_based_calibration`. Its fits are
-    those of a local call, to the last bit, where processors, XLA's flags and the versions of the
-    software are the same.
+    The result is the same fit function, for every place that takes one: called by itself, or passed
+    to `cross_validate`, `prequential_code` or `simulation_based_calibration`. Its fits are those of
+    a local call, to the last bit, where processors, XLA's flags and the versions of the software
+    are the same.
 
     The unit of work is a whole call for one prior: its chains or restarts stay with one worker, and
     use its cores. A prior that is not stacked is one unit.
@@ -41,11 +41,11 @@ def distribute(
         ``ProcessPoolExecutor`` whose processes are spawned; or a function without arguments that
         makes one, which is called again where a pool of processes broke.
     retries : int
-        How often a part is tried again whose worker died; and how often a function makes another
-        executor while no part is finished in between.
+        Number of times a part is tried again whose worker died, and of times a function makes
+        another executor while no part is finished in between.
     folder : str or path, optional
-        Where every part is kept as it arrives, in a file of its own (netCDF). The same call reads
-        those that it finds there, and fits the others. Where the fit function has an option
+        Folder that keeps every part as it arrives, in a file of its own (netCDF). The same call
+        reads those that it finds there, and fits the others. If the fit function has an option
         `checkpoint`, workers that share the file system keep their runs there as well, and a part
         whose worker died goes on where it stood.
 
@@ -63,14 +63,14 @@ def distribute(
     Warns
     -----
     UserWarning
-        What the parts warned of, equal warnings once, with the priors they were about.
+        The warnings of the parts, equal ones once, with the priors they were about.
 
     Notes
     -----
     An error that the fit function raises is raised at once, with a note that names the prior;
     parts that have not begun are dropped. A part is *lost* where its worker died, was stopped or
-    cannot be reached. Where a pool of processes broke, all of its parts are lost: a function
-    makes another; given an executor alone, the error names the parts that are finished.
+    cannot be reached. If a pool of processes broke, all of its parts are lost: a function makes
+    another; given an executor alone, the error names the parts that are finished.
 
     Scripts that spawn processes need ``if __name__ == "__main__":`` around what they run.
 

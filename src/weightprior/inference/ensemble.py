@@ -59,8 +59,8 @@ def fit_ensemble(
     and its likelihood moved at random by as much as the data leave open; from its anchor it runs to
     an optimum. Without a hidden layer and with a known Gaussian noise members are independent draws
     of the posterior, wherever the prior is centred. Otherwise they have its spread to first
-    order, and sit in as many modes as their anchors lead to. Of networks that the data determine
-    poorly they scatter too widely, and a learned noise comes out too small, as in the MAP.
+    order, and sit in as many modes as their anchors lead to. If the data determine the network
+    poorly, members scatter too widely, and a learned noise comes out too small, as in the MAP.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def fit_ensemble(
     num_members : int
         Networks per prior.
     anchored : bool
-        False: a deep ensemble. Nothing is moved, and member i is what `fit_map` finds from its
+        False: a deep ensemble. Nothing is moved, and member i is the result of `fit_map` from its
         start i. Its spread is that between modes alone: none in a linear model.
     max_iterations : int
         L-BFGS steps per member, as in `fit_map`.
@@ -95,15 +95,15 @@ def fit_ensemble(
     ValueError, TypeError
         For data, a prior or options that cannot be used.
     FloatingPointError
-        Where a member ended in NaN or infinity.
+        If a member ended in NaN or infinity.
     KeyboardInterrupt
         After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
     UserWarning
-        Where members did not converge, or where the fit says no more than a constant. Where a flat
-        prior leaves no finite optimum, or more than one, as in `fit_map`.
+        If members did not converge, or if the fit says no more than a constant. If a flat prior
+        leaves no finite optimum, or more than one, as in `fit_map`.
 
     Notes
     -----

@@ -36,7 +36,7 @@ _MIN_OVERLAP, _MAX_RHAT, _MIN_ERRORS_OF_LAG, _MAX_ERRORS_MOVED, _NEGLIGIBLE_NATS
 
 
 class Curve(NamedTuple):
-    """The log density of draws as a function of the inverse temperature b, but for the prior's.
+    """The log density of draws as a function of the inverse temperature b, without the prior's.
 
     It is ``linear * b``, b times the log likelihood; where normal weights z were integrated out, of
     which the log likelihood is the quadratic form ``linear + projections z - eigenvalues z^2 / 2``,
@@ -78,7 +78,7 @@ class FreeEnergy(NamedTuple):
         Its standard error, from how much chains differ, which are taken for independent.
     overlap : array of shape (temperatures - 1,)
         Between neighbours: the probability that a draw of the one is taken for one of the other,
-        were these two alone. A half where they are alike, nought where they share no draws.
+        if there were only these two. A half where they are alike, 0 where they share no draws.
     """
 
     log_evidence: np.ndarray
@@ -94,8 +94,8 @@ def estimate(inverse_temperatures: np.ndarray, curves: Sequence[Curve]) -> FreeE
     inverse_temperatures : array of shape (temperatures,)
         Ascending; the first is that of the normaliser that is known.
     curves : sequence of Curve
-        Of the draws at each, of one number of chains and draws. Chain i is one and the same at
-        every temperature, and independent of all others.
+        Curves of the draws at each, of one number of chains and draws. Chain i is one and the same
+        at every temperature, and independent of all others.
 
     References
     ----------
@@ -170,12 +170,12 @@ def _overlap(densities: np.ndarray, log_ratio: np.ndarray, low: int) -> float:
 
 
 def next_temperature(inverse_temperature: float, curve: Curve, share: float) -> float:
-    """The next of a ladder, which may be beyond 1: as many draws as this share still count there.
+    """Find a ladder's next temperature, maybe beyond 1: this share of draws still counts there.
 
     Parameters
     ----------
     inverse_temperature : float
-        Where the draws are from.
+        Inverse temperature of the draws.
     curve : Curve
         Their log densities.
     share : float
@@ -197,7 +197,7 @@ def next_temperature(inverse_temperature: float, curve: Curve, share: float) -> 
     low = high = _LONGEST_STEP
     while not enough(low):
         low, high = low / 2, low
-    # A step may be of any order of magnitude, whence the bisection of its logarithm.
+    # A step may be of any order of magnitude, hence the bisection of its logarithm.
     for _ in range(20):
         middle = np.sqrt(low * high)
         low, high = (middle, high) if enough(middle) else (low, middle)
@@ -205,7 +205,7 @@ def next_temperature(inverse_temperature: float, curve: Curve, share: float) -> 
 
 
 def reliability_issues(ladder: Mapping[Any, Any]) -> str:
-    """Say why the evidence of a ladder is not to be relied on, from its group `tempered`."""
+    """Say why the evidence of a ladder is not reliable, from its group `tempered`."""
     value, coarse, error = (
         float(ladder[name][-1])
         for name in ("log_evidence", "log_evidence_coarse", "log_evidence_se")

@@ -80,10 +80,10 @@ def fit_laplace(
         the Fisher information plus the prior's precision and always positive definite; or the
         Hessian of minus the log density itself.
     structure : {"full", "diagonal", "last_layer"}
-        Of all weights together, of each by itself, or of the output layer alone (and the noise),
-        with all others fixed at the MAP.
+        Structure of the covariance: of all weights together, of each by itself, or of the output
+        layer alone (and the noise), with all others fixed at the MAP.
     num_restarts, max_iterations, tolerance
-        Of the search for the MAP, as in `fit_map`.
+        Options of the search for the MAP, as in `fit_map`.
     <options>
 
     Returns
@@ -99,16 +99,16 @@ def fit_laplace(
     Raises
     ------
     ValueError
-        Where the search ended at a point that is no optimum, or where the Hessian there is not
-        positive definite: what was found, and what to do; and for wrong arguments.
+        If the search ended at a point that is no optimum, or if the Hessian there is not positive
+        definite: what was found, and what to do; and for wrong arguments.
     KeyboardInterrupt
         After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
     UserWarning
-        Where the targets are met exactly, so that a learned noise goes to zero, or where the fit
-        says no more than a constant.
+        If the targets are met exactly, so that a learned noise goes to zero, or if the fit says no
+        more than a constant.
 
     References
     ----------
@@ -181,7 +181,7 @@ def _outcome(problem: Problem, search: Search, found: Found, static: Any) -> Out
 
 
 def _modes(problem: Problem, search: Search, found: Found) -> list[dict[str, np.ndarray]]:
-    """The best restart of every prior, or raise where it is no optimum."""
+    """Return the best restart of every prior, or raise where it is no optimum."""
     ended = list(zip(problem.labels, *found, strict=True))
     for label, one, noise in ended:
         if not one["converged"][0]:
@@ -230,7 +230,7 @@ def _evidence(
 
 
 def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
-    """The normal distribution around one mode, and draws from it."""
+    """Return the normal distribution around one mode, and draws from it."""
     curvature, structure, num_samples = static
     bnn, x, y = shared
     task, mode, key = item
@@ -242,7 +242,7 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
         else -jax.hessian(coordinates.log_density)(position)
     )
     free = _free(coordinates, structure)
-    # What is fixed has no part in the matrix: a one on its diagonal, which adds nothing.
+    # A fixed weight has no part in the matrix: a one on its diagonal, which adds nothing.
     both = free[:, None] & free[None, :]
     diagonal = jnp.eye(coordinates.size, dtype=bool)
     kept = diagonal if structure == "diagonal" else jnp.ones_like(diagonal)

@@ -57,8 +57,8 @@ def fit_map(
     """Find the weights of highest posterior density: the L2-regularised network.
 
     L-BFGS runs from draws of the prior to the tolerance, in double precision whatever JAX's is set
-    to; of large data the first steps are taken in single precision. Where the optimum lies in a
-    narrow valley, as under wide priors, the Gauss-Newton matrix preconditions the last steps.
+    to; of large data the first steps are taken in single precision. If the optimum lies in a narrow
+    valley, as under wide priors, the Gauss-Newton matrix preconditions the last steps.
 
     With `batch_size` every restart begins with Adam over mini-batches, which takes few passes over
     very many rows, and L-BFGS then goes to the tolerance, with all rows, from where Adam has led.
@@ -83,9 +83,9 @@ def fit_map(
         nats per unit, the unit of a weight being its prior's scale (where the prior is flat,
         one over the root of the fan-in, or 1 for a bias).
     init : fit, dict of arrays, trained network, or None
-        Where the first restart begins: at weights, in any form that ``normal_prior(loc=...)``
-        takes. The others begin at draws of the prior; with ``num_restarts=1`` there are none. Of a
-        MAP fit all restarts are starts, best first, and of any other the last draws of its chains.
+        Start of the first restart: weights, in any form that ``normal_prior(loc=...)`` takes. The
+        others begin at draws of the prior; with ``num_restarts=1`` there are none. A MAP fit: all
+        its restarts are starts, best first. Another fit: the last draws of its chains.
     batch_size : int, optional
         Rows of a mini-batch. In each its log likelihood counts as many times as there are such
         batches, and the prior once.
@@ -107,17 +107,17 @@ def fit_map(
     ValueError, TypeError
         For data, a prior or options that cannot be used.
     FloatingPointError
-        Where every restart ended in NaN or infinity.
+        If every restart ended in NaN or infinity.
     KeyboardInterrupt
         After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
     UserWarning
-        Where the best restart did not converge: why, and what to do. Where a flat prior leaves no
-        finite optimum, as of classes that are separated, or more than one; no restart counts as
-        converged then. Where the targets are met exactly, so that a learned noise goes to zero.
-        Where the fit says no more than a constant.
+        If the best restart did not converge: why, and what to do. If a flat prior leaves no finite
+        optimum, as of classes that are separated, or more than one; no restart counts as converged
+        then. If the targets are met exactly, so that a learned noise goes to zero. If the fit says
+        no more than a constant.
 
     Examples
     --------

@@ -70,8 +70,8 @@ def fit_mcmc(
     layer, its bias alone) is integrated out and drawn exactly for every draw, which lets the
     others move further at a time; ``"nuts"`` alone moves through all weights.
 
-    What chains do depends on the arguments alone: a run that was interrupted, killed or extended
-    holds, to the last bit, the draws of one that was not.
+    Chains depend on the arguments alone: a run that was interrupted, killed or extended holds, to
+    the last bit, the draws of one that was not.
 
     Ctrl-C ends the sampling; the draws so far are returned as a fit like any other, with a warning
     and the attribute `interrupted`. During warm-up there is nothing to return.
@@ -80,7 +80,7 @@ def fit_mcmc(
     ----------
     <data>
     prior : NormalPrior or HierarchicalPrior
-        The prior; for a stacked one every part is sampled. Of a `hierarchical_prior` the latents
+        The prior; for a stacked one every part is sampled. The latents of a `hierarchical_prior`
         are sampled with the weights.
     rng_key : int or JAX key
         Decides starts and chains.
@@ -103,9 +103,9 @@ def fit_mcmc(
     target_accept_prob : float
         Acceptance that the step size is tuned to, between 0 and 1; ``"mclmc"`` accepts all.
     init : fit, dict of arrays, trained network, or None
-        Where chains start. None: at the end of short optimisations from draws of the prior. A
-        MAP fit: at its best restarts, one each. Another fit: at the last draws of its chains,
-        with a new warm-up. Weights: all there.
+        Start of the chains. None: at the end of short optimisations from draws of the prior. A MAP
+        fit: at its best restarts, one each. Another fit: at the last draws of its chains, with a
+        new warm-up. Weights: all there.
 
         A fit of the same call with more `num_samples` is extended: it keeps its draws, and its
         chains go on where they stand. The same call is one with equal model, `x`, `y`, numbers of
@@ -124,19 +124,19 @@ def fit_mcmc(
         A fit of `num_chains` chains and `num_samples` draws, whose `sample_stats` hold
         `acceptance_rate`, `diverging`, `energy`, `n_steps` (gradients per draw) and `step_size` (as
         tuned); of ``"mclmc"`` `energy_variance`, per weight and step, in place of the first and
-        third. The energy is that of the density which the kernel moves along. The group
-        `chain_state` is what the fit is extended from.
+        third. The energy is that of the density which the kernel moves along. A fit is extended
+        from its group `chain_state`.
 
     Raises
     ------
     ValueError, TypeError
         For data, a prior or options that cannot be used, and where `checkpoint` holds another
-        run (what differs is named), or something else. Where a flat prior is proven to leave no
+        run (what differs is named), or something else. If a flat prior is proven to leave no
         proper posterior: classes that are separated, columns that the rows do not tell apart.
     FloatingPointError
-        Where the density is not finite at a start.
+        If the density is not finite at a start.
     KeyboardInterrupt
-        Where it comes before the first draw.
+        If it comes before the first draw.
 
     Warns
     -----
@@ -144,8 +144,8 @@ def fit_mcmc(
         Once: where the chains cannot be relied on yet, with what to do (the verdict of
         `diagnostics.convergence` on up to 20 of the rows), where the fit says no more than a
         constant, or where the run was interrupted. Before that, where the prior of a hidden layer
-        is flat, so that there is no proper posterior, or that of the weights above one, so that
-        there may be none.
+        is flat, which leaves no proper posterior, or that of the weights above one, which may leave
+        none.
 
     References
     ----------

@@ -106,14 +106,14 @@ def fit_tempered(
         For wrong arguments, and for a prior that is flat somewhere: it is improper, and no data
         have an evidence under it.
     FloatingPointError
-        Where the log likelihood of some draws is NaN.
+        If the log likelihood of some draws is NaN.
     KeyboardInterrupt
-        Where an interrupt comes before there is an evidence.
+        If an interrupt comes before there is an evidence.
 
     Warns
     -----
     UserWarning
-        Where the evidence is unreliable, the run interrupted, or the fit no more than a constant.
+        If the evidence is unreliable, the run interrupted, or the fit no more than a constant.
 
     References
     ----------
@@ -184,7 +184,7 @@ def _sample(
 ) -> tuple[list[dict[str, np.ndarray]], list[Any], bool]:
     """Every prior's ladder, draws from its posterior, and whether that is all of them.
 
-    After an interrupt it is what there is, as soon as every ladder reaches the posterior.
+    After an interrupt it returns the draws so far, as soon as every ladder reaches the posterior.
     """
     sampler = Sampler(problem, num_chains)
     with counting(None, doing="placing temperatures"):

@@ -79,8 +79,8 @@ def fit_vi(
     ----------
     <data>
     prior : NormalPrior or HierarchicalPrior
-        The prior, flat nowhere; each part of a stacked one is approximated. Of a
-        `hierarchical_prior` the latents are approximated together with the weights, in standardised
+        The prior, flat nowhere; each part of a stacked one is approximated. The latents of a
+        `hierarchical_prior` are approximated together with the weights, in standardised
         coordinates.
     rng_key : int or JAX key
         Decides the start, the steps and the draws.
@@ -106,14 +106,14 @@ def fit_vi(
     TypeError, ValueError
         For wrong arguments, and for a prior that is flat somewhere.
     FloatingPointError
-        Where the ELBO is not finite at the end.
+        If the ELBO is not finite at the end.
     KeyboardInterrupt
         After Ctrl-C, of which no part of the answer is left.
 
     Warns
     -----
     UserWarning
-        Where a Pareto k exceeds 0.7, or where the fit says no more than a constant.
+        If a Pareto k exceeds 0.7, or if the fit says no more than a constant.
 
     References
     ----------
@@ -174,7 +174,7 @@ def fit_vi(
 def _approximations(
     problem: Problem, guide: str, num_samples: int, num_steps: int
 ) -> list[dict[str, Any]]:
-    """The nearest distribution to every posterior, and draws from it."""
+    """Find the nearest distribution to every posterior, and draw from it."""
     pairs = [(task, problem.key) for task in problem.tasks]
     with jax.enable_x64(True), counting(len(pairs), " priors") as count:
         shared = (*problem.data, np.int32(num_steps))
@@ -202,7 +202,7 @@ class _Nearest(NamedTuple):
 
     @classmethod
     def of(cls, name: str, shared: Any, item: Any) -> Self:
-        """The search for a guide of that name, from a position near an optimum."""
+        """Prepare the search for a guide of that name, from a position near an optimum."""
         bnn, x, y, num_steps = shared
         task, key, start = item
         coordinates = Standardised(bnn, x, y, task, jnp.float64)
@@ -224,7 +224,7 @@ class _Nearest(NamedTuple):
         return cls(svi, guide, key, coordinates)
 
     def init(self) -> Any:
-        """The state that it begins in; what comes after needs it to have been called."""
+        """Return the state that it begins in; what comes after needs it to have been called."""
         return self.svi.init(jax.random.split(self.key, _BRANCHES)[0])
 
 
@@ -233,7 +233,7 @@ def _begin(name: str, shared: Any, item: Any) -> Any:
 
 
 def _move(name: str, shared: Any, item: Any) -> _batch.Steps:
-    """Steps of Adam; what they result in is the parameters of the guide."""
+    """Make steps of Adam; they result in the parameters of the guide."""
     *given, (count, state), num_steps = item
     nearest, total = _Nearest.of(name, shared, given[0]), shared[3]
     nearest.init()

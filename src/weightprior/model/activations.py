@@ -72,7 +72,7 @@ def describe_activation(activation: str | Activation) -> str:
 
 
 def slopes(activation: Activation, signal: jax.Array) -> jax.Array:
-    """Derivative of an activation, of the signal's shape."""
+    """Compute the derivative of an activation, of the signal's shape."""
     return jax.jvp(activation, (signal,), (jnp.ones_like(signal),))[1]
 
 

@@ -42,7 +42,7 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
         whose weights are turned where this model has the inputs first; or a fitted
         ``MLPRegressor`` or ``MLPClassifier``.
     argument : str
-        What a message is to call it.
+        Name of the argument in messages.
 
     Returns
     -------
@@ -52,12 +52,12 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
     Raises
     ------
     TypeError, ValueError
-        Where the reference is none of these, is of another architecture, or holds NaN.
+        If the reference is none of these, is of another architecture, or holds NaN.
 
     Warns
     -----
     UserWarning
-        Where a perceptron of scikit-learn has other hidden units than this model, or a module puts
+        If a perceptron of scikit-learn has other hidden units than this model, or a module puts
         out something else than this model with its weights.
     """
     _checks.model(bnn)

@@ -57,7 +57,7 @@ def fold_rows(
     add : callable
         ``add(total, *block)`` returns the new total.
     total : pytree of arrays
-        Zeros, of any precision: `add` is traced where double precision is to be had.
+        Zeros, of any precision: `add` is traced where double precision is available.
     rows : tuple of arrays
         With the rows in front. The last are the row weights, which are 0 for a row that is in two
         blocks, in one of them.
@@ -90,7 +90,7 @@ def sum_rows(
     function : callable
         Returns an array of shape ().
     weights : mapping of str to array
-        What derivatives may be taken in.
+        Derivatives may be taken with respect to them.
     rows : tuple of arrays
         Inputs, and others as for `fold_rows`.
     at_once : int
@@ -137,7 +137,7 @@ def map_rows(
     function : callable
         Returns an array with the rows in front.
     weights : mapping of str to array
-        What derivatives may be taken in.
+        Derivatives may be taken with respect to them.
     x : array of shape (rows, features)
         Inputs.
     at_once : int

@@ -47,9 +47,9 @@ class BNN:
     Raises
     ------
     TypeError
-        Where one of them is something else.
+        If one of them is something else.
     ValueError
-        Where the likelihood needs another number of outputs, or makes no sense of a network's
+        If the likelihood needs another number of outputs, or makes no sense of a network's
         offset, or names do not tell the sites, latents and axes of the model apart.
 
     Examples
@@ -60,7 +60,7 @@ class BNN:
     >>> sum(np.prod(site.shape, dtype=int) for site in bnn.sites.values()).item()
     386
 
-    What the likelihood learns stands behind, with centre and scale of its default prior:
+    The latents that the likelihood learns come last, with centre and scale of their default prior:
 
     >>> wp.BNN(wp.mlp(1, hidden=()), wp.Poisson())
     BNN(network=MLP(...), likelihood=Poisson())
@@ -216,7 +216,7 @@ class BNN:
         }
 
     def outputs(self, weights: Weights, x) -> jax.Array:
-        """Outputs of the network, before the likelihood turns them into targets.
+        """Compute outputs of the network, before the likelihood turns them into targets.
 
         Parameters
         ----------
@@ -260,7 +260,7 @@ class BNN:
         y : array of shape (rows,) or (rows, outputs)
             Targets.
         row_weights : array of shape (rows,), optional
-            How often each row counts; once by default.
+            Number of times each row counts; once by default.
 
         Returns
         -------
@@ -290,7 +290,7 @@ class BNN:
         prior : NormalPrior or HierarchicalPrior
             A single prior.
         row_weights : array of shape (rows,), optional
-            How often each row counts; once by default.
+            Number of times each row counts; once by default.
 
         Returns
         -------

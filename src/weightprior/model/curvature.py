@@ -20,7 +20,7 @@ __all__ = ["gauss_newton", "prior_precision", "well_determined"]
 
 # Rows whose Jacobians are held at once.
 _ROWS_AT_ONCE = 512
-# What a flat prior knows, so that a matrix can be inverted where the data know nothing either.
+# Precision of a flat prior, so that a matrix can be inverted where the data know nothing either.
 _FLAT_PRECISION = 1e-3
 
 
@@ -32,9 +32,9 @@ def gauss_newton(
     y: jax.Array,
     row_weights: jax.Array,
 ) -> jax.Array:
-    """Expected information that the rows' targets carry about a position.
+    """Compute the expected information that the rows' targets carry about a position.
 
-    Where a likelihood does not know it, the curvature of its log density stands for it, as in the
+    If a likelihood does not know it, the curvature of its log density is used, as in the
     generalised Gauss-Newton matrix; that need not be positive semi-definite.
 
     Parameters
@@ -44,13 +44,13 @@ def gauss_newton(
     weights_at : callable
         Weights at a position: the coordinates in which the matrix is wanted.
     position : array of shape (size,)
-        Where.
+        Position of the curvature.
     x : array of shape (rows, features)
         Inputs.
     y : array of shape (rows,) or (rows, outputs)
         Targets, for likelihoods whose expected information is not known.
     row_weights : array of shape (rows,)
-        How often each row counts.
+        Number of times each row counts.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def well_determined(
     prior : NormalPrior
         A single prior.
     row_weights : array of shape (rows,)
-        How often each row counts.
+        Number of times each row counts.
 
     Returns
     -------

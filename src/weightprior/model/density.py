@@ -37,7 +37,7 @@ FEW_ROWS = 10_000
 
 
 def outputs(bnn, weights: Weights, x: Any) -> jax.Array:
-    """Outputs of the network, of shape (rows, outputs)."""
+    """Compute the outputs of the network, of shape (rows, outputs)."""
     network = bnn.network
     weights = _checks.arrays("weights", weights, network.sites)
     _checks.input_shape(np.shape(x), len(network.feature_names))
@@ -102,8 +102,9 @@ def log_likelihood(
 ) -> jax.Array:
     """Log density of all targets given the weights, in nats; rows count by their weights.
 
-    Of many rows single precision gets the derivatives right, and the sum wrong by a nat: it and
-    what all rows have in common, such as the noise's logarithm, are then found in double precision.
+    With many rows, single precision gets the derivatives right and the sum wrong by a nat. The sum,
+    and what all rows have in common, such as the noise's logarithm, are then found in double
+    precision.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def _exact_sum(bnn, weights: Weights, x: Any, y: Any, row_weights: Any) -> jax.A
         fixed = jax.lax.stop_gradient((output, dict(weights)))
         output, weights = jax.tree.map(lambda a: a.astype(jnp.float64), fixed)
         exact = _sum(bnn, output, weights, y, row_weights)
-        # Nothing, but for its derivatives.
+        # Nothing, except for its derivatives.
         derivatives = found - jax.lax.stop_gradient(found)
         return exact + jnp.where(jnp.isfinite(found), derivatives, jnp.zeros_like(found))
 

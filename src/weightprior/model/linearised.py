@@ -77,18 +77,18 @@ class _Tangent:
         return describe_network(self.network)
 
     def apply(self, weights: Weights, x: Any) -> jax.Array:
-        """Outputs of the tangent."""
+        """Compute the outputs of the tangent."""
         return self._tangent(lambda given: self.network.apply(given, x), weights)
 
     def hidden_units(self, weights: Weights, x: Any) -> dict[str, HiddenUnits]:
-        """Inputs of the activations where the tangent touches, and outputs of the tangents."""
+        """Return the activations' inputs where the tangent touches, and outputs of the tangents."""
         network: Any = self.network
         touched = network.hidden_units(self.center, x)
         found = self._tangent(lambda given: network.hidden_units(given, x), weights)
         return {layer: HiddenUnits(touched[layer].pre, found[layer].post) for layer in found}
 
     def apply_without(self, weights: Weights, x: Any, layer: str, unit: Any) -> jax.Array:
-        """Outputs of the tangent of the network without a unit."""
+        """Compute the outputs of the tangent of the network without a unit."""
         network: Any = self.network
         return self._tangent(lambda given: network.apply_without(given, x, layer, unit), weights)
 

@@ -79,7 +79,7 @@ class MLP:
         return sites
 
     def apply(self, weights: Weights, x: jax.Array) -> jax.Array:
-        """Outputs of the network.
+        """Compute the outputs of the network.
 
         Parameters
         ----------
@@ -143,7 +143,7 @@ class MLP:
         )
 
     def apply_without(self, weights: Weights, x: jax.Array, layer: str, unit: Any) -> jax.Array:
-        """Outputs with one unit of a hidden layer held at its mean over the rows."""
+        """Compute outputs with one unit of a hidden layer held at its mean over the rows."""
         mean = self.hidden_units(weights, x)[layer].post.mean(axis=0)[unit]
         above = self.layers[self.layers.index(layer) + 1]
         following, bias = f"{above}.weight", f"{above}.bias"
@@ -221,7 +221,7 @@ def mlp(
     Raises
     ------
     ValueError, TypeError
-        Where a count is not positive, a name is unknown or doubled, there are not as many
+        If a count is not positive, a name is unknown or doubled, there are not as many
         activations as hidden layers, or the offset is no column or the only one.
 
     Examples

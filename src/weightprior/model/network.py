@@ -49,7 +49,7 @@ class Network(Protocol):
 
     Notes
     -----
-    A network may say more about itself. What is absent is done without, or refused in a sentence:
+    A network may say more about itself. Without these, functions do less, or refuse in a sentence:
 
     - ``offset``, the index of a column of x that is added to every output and is no input. The
       axis `feature` of its sites is then that of all other columns;
@@ -58,7 +58,7 @@ class Network(Protocol):
       `HiddenUnits` by layer, and ``apply_without(weights, x, layer, unit)``, the outputs with one
       unit held at its mean over the rows: for diagnostics of units and their symmetries;
     - ``check_inputs(x)``, which raises where rows are none that it can be fitted to;
-    - ``describe()``, a dict of what JSON can hold: all that the function depends on beside the
+    - ``describe()``, a dict of what JSON can hold: all that the function depends on besides the
       sites, written into fits to recognise the model by.
 
     Examples
@@ -99,7 +99,7 @@ class Network(Protocol):
         ...
 
     def apply(self, weights: Weights, x: Any) -> jax.Array:
-        """Outputs of shape (rows, outputs), in the precision of the weights.
+        """Compute outputs of shape (rows, outputs), in the precision of the weights.
 
         Those of a row depend on that row alone: many rows are computed in blocks.
         """
@@ -119,7 +119,7 @@ class Head(NamedTuple):
         ``inputs(weights, x)``: what the weight multiplies, of shape (rows, columns). It depends on
         no site of the head.
     output_first : bool
-        Whether the weight stands the other way round, (outputs, columns).
+        True if the weight stands the other way round, (outputs, columns).
     """
 
     weight: str
@@ -156,7 +156,7 @@ class HiddenLayer(NamedTuple):
     above : str or None
         The hidden layer that `outgoing` leads to; None where it leads to the outputs.
     output_first : bool
-        Whether `incoming` stands the other way round, (units, below).
+        True if `incoming` stands the other way round, (units, below).
     """
 
     name: str
@@ -261,7 +261,7 @@ def chained_layers_of(network: Network) -> tuple[HiddenLayer, ...] | None:
 
 
 def describe_network(network: Network) -> dict[str, Any]:
-    """Describe all that a network's function depends on beside its sites."""
+    """Describe all that a network's function depends on besides its sites."""
     describe = getattr(network, "describe", None)
     return {"class": type(network).__name__} if describe is None else describe()
 

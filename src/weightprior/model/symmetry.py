@@ -26,7 +26,7 @@ Draws = dict[str, np.ndarray]
 _MAX_ROUNDS = 10
 # Numbers in the matrices of overlaps that are held together.
 _OVERLAPS_AT_ONCE = 2**22
-# What rounding may leave of no gain at all: among equals nothing is to move.
+# Gain that rounding may leave where there is none: equals do not move.
 _GAIN_BY_ROUNDING = 1e-12
 
 
@@ -40,9 +40,9 @@ class LayerSymmetry(NamedTuple):
     classes : array of int, shape (units,)
         Units of one class may be exchanged. Counted in the order of their first units.
     mirrorable : array of bool, shape (units,)
-        Whether the signs of a unit may be turned; the same for all of a class.
+        True if the signs of a unit may be turned; the same for all of a class.
     center, unit : array of shape (units, numbers)
-        Where the weights of a unit (incoming, bias, outgoing) are counted from, and in what unit.
+        Origin and unit of the weights of a hidden unit (incoming, bias, outgoing).
     """
 
     layer: HiddenLayer
@@ -68,7 +68,7 @@ def symmetries(
 
     Two units may be exchanged where the prior of their incoming weights, biases and outgoing
     weights is the same. A unit may be mirrored where its activation is odd and its prior is
-    centred at zero. Where a prior is flat, its centre does not matter.
+    centred at zero. The centre of a flat prior does not matter.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def align(
     Parameters
     ----------
     free : list of LayerSymmetry or None
-        What may be done; nothing, where that is not known.
+        Symmetries that may be used; nothing, where that is not known.
     weights : mapping of str to array
         Every site, with the axes chain and draw in front.
     lp : array of shape (chain, draw)

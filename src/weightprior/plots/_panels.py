@@ -46,19 +46,19 @@ def panels(
     Parameters
     ----------
     titles : sequence of str
-        Of the panels; an empty one is not written.
+        Titles of the panels; an empty one is not written.
     width : float
-        Of the figure, in mm.
+        Width of the figure, in mm.
     xlabel, ylabel : str
         Written beneath the lowest panels, and to the left of the leftmost ones.
     same_y : sequence, optional
         One per panel: those for which it is equal share their y-axis. By default none do.
     same_x : bool
-        Whether all share their x-axis.
+        True if all share their x-axis.
     below : float
         Height in mm that tick labels take beneath a panel, beyond that of a line.
     least : float
-        Of a panel's width, in mm.
+        Least width of a panel, in mm.
     """
     count, columns = len(titles), columns_of(len(titles), width, least)
     rows = -(-count // columns)

@@ -24,7 +24,7 @@ _SCORES: dict[str, tuple[str | None, str, dict[str, Any]]] = {
     "elpd_cv": ("elpd_cv_se", "cross-validation", {"marker": "D", "color": GREEN, "ms": 3.5}),
 }
 _CROSS: Any = {"marker": "x", "ls": "", "ms": 7, "color": PLAIN, "zorder": 4}
-# Columns that say if a score is to be relied on: of all of a fit's, and of single ones.
+# Columns that say if a score is reliable: of all of a fit's, and of single ones.
 _OF_FIT, _OF_SCORE = "converged", {"elpd_loo": "loo_reliable"}
 # Height of a row and of all else, in mm, and letters of a name's line.
 _ROW, _ROOM, _LETTERS = 8.0, 26.0, 22
@@ -34,16 +34,17 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> np.ndarray:
     """Plot the scores of several fits, a row each, with bars of two standard errors.
 
     Log predictive densities, in nats per row: of the rows that were fitted, of held-out rows, by
-    PSIS-LOO, and by cross-validation, as far as the table has them. How far the first lies to the
-    right of the others is overfitting. Crosses mark what is not to be relied on, for the reasons in
-    the table's column `note`: all of a fit where `converged` is False, LOO where `loo_reliable` is.
+    PSIS-LOO, and by cross-validation, as far as the table has them. The distance of the first to
+    the right of the others is overfitting. Crosses mark scores that are not reliable, for the
+    reasons in the table's column `note`: all of a fit where `converged` is False, LOO where
+    `loo_reliable` is.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        What `compare` returns, or some of its rows, in the order in which they are to be drawn.
+        Result of `compare`, or some of its rows, in the order in which they are to be drawn.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        Where `table` is something else, or has no score at all.
+        If `table` is something else, or has no score at all.
 
     Notes
     -----

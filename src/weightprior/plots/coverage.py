@@ -29,9 +29,9 @@ def plot_coverage(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     Parameters
     ----------
     found : Dataset
-        What `score` returns, of numbers or counts, or `cross_validate`.
+        Result of `score` or `cross_validate`, for numbers or counts.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def plot_coverage(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        Where `found` is something else, or of classes, which have no intervals.
+        If `found` is something else, or of classes, which have no intervals.
 
     Notes
     -----

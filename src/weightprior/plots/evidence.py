@@ -32,16 +32,16 @@ def plot_evidence(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
 
     A panel per criterion over the priors, on a log axis where their labels are positive numbers.
     Bars reach two standard errors to each side. A star marks the best prior; full circles mark
-    those that are close to it, open ones those that are not, crosses what is not to be relied on.
+    those that are close to it, open ones those that are not, crosses those that are not reliable.
     Lines in the criteria's colours mark the best of each in all panels: where these stand apart,
     and a line meets an open circle, the criteria disagree.
 
     Parameters
     ----------
     found : Dataset
-        What `compare_priors` returns.
+        Result of `compare_priors`.
     width : float
-        Of the figure, in mm: 85 is one column of a page, with the panels one above the other;
+        Width of the figure, in mm: 85 is one column of a page, with the panels one above the other;
         from 130 on they stand side by side.
 
     Returns
@@ -52,7 +52,7 @@ def plot_evidence(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        Where `found` is something else, or `width` is no positive number.
+        If `found` is something else, or `width` is no positive number.
 
     Examples
     --------

@@ -34,20 +34,20 @@ def plot_evidence_map(
     """Plot how far each prior falls short of the best, over where it sits and how wide it is.
 
     A cell per prior, in which its difference from the best is written with its standard error, in
-    nats. A star marks the best, a dot what is close to it; hatched is what is not to be relied
-    on. Cells without a prior stay empty.
+    nats. A star marks the best, a dot what is close to it; hatched cells are not reliable. Cells
+    without a prior stay empty.
 
     Parameters
     ----------
     found : Dataset
-        What `compare_priors` returns.
+        Result of `compare_priors`.
     loc, scale : str, or array of shape (priors,)
-        Of every prior in the stack: a coordinate, by its name in ``stack_priors(..., coords=)``,
-        or numbers, which are put in order, or words.
+        Centre and scale of every prior in the stack: a coordinate, by its name in
+        ``stack_priors(..., coords=)``, or numbers, which are put in order, or words.
     criterion : {"evidence", "loo", "cv"}
         Which is drawn.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -57,8 +57,8 @@ def plot_evidence_map(
     Raises
     ------
     TypeError, ValueError
-        Where `found` is something else, has no such criterion, or has another number of priors
-        than centres and scales; where two priors share both, or one is NaN.
+        If `found` is something else, has no such criterion, or has another number of priors
+        than centres and scales; if two priors share both, or one is NaN.
 
     Examples
     --------

@@ -66,10 +66,10 @@ def plot_mechanisms(*found: xr.Dataset, width: float = 85.0) -> np.ndarray:
     Parameters
     ----------
     *found : Dataset
-        What `diagnostics.saturation`, `nonlinearity` and `unit_ablation` return for one stacked
+        Results of `diagnostics.saturation`, `nonlinearity` and `unit_ablation` for one stacked
         prior: one, two or all three.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def plot_mechanisms(*found: xr.Dataset, width: float = 85.0) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        Where one of `found` is something else or of a single prior, or their priors differ.
+        If one of `found` is something else or of a single prior, or their priors differ.
 
     Notes
     -----

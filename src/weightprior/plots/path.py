@@ -40,11 +40,11 @@ def plot_path(
     Parameters
     ----------
     found : Dataset
-        What `cross_validate` returns for a stacked prior.
+        Result of `cross_validate` for a stacked prior.
     test : Dataset, optional
-        What `score` returns for fits of the same priors, on rows kept apart from all this.
+        Result of `score` for fits of the same priors, on rows kept apart from all this.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def plot_path(
     Raises
     ------
     TypeError, ValueError
-        Where `found` is no cross-validation of a stacked prior, or `test` is one of other priors.
+        If `found` is no cross-validation of a stacked prior, or `test` is one of other priors.
 
     Examples
     --------

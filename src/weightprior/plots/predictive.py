@@ -34,15 +34,15 @@ def plot_predictive(
     Parameters
     ----------
     found : Dataset
-        What `predict` returns, or the group `prior_predictive` of what `prior_predictive` returns.
+        Result of `predict`, or the group `prior_predictive` of what `prior_predictive` returns.
         A fit with a single draw (a MAP) has a line and no bands.
     x : array or data frame of shape (rows,) or (rows, 1)
-        The input at which was predicted. Of several features it is the one that varies: predict
-        at rows that are alike in all others, and pass that column.
+        The input of the predictions. With several features it is the one that varies: predict at
+        rows that are alike in all others, and pass that column.
     x_data, y_data : array, optional
         Data to draw beside it: that feature, and the targets.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def plot_predictive(
     Raises
     ------
     TypeError, ValueError
-        Where `found` is something else, `x` is not one feature with as many different numbers
+        If `found` is something else, `x` is not one feature with as many different numbers
         as there are rows, or only one of `x_data` and `y_data` is given.
 
     Examples

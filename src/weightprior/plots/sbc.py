@@ -14,7 +14,7 @@ from weightprior.plots._priors import BLUE, ORANGE, PLAIN
 
 __all__ = ["plot_sbc"]
 
-# What rounding leaves of a difference of shares.
+# Rounding leaves so much of a difference of shares.
 _SHARE_BY_ROUNDING = 1e-12
 _KIND = "ecdf_diff."
 _WORDS = {"lp": "log joint density", "log_likelihood": "log likelihood"}
@@ -32,9 +32,9 @@ def plot_sbc(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     Parameters
     ----------
     found : Dataset
-        What `simulation_based_calibration` returns.
+        Result of `simulation_based_calibration`.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def plot_sbc(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
     Raises
     ------
     TypeError
-        Where `found` is something else.
+        If `found` is something else.
 
     Notes
     -----

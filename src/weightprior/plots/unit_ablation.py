@@ -37,13 +37,13 @@ def plot_unit_ablation(
     Parameters
     ----------
     found : Dataset
-        What `diagnostics.unit_ablation` returns for a single prior; ``found.sel(prior=label)`` of a
-        stack. Where hidden units can be exchanged, the labels of chains mean nothing: look at
+        Result of `diagnostics.unit_ablation` for a single prior; ``found.sel(prior=label)`` of a
+        stack. If hidden units can be exchanged, the labels of chains mean nothing: look at
         ``unit_ablation(bnn, align(bnn, fit), x, y)``. The rank correlation does not depend on them.
     measure : {"incoming", "outgoing", "both", "contribution"}
-        How the size of a unit is measured.
+        Measure of the size of a unit.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def plot_unit_ablation(
     Raises
     ------
     TypeError, ValueError
-        Where `found` is something else or of a stacked prior, or a loss is no finite number.
+        If `found` is something else or of a stacked prior, or a loss is no finite number.
 
     Examples
     --------

@@ -31,10 +31,10 @@ def plot_weights(
     """Plot the posterior of the weights beside their prior, a panel per site.
 
     All weights of a site are pooled, so that how hidden units are labelled does not matter. In
-    prior sds from its centre the prior is the same curve for all of them. Where the posterior lies
-    on it, the data say nothing; where it is narrower, they do; where it reaches far beyond, the
-    prior is in the way. Fits of several priors are drawn as outlines on one another. A fit with a
-    single draw (a MAP) has a tick per weight beneath the curve, in a row per prior.
+    prior sds from its centre the prior is the same curve for all of them. If the posterior lies on
+    it, the data say nothing; if it is narrower, they do; if it reaches far beyond, the prior is in
+    the way. Fits of several priors are drawn as outlines on one another. A fit with a single draw
+    (a MAP) has a tick per weight beneath the curve, in a row per prior.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def plot_weights(
         single prior: ``unstack_fit(fit)[label]`` is one of a stack. The prior is then the mean of
         those of the site's weights.
     width : float
-        Of the figure, in mm: 85 is one column of a page, 170 are two.
+        Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
@@ -58,13 +58,13 @@ def plot_weights(
     Raises
     ------
     TypeError, ValueError
-        Where `fit` is another model's or something else, all of its prior is flat, or it is that of
+        If `fit` is another model's or something else, all of its prior is flat, or it is that of
         a stacked prior and not to be standardised.
 
     Notes
     -----
-    Of a prior that was learned (`hierarchical_prior`) the curve is a normal of the prior's mean and
-    sd over all that its hyperparameters may be.
+    For a prior that was learned (`hierarchical_prior`) the curve is a normal of the prior's mean
+    and sd over all values that its hyperparameters may have.
 
     Examples
     --------

@@ -36,7 +36,7 @@ class Padded(NamedTuple):
     x, y : array
         Inputs and targets.
     row_weights : array of shape (rows,)
-        How often each row counts, 0 for those that were added.
+        Number of times each row counts, 0 for those that were added.
     number : int
         Rows that were there.
     """
@@ -65,7 +65,7 @@ class Padded(NamedTuple):
         row_coords : mapping of str to array of shape (rows,)
             Coordinates that the rows have.
         weighted : bool
-            Whether weights were given, which otherwise are left out.
+            True if weights were given, which otherwise are left out.
         """
         named = {name: ("obs_id", values) for name, values in row_coords.items()}
 

@@ -36,7 +36,7 @@ def selection(
     criterion : str
         One of `CRITERIA`.
     bnn, data, prior
-        What is fitted.
+        Model, data and prior of the fits.
     fit, evidence_fit : callable
         Fit functions: of folds, and the one whose evidence counts.
     seed : int
@@ -47,7 +47,7 @@ def selection(
     with _checks.held_warnings() as told:
         found = compare(bnn, data, prior, fit, seed)
     found = found.assign(chosen=found[label])
-    # What is the matter with scales that lost is no news, but stays readable.
+    # The problems of scales that lost are no news, but stay readable.
     found.attrs["warnings"] = "\n".join(told)
     if found["trouble"].sel(prior=found["chosen"]):
         for message in told:
@@ -105,7 +105,7 @@ def _trouble(one: Refit) -> bool:
     return not one.stats.get("converged", True) or one.stats.get("divergences", 0) > 0
 
 
-# What compares, and which of its labels is taken.
+# Function that compares, and the label that is taken.
 _COMPARISONS: dict[str, tuple[Callable[..., Any], str]] = {
     "cv": (by_folds, "best"),
     "one_se": (by_folds, "one_se"),

@@ -17,9 +17,9 @@ class Standardization(NamedTuple):
     Attributes
     ----------
     x_mean, x_scale : array of shape (features,)
-        Of the inputs.
+        Mean and scale of the inputs.
     y_mean, y_scale : array of shape (targets,)
-        Of the targets.
+        Mean and scale of the targets.
     """
 
     x_mean: np.ndarray

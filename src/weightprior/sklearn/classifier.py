@@ -36,7 +36,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     select : str
         ``"cv"``, ``"one_se"`` or ``"evidence"``, as for `BayesianMLPRegressor`.
     standardize : bool
-        Whether the prior is for standardised X.
+        True if the prior is for standardised X.
     random_state : int, RandomState or None
         Decides folds, starts and draws. None: another at every call.
     fit_options : dict, optional
@@ -101,7 +101,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         y : array of shape (rows,)
             Classes: text, numbers or booleans.
         sample_weight : array of shape (rows,), optional
-            How often each row counts: a row of weight 2 is the row twice.
+            Number of times each row counts: a row of weight 2 is the row twice.
 
         Returns
         -------

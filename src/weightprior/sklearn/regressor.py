@@ -47,7 +47,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         short of it by no more than one standard error; ``"evidence"``: the one of the largest
         evidence (of the method's own, else of Laplace's approximation).
     standardize : bool
-        Whether the prior is for standardised X and y (counts stay as they are).
+        True if the prior is for standardised X and y (counts stay as they are).
     random_state : int, RandomState or None
         Decides folds, starts and draws. None: another at every call.
     fit_options : dict, optional
@@ -64,8 +64,8 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
     scale_ : float
         The scale that was given, or chosen.
     selection_ : Dataset
-        Of several scales: how each did, in units of y, with the error of the differences, and the
-        one that was `chosen`. Absent where one was given.
+        If there are several scales: how each did, in units of y, with the error of the differences,
+        and the one that was `chosen`. Absent where one was given.
     standardization_ : Standardization
         Means and standard deviations that were taken off.
     n_features_in_ : int
@@ -136,7 +136,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         y : array or data frame of shape (rows,) or (rows, targets)
             Targets.
         sample_weight : array of shape (rows,), optional
-            How often each row counts: a row of weight 2 is the row twice.
+            Number of times each row counts: a row of weight 2 is the row twice.
 
         Returns
         -------
@@ -168,7 +168,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         X : array or data frame of shape (rows, features)
             Inputs.
         return_std : bool
-            Whether the standard deviation of a new target is returned as well: that of the noise
+            True if the standard deviation of a new target is returned as well: that of the noise
             and of what is not known of the network together. With ``method="map"``, which knows
             one network, of the noise alone.
 

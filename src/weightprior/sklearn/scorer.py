@@ -22,7 +22,7 @@ def log_density_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None
     y : array of shape (rows,) or (rows, targets)
         Their targets.
     sample_weight : array of shape (rows,), optional
-        How often each row counts.
+        Number of times each row counts.
 
     Returns
     -------

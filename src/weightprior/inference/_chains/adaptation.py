@@ -21,7 +21,7 @@ _WINDOWS = (15, 35, 65)
 _MIN_DRAWS_FOR_METRIC = 10
 # Gains of the search for a step size: ever smaller, yet their sum without bound.
 _GAIN, _DELAY, _DECAY = 2.0, 2.0, 0.7
-# What a variance of gradients, and a length, may be.
+# Limits of a variance of gradients, and of a length.
 _LEAST_VARIANCE, _LENGTHS = 1e-10, (1e-20, 1e20)
 
 
@@ -40,7 +40,7 @@ class Adaptation(NamedTuple):
     num_seen : array of shape ()
         Draws seen in this window.
     mean, sum_of_squares : array of shape (2, size)
-        Of positions and gradients seen in this window; the squares around the mean.
+        Moments of positions and gradients seen in this window; the squares around the mean.
     """
 
     inverse_mass: Any
@@ -105,8 +105,8 @@ def learn(adaptations: Sequence[Adaptation]) -> list[Adaptation]:
 def adapt_step_size(adaptation: Adaptation, excess: jax.Array, iteration, num_warmup) -> Adaptation:
     """Lengthen the step where `excess` is positive, during the warm-up.
 
-    Steps of stochastic approximation: the size settles where the mean excess is zero, and its last
-    value, rather than a mean over a path that overshoots, is what is used.
+    Steps of stochastic approximation: the size settles where the mean excess is zero. Its last
+    value is used, rather than a mean over a path that overshoots.
 
     References
     ----------

@@ -1,6 +1,6 @@
 """Runs Markov chains in pieces: compiled chunks of draws, with a look at the clock in between.
 
-What a chain does depends on its key and on the number of the iteration, never on where the chunks
+A move of a chain depends on its key and on the number of the iteration, never on where the chunks
 were cut.
 """
 
@@ -140,11 +140,11 @@ def sample(
     kernel, shared, tasks, chains
         As for `begin`, and what it returned.
     run : Run
-        How far they have come.
+        Progress of the chains so far.
     plan : Plan
-        How far they are to go.
+        Number of iterations and draws to reach.
     count : Count
-        Of iterations.
+        Counter of iterations.
     keep : callable
         Called with the run after every chunk.
 
@@ -156,7 +156,7 @@ def sample(
     Raises
     ------
     KeyboardInterrupt
-        Where it came before the first draw.
+        If it came before the first draw.
     """
     try:
         move(kernel, shared, tasks, chains, 0)  # waits for the compiler
@@ -199,7 +199,7 @@ def move(
     """
     items = [(task, chain, np.int32(num_draws)) for task, chain in zip(tasks, chains, strict=True)]
     ended = _batch.run(_advance, kernel, (*shared, np.int32(thinning)), items)
-    # What stands behind the draws was not filled.
+    # The rows behind the draws were not filled.
     kept = [jax.tree.map(lambda a: a[:num_draws], rest) for _, *rest in ended]
     stats, weights = jax.tree.map(lambda *a: np.stack(a), *kept)
     return [chain for chain, *_ in ended], (_by_site(tasks[0], shared[0], weights), stats)

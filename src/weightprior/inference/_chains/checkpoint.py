@@ -32,12 +32,12 @@ __all__ = ["Checkpoint", "NoCheckpoint", "open_checkpoint"]
 
 _RUN, _STATE, _LOCK, _CHUNK = "run.json", "state.npz", "lock", "chunk-{:06d}.npz"
 _TEMPORARY = ".tmp"
-# Between two visits to the disk: what is computed meanwhile is what a kill can cost.
+# Between two visits to the disk: a kill can cost the work that is done meanwhile.
 _SECONDS = 2.0
 
 
 def open_checkpoint(path: Any, fingerprint: Fingerprint) -> "Checkpoint | NoCheckpoint":
-    """The folder that a run is to be kept in, for a ``with`` statement; None keeps nothing."""
+    """Open the folder that keeps a run, for a ``with`` statement; None keeps nothing."""
     return NoCheckpoint() if path is None else Checkpoint(path, fingerprint)
 
 
@@ -115,7 +115,7 @@ class Checkpoint:
             ) from None
 
     def read(self) -> Run | None:
-        """The run as far as the folder holds it; None where it holds none yet."""
+        """Return the run as far as the folder holds it; None where it holds none yet."""
         if not (self.path / _STATE).exists():
             self._check_no_chunks()
             return None

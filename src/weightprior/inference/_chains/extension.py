@@ -37,24 +37,24 @@ def outcome(run: Run, call: Fingerprint, num_chains: int, exact: bool) -> Outcom
 def earlier(
     bnn: BNN, prior: Prior, fit: Any, call: Fingerprint, plan: Plan
 ) -> tuple[Run, list[str]] | None:
-    """The run of a fit, and where its parts started, if the call asks for more draws of it.
+    """Return the run of a fit, and its starts, if the call asks for more draws of it.
 
     Parameters
     ----------
     bnn, prior
         The model and its prior.
     fit : DataTree or anything
-        What the call was given as `init`.
+        Argument `init` of the call.
     call : Fingerprint
         The call.
     plan : Plan
-        What the call is to do.
+        Plan of the call.
 
     Returns
     -------
     tuple or None
-        None where the fit is another run's, or holds as many draws already. Of a run of the same
-        data under the same prior a warning tells why it is not extended.
+        None where the fit is another run's, or holds as many draws already. For a run of the same
+        data under the same prior, a warning tells why it is not extended.
     """
     if not isinstance(fit, xr.DataTree) or "chain_state" not in fit.children:
         return None

@@ -142,13 +142,13 @@ class HMC:
         return [state._replace(trajectory=one) for state, one in both]
 
     def with_step(self, state: State, factor: float) -> State:
-        """The same chain with a longer or shorter step."""
+        """Return the chain with a longer or shorter step."""
         adaptation = state.adaptation
         log_step_size = (adaptation.log_step_size + np.log(factor)).astype(adaptation.mean.dtype)
         return state._replace(adaptation=adaptation._replace(log_step_size=log_step_size))
 
     def with_target(self, state: State) -> State:
-        """The same chain, with all that it has learned, before another density."""
+        """Return the chain, with all that it has learned, before another density."""
         return state._replace(chain=_unevaluated(state.chain.position))
 
     def log_density(self, state: State) -> jax.Array:
@@ -156,7 +156,7 @@ class HMC:
         return state.chain.logdensity
 
     def with_log_density(self, state: State, value: jax.Array) -> State:
-        """The same state, its log density counted from another level."""
+        """Return the state with its log density counted from another level."""
         return state._replace(chain=state.chain._replace(logdensity=value))
 
 

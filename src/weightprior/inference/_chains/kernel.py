@@ -22,11 +22,11 @@ class Kernel(Protocol):
     Attributes
     ----------
     exact : bool
-        Whether its draws converge to the posterior.
+        True if its draws converge to the posterior.
     collapses : bool
-        Whether it moves along the density with the output layer integrated out, where that can be.
+        True if it moves along the density with the output layer integrated out, where that can be.
     moves_to_begin : bool
-        Whether its state begins without the density, which its first move evaluates, and with any
+        True if its state begins without the density, which its first move evaluates, and with any
         step, which ``with_step(state, factor)`` of such a kernel changes.
     """
 
@@ -41,7 +41,7 @@ class Kernel(Protocol):
     def step(
         self, key, state, target: "Target", options, iteration
     ) -> tuple[Any, dict[str, jax.Array], dict[str, jax.Array]]:
-        """New state, statistics of the move (`diverging n_steps step_size` and its own), a draw."""
+        """Return a new state, statistics (`diverging n_steps step_size` and its own), a draw."""
         ...
 
     def meetings(self, num_warmup: int) -> Collection[int]:
@@ -56,7 +56,7 @@ class Kernel(Protocol):
         ...
 
     def with_log_density(self, state, value) -> Any:
-        """The same state, its log density counted from another level."""
+        """Return the state with its log density counted from another level."""
         ...
 
 
@@ -66,14 +66,14 @@ class Target(NamedTuple):
     Attributes
     ----------
     log_density : callable
-        Of a position.
+        Log density at a position.
     num_free : int
-        Standard normals that a draw takes beside a position.
+        Standard normals that a draw takes besides a position.
     complete : callable
-        Of these normals and a position: a draw, weights by site.
+        Function of these normals and a position: a draw, weights by site.
     outputs : callable
-        Of a draw: what it is for, flat. Some of the network's outputs, and the centres and scales
-        that are learned.
+        Function of a draw: the quantities of interest, flat. Some of the network's outputs, and the
+        centres and scales that are learned.
     """
 
     log_density: Callable[[jax.Array], jax.Array]

@@ -106,5 +106,5 @@ class MCLMC:
         return state.chain.logdensity
 
     def with_log_density(self, state: State, value: jax.Array) -> State:
-        """The same state, its log density counted from another level."""
+        """Return the state with its log density counted from another level."""
         return state._replace(chain=state.chain._replace(logdensity=value))

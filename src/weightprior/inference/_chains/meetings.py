@@ -15,7 +15,7 @@ __all__ = ["meet", "until_meeting"]
 
 
 def until_meeting(iteration: int, meetings: Collection[int]) -> float:
-    """Iterations up to the next meeting; infinite where there is none."""
+    """Count the iterations up to the next meeting; infinite where there is none."""
     return min((at - iteration for at in meetings if at > iteration), default=math.inf)
 
 

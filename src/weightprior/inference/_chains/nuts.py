@@ -49,7 +49,7 @@ class NUTS:
         return -state.potential_energy
 
     def with_log_density(self, state: HMCState, value: jax.Array) -> HMCState:
-        """The same state, its log density counted from another level."""
+        """Return the state with its log density counted from another level."""
         return state._replace(potential_energy=-value)
 
     def _kernel(self, key, position, target, options):

@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     num_warmup, num_samples, thinning : int
         Iterations that are dropped, draws that are kept, and iterations per kept draw.
     target_accept_prob : float
-        What the step size is tuned to.
+        Acceptance that the step size is tuned to.
     """
 
     num_warmup: int
@@ -41,7 +41,7 @@ class Run(NamedTuple):
     pieces : tuple of (weights, stats)
         Draws kept so far, in pieces: dicts of arrays with the axes chain and draw in front.
     seconds : float
-        How long it took.
+        Time that it took.
     num_draws, num_divergences : int
         Draws kept of every chain, and how many of all chains' diverged.
     """
@@ -58,7 +58,7 @@ class Run(NamedTuple):
         return int(self.chains[0]["iteration"])
 
     def with_draws(self, *pieces: Piece) -> "Run":
-        """The run with further draws."""
+        """Return the run with further draws."""
         diverging = [stats["diverging"] for _, stats in pieces]
         return self._replace(
             pieces=(*self.pieces, *pieces),
@@ -93,7 +93,7 @@ def next_chunk(
 
 
 def pack(chain: Any) -> dict[str, np.ndarray]:
-    """A chain's arrays by name; a random key as its words."""
+    """Return a chain's arrays by name; a random key as its words."""
     leaves = jax.tree_util.tree_flatten_with_path(chain)[0]
     return {
         _name(path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
@@ -107,7 +107,7 @@ def unpack(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     Raises
     ------
     ValueError
-        Where the arrays are not those of such a chain.
+        If the arrays are not those of such a chain.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     found = {name: (np.shape(a), a.dtype) for name, a in arrays.items()}

@@ -28,9 +28,9 @@ __all__ = ["ACCEPT", "Choice", "Sampler", "TemperedSample"]
 # The log likelihood turns within a quarter of an average weight's period, 1.6 sds; that of a slow
 # output, which the data leave open, may take ten times as long, and the evidence need not wait.
 _KERNEL = HMC(longest=2.4)
-# What stands for a log likelihood of minus infinity, with which one can still calculate.
+# Replaces a log likelihood of minus infinity by a number for calculations.
 _IMPOSSIBLE = -1e30
-# What step sizes are tuned to.
+# Acceptance that step sizes are tuned to.
 ACCEPT = 0.8
 
 
@@ -42,9 +42,10 @@ class TemperedSample(NamedTuple):
     beta : float
         Inverse temperature.
     curve : Curve
-        Of its draws, (chain, draw); where the output layer is integrated out, of the other weights.
+        Curve of its draws, (chain, draw); if the output layer is integrated out, of the other
+        weights.
     chains : list
-        Where they stand; of the prior itself, weights.
+        State of each chain; for the prior itself, weights.
     draws : tuple of dict of str to array
         Weights and statistics, (chain, draw, ...); only at 1, where they are the posterior's.
     """
@@ -55,7 +56,7 @@ class TemperedSample(NamedTuple):
     draws: Any = None
 
 
-# What comes next on each ladder, given the rungs of all: None where one is complete.
+# Next rung of each ladder, given the rungs of all: None where one is complete.
 Choice = Callable[[Sequence[list[TemperedSample]]], list[float | None]]
 
 
@@ -87,7 +88,7 @@ class Sampler:
     def refine(
         self, part: int, ladder: list[TemperedSample], num_warmup: int, num_samples: int, run: int
     ) -> list[TemperedSample]:
-        """A rung more between every two of one prior's, which begins at the lower."""
+        """Add a rung between every two of one prior's, which begins at the lower."""
         pairs = itertools.pairwise(ladder)
         steps = [(part, low, _between(low.beta, high.beta)) for low, high in pairs]
         moved = self._move(steps, run, num_warmup, num_samples)
@@ -96,7 +97,7 @@ class Sampler:
     def extend(
         self, tops: Sequence[TemperedSample], num_samples: int, num_warmup: int
     ) -> list[Any]:
-        """The posterior's draws of every prior, so many: those on top of its ladder, and more."""
+        """Return so many posterior draws of every prior: those on top of its ladder, and more."""
         chains = [chain for top in tops for chain in top.chains]
         tasks = [task for task in self.problem.tasks for _ in range(self.num_chains)]
         shared = self._shared(num_warmup)
@@ -226,7 +227,7 @@ def _started(shared, cooled, seeds, starts, run: int) -> list[Any]:
 
 
 def _with_target(kernel: HMC, shared: None, item: Any) -> Any:
-    """A chain at another temperature, its iterations counted anew."""
+    """Return a chain at another temperature, its iterations counted anew."""
     chain, run = item
     return chain._replace(
         key=jax.random.fold_in(chain.key, run),

@@ -1,7 +1,7 @@
 """Length of a chain's trajectories: as long as its slowest output takes to turn.
 
-In units of single weights' sds no one length suits all posteriors. Where many weights have to move
-together for the function to change, an output needs several times as long as where each moves it by
+In units of single weights' sds no one length suits all posteriors. If many weights have to move
+together for the function to change, an output needs several times as long as if each moves it by
 itself. So the time is learned from the outputs, whose draws are what the chain is run for.
 """
 
@@ -21,7 +21,7 @@ _WINDOWS = (15, 35, 65, 85)
 _MIN_DRAWS_FOR_TIME = 10
 # Mean time to begin with, in sds of the posterior, and how far it may be from that.
 _FIRST_TIME, _MIN_TIME, _MAX_TIME = 0.4, 0.2, 12.8
-# What a window may change it by.
+# Factor by which a window may change it.
 _FACTOR = 4.0
 # How far the slowest output is to go round, in radians; it has turned after half of pi.
 _ANGLE = 1.5
@@ -42,9 +42,9 @@ class Trajectory(NamedTuple):
     last : array of shape (lag, outputs)
         Outputs of the latest draws, the last one first.
     mean, sum_of_squares : array of shape (outputs,)
-        Of the outputs seen in this window; the squares around the mean.
+        Moments of the outputs seen in this window; the squares around the mean.
     sum_of_jumps : array of shape (2, outputs)
-        Of squared differences between a draw and the next, and between those a lag apart.
+        Sums of squared differences between a draw and the next, and between draws a lag apart.
     """
 
     time: Any

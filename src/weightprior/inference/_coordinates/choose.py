@@ -17,7 +17,7 @@ def coordinates_of(collapse: bool, shared: Any, task: Task) -> Standardised:
     Parameters
     ----------
     collapse : bool
-        Whether it moves along the density with the output layer integrated out, where that can be.
+        True if it moves along the density with the output layer integrated out, where that can be.
     shared : tuple
         The model and its data, and whatever stands behind these.
     task : Task

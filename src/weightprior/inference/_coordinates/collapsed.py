@@ -3,9 +3,9 @@
 Under a Gaussian likelihood the output layer is a linear regression on the last hidden units: given
 the other weights its posterior is normal, and its evidence has a closed form. Chains then move
 through the other weights alone, along that evidence, and every draw is completed with an exact one
-of the output layer. Nothing changes but the speed: what pulls hardest on a network, the level and
-the slopes of its function, is what the output layer can follow, so that the steps of a chain may be
-several times longer.
+of the output layer. Nothing changes but the speed: the level and the slopes of its function pull
+hardest on a network, and the output layer can follow them. The steps of a chain may then be several
+times longer.
 """
 
 import math
@@ -123,7 +123,7 @@ class CollapsedOutput(Standardised):
         return {name: weights[name] for name in self.bnn.sites}
 
     def quadratic(self, weights: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        """The log likelihood as a function of standardised integrated weights, none of them flat.
+        """Return the log likelihood as a quadratic in standardised integrated weights, none flat.
 
         Returns
         -------
@@ -170,14 +170,14 @@ class CollapsedOutput(Standardised):
         return Regression(columns, residual.T, *self._prior_of_columns()), counts, noise
 
     def _sums(self, weights: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        """Sums over all rows that the regression is made of; those of blocks in double precision.
+        """Sum what the regression is made of over all rows; sums of blocks in double precision.
 
         Returns
         -------
         gram : array of shape (outputs, columns, columns)
         projection : array of shape (outputs, columns)
         squares : array of shape ()
-            Of the residuals.
+            Sum of squared residuals.
         log_factor : array of shape ()
             Log of what the density of the targets is divided by.
         """
@@ -253,7 +253,7 @@ class CollapsedOutput(Standardised):
         return columns, residual, (counts**2 * _log_factor(noise)).sum()
 
     def _rest(self, weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        """Outputs, of shape (rows, outputs), at weights whose sites integrated out are 0."""
+        """Compute outputs, (rows, outputs), at weights whose sites integrated out are 0."""
         if self.head.weight not in self.integrated:
             return density.outputs(self.bnn, weights, x)
         network = self.bnn.network

@@ -47,7 +47,7 @@ class Randomised(Standardised):
     bnn, x, y, dtype
         As of `Standardised`.
     member : Member
-        What the density is, and how it is moved.
+        The density, and how it is moved.
     """
 
     def __init__(self, bnn: BNN, x: Any, y: Any, member: Member, dtype: Any) -> None:
@@ -68,7 +68,7 @@ class Randomised(Standardised):
         self.multiples = RandomTerms(signed.astype(dtype), counted.astype(dtype))
 
     def log_density(self, position: jax.Array, less: jax.Array | None = None) -> jax.Array:
-        """The log joint density of the weights at a position, moved, less a number."""
+        """Compute the log joint density of the weights at a position, moved, less a number."""
         weights = self.weights(position)
         joint = density.log_joint(
             self.bnn, weights, self.x, self.y, self.anchored, self.row_weights

@@ -28,9 +28,9 @@ class Regression(NamedTuple):
     residual : array of shape (outputs, rows)
         Targets less what the network says with the output layer at 0.
     center : array of shape (outputs, columns)
-        Of the prior.
+        Centre of the prior.
     precision : array of shape (outputs, columns)
-        Of the prior: 1, or 0 where it is flat.
+        Precision of the prior: 1, or 0 where it is flat.
     """
 
     columns: jax.Array

@@ -33,7 +33,7 @@ class Standardised:
     dtype : dtype
         Precision of the computation.
     names : sequence of str, optional
-        Sites that a position holds, beside hyperparameters; all by default.
+        Sites that a position holds, besides hyperparameters; all by default.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Standardised:
         return self.draw(jax.random.fold_in(*start))
 
     def draw(self, key: jax.Array) -> jax.Array:
-        """A position drawn from the prior (where it is flat, from its unit)."""
+        """Draw a position from the prior (where it is flat, from its unit)."""
         return jax.random.normal(key, (self.size,), self.dtype)
 
     def mask(self, sites: Collection[str]) -> jax.Array:

@@ -58,11 +58,11 @@ class Part:
     Attributes
     ----------
     label : object
-        Of the prior; None where it is the only one.
+        Label of the prior; None where it is the only one.
     name : str
         A text that two parts share where they do the same, for files.
     given : bytes
-        What a worker needs beside the code, pickled.
+        Data that a worker needs besides the code, pickled.
     """
 
     label: Any
@@ -83,7 +83,7 @@ class Call:
     parts : list of Part
         One per prior.
     prior : Prior
-        Of the call.
+        Prior of the call.
     apart : tuple of str
         Constants that each prior has for itself.
     """

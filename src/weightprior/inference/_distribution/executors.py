@@ -18,7 +18,7 @@ class Supply:
     Raises
     ------
     TypeError, ValueError
-        Where it is neither, or forks its processes.
+        If it is neither, or forks its processes.
     """
 
     def __init__(self, executor: Any) -> None:
@@ -37,7 +37,7 @@ class Supply:
         return self._make is not None
 
     def open(self) -> Executor:
-        """The executor, made where there is none yet."""
+        """Return the executor; make one where there is none yet."""
         if self._executor is None:
             assert self._make is not None
             self._executor = _checked(self._make())

@@ -50,11 +50,11 @@ class Pending:
     call : Call
         The call.
     supply : Supply
-        Of executors.
+        Supply of executors.
     store : Store or NoStore
-        Where parts are kept.
+        Store that keeps the parts.
     retries : int
-        How often a part is tried again whose worker died.
+        Number of times a part is tried again whose worker died.
     """
 
     def __init__(self, call: Call, supply: Supply, store: Store | NoStore, retries: int) -> None:
@@ -84,9 +84,9 @@ class Pending:
         Raises
         ------
         Exception
-            What the fit function raised, for the first part that it did.
+            The error that the fit function raised, for the first part that failed.
         RuntimeError
-            Where a part was lost more often than it is tried again, or the executor broke.
+            If a part was lost more often than it is tried again, or the executor broke.
         """
         number = len(self._call.parts)
         try:
@@ -143,7 +143,7 @@ class Pending:
         """Keep parts that are finished, raise what one raised, and submit again what was lost."""
         with held_back():  # an interrupt would fall into a file, or be lost in what writes it
             for index, outcome in outcomes.items():
-                if isinstance(outcome, Finished):  # first, for it is to be kept
+                if isinstance(outcome, Finished):  # first, since it is kept
                     self._store.keep(self._call.parts[index].name, outcome)
                     self._finished[index], self._num_broken = outcome, 0
         for index, outcome in outcomes.items():

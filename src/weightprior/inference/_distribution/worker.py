@@ -37,8 +37,8 @@ def work(digest: str, code: bytes, given: bytes, attempt: str) -> bytes:
     Returns
     -------
     bytes
-        An `Outcome`, pickled. What is raised from here on says that the worker is gone, or cannot
-        be reached.
+        An `Outcome`, pickled. An error that is raised from here on says that the worker is gone, or
+        cannot be reached.
     """
     try:
         with hidden():

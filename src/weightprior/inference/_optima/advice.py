@@ -28,13 +28,13 @@ def warn_unconverged(
     Parameters
     ----------
     problem, search
-        What was searched, and how.
+        The problem, and the options of its search.
     told : str
-        What did not reach the tolerance.
+        The searches that did not reach the tolerance, in words.
     late : sequence of str
-        Of each prior that is concerned, how far it came.
+        Progress of each prior that is concerned.
     advice : str
-        What `advise` says.
+        Text that `advise` returns.
     """
     named = list(late[:_MAX_PRIORS_NAMED])
     if len(late) > len(named):
@@ -61,13 +61,13 @@ def advise(
     Parameters
     ----------
     problem, search
-        What was searched, and how.
+        The problem, and the options of its search.
     exhausted : bool
-        Whether iterations ran out.
+        True if iterations ran out.
     collapses : sequence of Collapse
-        Where the noise of those runs went.
+        Collapses of the noise in those runs.
     kinks : str
-        What to do where kinks are the reason, as of relu units: no gradient vanishes there.
+        Advice if kinks are the reason, as of relu units: no gradient vanishes there.
     """
     if problem.doubt:
         return "Mind the scale of the data first, of which another warning tells."

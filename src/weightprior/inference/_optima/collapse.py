@@ -31,14 +31,14 @@ class Collapse(NamedTuple):
     relative_noise : array of shape ()
         The smallest learned scale, of the spread of its target; infinite where none is learned.
     misfit : array of shape ()
-        Of that target's residuals the mean square, in units of their scale.
+        Mean square of that target's residuals, in units of their scale.
     """
 
     relative_noise: jax.Array
     misfit: jax.Array
 
     def explains(self, converged: bool) -> bool:
-        """Tell if a noise that goes to zero is what is to be said of a search."""
+        """Tell if a noise that goes to zero is the problem of a search."""
         if not converged:
             return bool(self.relative_noise < _NEXT_TO_NONE)
         return bool(self.relative_noise < _SMALL and self.misfit < _MET)

@@ -34,13 +34,13 @@ class _Round(NamedTuple):
     number : array of shape ()
         Rounds before it; the first has no matrix.
     value, gradient_norm, num_iterations : array of shape ()
-        Where it began, and after how many steps.
+        Values at its start, and the number of steps before it.
     inverse : array of shape (size, size)
         The preconditioner; of shape (0, 0) where there is no room for one.
     descent : Descent
         The steps from there.
     another : array of shape ()
-        Whether it has ended, and there is use in another.
+        True if it has ended, and there is use in another.
     """
 
     number: jax.Array

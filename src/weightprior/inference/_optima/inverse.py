@@ -19,7 +19,7 @@ def inverse(matrix: jax.Array) -> jax.Array:
     Parameters
     ----------
     matrix : array of shape (size, size)
-        Of which the lower triangle is read.
+        Matrix whose lower triangle is read.
     """
     few = max(_FEW, len(matrix) // _SHARE)
     root = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
@@ -49,6 +49,6 @@ def _square(root: jax.Array, few: int) -> jax.Array:
 
 
 def _parts(root: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Blocks of a lower triangular matrix, but for the one of zeros."""
+    """Blocks of a lower triangular matrix, except the one of zeros."""
     half = len(root) // 2
     return root[:half, :half], root[half:, :half], root[half:, half:]

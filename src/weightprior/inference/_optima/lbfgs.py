@@ -21,7 +21,7 @@ class Memory(NamedTuple):
     pairs : array of shape (2 * length, size)
         Moves s, and behind them changes of the preconditioned gradient, Py for changes y.
     inverse : array of shape (length, length)
-        Of the products s'y of a move with itself and with all later changes, the triangle R.
+        Triangle R: the products s'y of a move with itself and with all later changes.
     gram : array of shape (length, length)
         Products y'Py.
     curvature : array of shape (length,)
@@ -29,7 +29,7 @@ class Memory(NamedTuple):
     scale : array of shape ()
         s'y / y'Py of the last pair: the inverse Hessian over P, where nothing else is known.
     slot : array of shape ()
-        Where the next pair goes, in place of the oldest.
+        Place of the next pair, which replaces the oldest.
     """
 
     pairs: jax.Array
@@ -41,7 +41,7 @@ class Memory(NamedTuple):
 
 
 def init(length: int, position: jax.Array) -> Memory:
-    """A memory of nothing."""
+    """Return an empty memory."""
     square = jnp.zeros((length, length), position.dtype)
     pairs = jnp.zeros((2 * length, position.size), position.dtype)
     one = jnp.ones((), position.dtype)
@@ -54,7 +54,7 @@ def update(memory: Memory, move: jax.Array, change: jax.Array, preconditioned: j
     Parameters
     ----------
     memory : Memory
-        Of what came before.
+        Memory of the steps before.
     move, change : array of shape (size,)
         A step, and what it did to the gradient.
     preconditioned : array of shape (size,)

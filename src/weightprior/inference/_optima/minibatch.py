@@ -24,7 +24,7 @@ from weightprior.model.bnn import BNN
 __all__ = ["Batches", "descend", "loss"]
 
 _NUM_EPOCHS = 20
-# Rows that are read at once, but for a batch of more.
+# Rows that are read at once, unless a batch has more.
 _MANY_ROWS = 2**16
 # Decays of both means, and what keeps a step finite: the defaults of the source.
 _OF_SLOPE, _OF_SQUARE, _SMALL = 0.9, 0.999, 1e-8
@@ -75,8 +75,8 @@ class Batches(NamedTuple):
     ) -> Iterator[np.ndarray]:
         """Rows of some batches at once, epoch by epoch, in an order that is drawn.
 
-        The last batch of an epoch is filled up from the first. Of a table on a disk the chunks are
-        shuffled, of so many rows that lie together, and then the rows of a window.
+        The last batch of an epoch is filled up from the first. For a table on a disk the chunks, of
+        so many rows that lie together, are shuffled first, and then the rows of a window.
         """
         window = self.size * max(1, _MANY_ROWS // self.size)
         for _ in range(self.num_epochs):

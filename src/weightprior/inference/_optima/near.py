@@ -20,7 +20,7 @@ from weightprior.inference._coordinates.standardised import Standardised
 
 __all__ = ["find", "position", "prepare"]
 
-# Starts are to be reasonable, not optimal: what follows finds its way from there.
+# Starts have to be reasonable, not optimal: the next search finds its way from there.
 _ITERATIONS = 100
 _TOLERANCE = 1e-1
 
@@ -32,7 +32,7 @@ def prepare(shared: Any, task: Task) -> None:
 
 
 def find(shared: Any, tasks: Sequence[Task], seeds: Sequence[SeedSequence]) -> list[np.ndarray]:
-    """Ends of short optimisations, each from a draw of a prior: positions.
+    """Find the ends of short optimisations, each from a draw of a prior: positions.
 
     Parameters
     ----------

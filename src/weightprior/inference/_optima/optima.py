@@ -45,7 +45,7 @@ def find(
 ) -> Found:
     """Run from `num_restarts` places to optima of each prior, the highest density first.
 
-    They are draws of the prior, but for those that `init` names, or where a descent over batches of
+    They are draws of the prior, except those that `init` names, or where a descent over batches of
     rows has led to from there. `meanwhile` is called once the programs have begun to compile.
 
     Returns
@@ -58,7 +58,7 @@ def find(
     Raises
     ------
     FloatingPointError
-        Where every restart of a part overflowed.
+        If every restart of a part overflowed.
     """
     starts = starts_of_restarts(problem, init, drawn(problem.key, num_restarts))
     tasks = [task for task in problem.tasks for _ in range(num_restarts)]
@@ -76,7 +76,7 @@ def find(
 
 
 def drawn(key: jax.Array, count: int) -> list[Drawn]:
-    """Starts of runs that a key draws, of which more leave the first as they were."""
+    """Return the starts of runs that a key draws; more of them leave the first as they were."""
     return [(key, number) for number in np.arange(count, dtype=np.uint32)]
 
 
@@ -96,10 +96,10 @@ def run(
     problem : Problem
         The model and its data.
     items : sequence of (task, start)
-        What the coordinates are made of beside these; and weights by site, or a key and the number
-        of a draw, which is folded into it.
+        The task, from which the coordinates are made; and weights by site, or a key and the number
+        of a draw, which is folded into the key.
     search : Search
-        How long and how far.
+        Limits of the search.
     meanwhile : callable, optional
         Called once the programs have begun to compile.
 
@@ -107,7 +107,8 @@ def run(
     -------
     list of dict
         In the order of the items: `weights`, a dict of arrays by site, `lp`, `gradient_norm`,
-        `num_iterations`, and `collapse`, a `Collapse`. What overflowed has NaN or infinity there.
+        `num_iterations`, and `collapse`, a `Collapse`. A search that overflowed has NaN or infinity
+        there.
     """
     begin = descent.begin
     with jax.enable_x64(True):

@@ -78,7 +78,7 @@ class Descent(NamedTuple):
 
 
 def begin(start: jax.Array) -> Descent:
-    """A descent before its first step, which is one of no length: it evaluates the start.
+    """Return a descent before its first step, which has no length: it evaluates the start.
 
     So the function stands in the program of the steps alone, and is compiled once.
     """
@@ -87,7 +87,7 @@ def begin(start: jax.Array) -> Descent:
 
 
 def resume(point: Point, preconditioned: jax.Array) -> Descent:
-    """A descent from a point that has been evaluated, whose gradient is preconditioned anew."""
+    """Return a descent from an evaluated point, whose gradient is preconditioned anew."""
     return _unmoved(point, preconditioned, largest(point.gradient), 0)
 
 
@@ -122,7 +122,7 @@ def descend(
     Parameters
     ----------
     function : callable
-        What is minimised.
+        Function that is minimised.
     state : Descent
         Not finished.
     tolerance, max_iterations
@@ -168,7 +168,7 @@ class Trial(NamedTuple):
 
     It doubles steps that are too short, and halves what lies between one of these and one that is
     too long: A. S. Lewis and M. L. Overton, Nonsmooth optimization via quasi-Newton methods, 2013.
-    doi:10.1007/s10107-012-0514-2. Where the function's rounding hides the fall, the slope shows it:
+    doi:10.1007/s10107-012-0514-2. If the function's rounding hides the fall, the slope shows it:
     W. W. Hager and H. Zhang, 2006, doi:10.1145/1132973.1132979.
 
     Attributes
@@ -176,9 +176,9 @@ class Trial(NamedTuple):
     size, low, high : array of shape ()
         The step to try next, one that was too short, and one that was too long.
     point : Point
-        Where the last one led.
+        Point of the last trial.
     found : array of shape ()
-        Whether that will do.
+        True if that will do.
     num_trials : array of shape ()
         Steps tried.
     """

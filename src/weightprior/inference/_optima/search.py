@@ -59,6 +59,6 @@ class Search(NamedTuple):
 
 
 def plain_steps(num_rows: int, size: int) -> int:
-    """Steps of the first round: those that take about as long as making two matrices."""
+    """Return the steps of the first round: they take about as long as making two matrices."""
     steps_of_a_matrix = size * (1 + 2 * size / num_rows) / 6
     return min(max(_PLAIN_STEPS, round(2 * steps_of_a_matrix)), _MOST_PLAIN_STEPS)

@@ -43,7 +43,7 @@ class _Asked(NamedTuple):
     Attributes
     ----------
     descent : Descent
-        Where it stands.
+        Current point of the descent.
     downhill : Downhill
         Direction of the step under way.
     trial : Trial
@@ -67,7 +67,7 @@ def run(
     items : sequence of (task, start)
         A single prior with its row weights; and weights by site, or a key and the number of a draw.
     search : Search
-        How long and how far.
+        Limits of the search.
 
     Returns
     -------
@@ -108,7 +108,7 @@ class _Rows:
         return len(self._problem.x)
 
     def blocks(self) -> Iterator[tuple[Any, ...]]:
-        """Inputs, targets and row weights of a block, and how often the prior counts in it."""
+        """Yield a block's inputs, targets and row weights, and how often the prior counts in it."""
         bnn, x, y = self._problem.data
         began = 0
         for rows in x.blocks(max(1, _NUMBERS_AT_ONCE // width_of(bnn.network))):

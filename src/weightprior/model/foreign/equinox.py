@@ -74,7 +74,7 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def outputs_of(model: Any, x: jax.Array) -> jax.Array:
-    """Outputs for every row of a module whose training is over."""
+    """Compute the outputs for every row of a module whose training is over."""
     import equinox
 
     return jax.vmap(equinox.nn.inference_mode(model))(x)

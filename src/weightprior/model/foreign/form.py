@@ -19,7 +19,7 @@ class Form(Protocol):
         ...
 
     def call(self, arrays: Mapping[str, Any], x: jax.Array) -> jax.Array:
-        """Outputs of all rows, with these arrays as parameters."""
+        """Compute the outputs of all rows, with these arrays as parameters."""
         ...
 
     def signal(self, arrays: Mapping[str, Any], x: jax.Array, layer: "Readout") -> jax.Array:

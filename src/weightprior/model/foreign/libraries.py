@@ -71,7 +71,7 @@ def trained(argument: str, network: Any) -> list[Parameter]:
 
 
 def outputs_of(network: Any, x: jax.Array) -> jax.Array | None:
-    """Outputs of a trained module; None of arrays alone, and where it makes no numbers per row."""
+    """Compute a trained module's outputs; None for arrays alone, and where rows get no numbers."""
     library = next((one for one in (nnx, equinox) if one.matches(network)), None)
     if library is None or not callable(network):
         return None

@@ -49,13 +49,13 @@ class ModuleNetwork:
         return dict(self.named_sites)
 
     def hidden_units(self, weights: Weights, x: Any) -> dict[str, HiddenUnits]:
-        """Inputs and outputs of the activations of hidden layers, where a function shows them."""
+        """Return inputs and outputs of hidden layers' activations, where a function shows them."""
         assert self.shows is not None, "beside hidden_layers"
         arrays, x = self._prepared(weights, x)
         return units.hidden_units(self.shows, self.form.build(arrays), x)
 
     def apply_without(self, weights: Weights, x: Any, layer: str, unit: Any) -> jax.Array:
-        """Outputs with one unit of a hidden layer held at its mean over the rows."""
+        """Compute outputs with one unit of a hidden layer held at its mean over the rows."""
         held = next(one for one in self.hidden_layers or () if one.name == layer)
         shown = self.hidden_units(weights, x)[layer]
         return self.apply(units.held_at_mean(held, weights, shown, unit), x)
@@ -69,7 +69,7 @@ class ModuleNetwork:
         return Head(weight, bias, self._signal, output_first)
 
     def apply(self, weights: Weights, x: Any) -> jax.Array:
-        """Outputs of the network, in the precision of the weights.
+        """Compute outputs of the network, in the precision of the weights.
 
         Parameters
         ----------

@@ -78,8 +78,8 @@ def network(
         For a network with a state or random numbers, such as BatchNorm or Dropout; for parameters
         that are no real numbers; for a network of another library.
     ValueError
-        Where parameters are tied and the library does not share them, rows depend on each other,
-        a layer is no readout, a name is unknown.
+        If parameters are tied and the library does not share them, rows depend on each other,
+        a layer is no readout, or a name is unknown.
 
     Examples
     --------
@@ -216,7 +216,7 @@ def _with_units(made: ModuleNetwork, parameters: Mapping[str, Parameter]) -> Mod
 
 
 def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
-    """Outputs at some rows, or raise where the network cannot compute them as fits do."""
+    """Compute outputs at some rows, or raise where the network cannot do so as fits do."""
     count = len(draft.feature_names)
     try:
         form = verify.form_of_outputs(draft.apply, weights, x)

@@ -83,7 +83,7 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def outputs_of(model: Any, x: jax.Array) -> jax.Array:
-    """Outputs of a module whose training is over; a call could change the state of the original."""
+    """Compute outputs of a module after its training, on a copy: a call could change its state."""
     from flax import nnx
 
     own = nnx.clone(model)

@@ -62,15 +62,15 @@ class Parameter(NamedTuple):
     Attributes
     ----------
     path : tuple of str
-        Where it stands, layer by layer; its own name last.
+        Position in the network, layer by layer; its own name last.
     value : array
         Its numbers.
     original : Original
-        What it is made of.
+        The kind of array that it is made of.
     owner : str
         Class of the layer that has it; empty where the library does not tell.
     output_first : bool
-        Whether the first axis of a weight is that of the outputs.
+        True if the first axis of a weight is that of the outputs.
     """
 
     path: tuple[str, ...]
@@ -120,9 +120,9 @@ class Reading(NamedTuple):
     Attributes
     ----------
     form : Form
-        How it is called; of `form`.
+        The way to call it, from the module `form`.
     parameters : sequence of Parameter
-        What may be fitted.
+        Parameters that may be fitted.
     constants : dict of str to array
         Arrays that are none of its parameters.
     """

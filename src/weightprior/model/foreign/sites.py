@@ -78,7 +78,7 @@ def kind_of(parameter: Parameter) -> str:
 
 
 def _num_output_axes(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
-    """Number of axes of the units: those of a bias beside, which attention has several of."""
+    """Count the axes of the units: those of the bias beside them; attention has several."""
     shape = parameter.value.shape
     for other in parameters.values():
         own = tuple(n for n in other.value.shape if n > 1)
@@ -103,7 +103,7 @@ def _is_stack(parameter: Parameter, parameters: Mapping[str, Parameter]) -> bool
 
 
 def _fan_in(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
-    """Number of inputs that a unit sums up: of a row that is looked up, one."""
+    """Count the inputs that a unit sums up: one, where a row is looked up."""
     shape = parameter.value.shape
     if parameter.of_embedding:
         return 1

@@ -59,7 +59,7 @@ def shown(function: Any, model: Any, x: Any) -> Mapping[str, Any]:
 
 
 def hidden_units(function: Units, model: Any, x: Any) -> dict[str, HiddenUnits]:
-    """Inputs and outputs of the activations, by layer."""
+    """Return the inputs and outputs of the activations, by layer."""
     found = {name: tuple(signals) for name, signals in function(model, x).items()}
     return {name: HiddenUnits(*map(jnp.asarray, signals[:2])) for name, signals in found.items()}
 
@@ -72,9 +72,9 @@ def hidden_layers(
     Parameters
     ----------
     shown : mapping of str to (inputs, outputs) or (inputs, outputs, activation)
-        What it returned at some weights and rows.
+        Result of the function at some weights and rows.
     parameters : mapping of str to Parameter
-        Of the network, by name.
+        Parameters of the network, by name.
     num_rows : int
         Number of these rows.
     """

@@ -59,7 +59,7 @@ def form_of_outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> Any:
 
 
 def outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> np.ndarray:
-    """Outputs of a network in double precision."""
+    """Compute the outputs of a network in double precision."""
     with jax.enable_x64(True):
         return np.asarray(jax.jit(apply)(weights, jnp.asarray(x, jnp.float64)))
 

@@ -13,7 +13,7 @@ from weightprior.model.likelihoods.base import Likelihood
 
 __all__ = ["APART", "EMPTY", "Classes", "count_or_labels", "labels_of"]
 
-# What leaves logits without a finite optimum.
+# Reason why logits have no finite optimum.
 APART, EMPTY = "the classes are separated", "a class has no rows"
 
 _KINDS = (str, int, float, bool)

@@ -38,7 +38,7 @@ class Scaled(Likelihood):
             )
 
     def latents(self, num_outputs: int) -> dict[str, Latent]:
-        """The logarithm of the noise, one per output, where it is learned."""
+        """Return the logarithm of the noise, one per output, where it is learned."""
         if self.noise is not None:
             return {}
         information = self._information_about_scale
@@ -55,7 +55,7 @@ class Scaled(Likelihood):
         return {} if self.noise is not None else {"log_noise": float(np.log(noise))}
 
     def restated(self, shift, factor, num_outputs):
-        """The same law around other locations, with a noise that is multiplied as the targets."""
+        """Return the law around other locations, its noise multiplied as the targets are."""
         if self.noise is None:
             added = np.log(factor) if num_outputs > 1 else np.log(factor[0])
             return Restated(self, factor, shift, {"log_noise": added})
@@ -70,11 +70,11 @@ class Scaled(Likelihood):
         return Recession.of_each(never, never)
 
     def learned_scale(self, output, weights):
-        """The noise, where it is learned."""
+        """Return the noise, where it is learned."""
         return None if self.noise is not None else self.noise_of(per_target(output), weights)
 
     def scale_advice(self, spread, num_rows):
-        """A known noise, or so narrow a prior that all rows together move it by a factor e."""
+        """Advise a known noise, or a prior so narrow that all rows move it by a factor e."""
         held = f"{np.log(spread) + _LOG_NOISE_PRIOR[0]:.2g}, {num_rows**-0.5:.2g}"
         return (
             f"Pass a known noise, {type(self).__name__}(noise=...), or hold it by a narrow prior: "
@@ -88,7 +88,7 @@ class Scaled(Likelihood):
         return jnp.diag(jnp.sqrt(about_location) / scale)
 
     def _information_about_location(self, weights: Weights) -> Any:
-        """Expected information about the location, for a scale of 1."""
+        """Return the expected information about the location, for a scale of 1."""
         raise NotImplementedError
 
     @property

@@ -9,7 +9,7 @@ __all__ = ["Traced"]
 
 
 class Traced:
-    """A dataclass that is a pytree: all fields are traced numbers, but for those in `static`."""
+    """A dataclass that is a pytree: all fields are traced numbers, except those in `static`."""
 
     static: ClassVar[tuple[str, ...]] = ()
 

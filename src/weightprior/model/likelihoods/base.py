@@ -33,20 +33,20 @@ class Likelihood(Traced):
     static : tuple of str
         Fields that are part of the structure; all others are traced numbers.
     labels : tuple or None
-        What classes are called, in the order of their numbers; None where they are numbers.
+        Names of the classes, in the order of their numbers; None where they are numbers.
     discrete : bool
-        Whether targets are whole numbers, classes or counts.
+        True if targets are whole numbers, classes or counts.
     has_classes : bool
-        Whether targets are classes, scored by their probabilities, or numbers.
+        True if targets are classes, scored by their probabilities, or numbers.
     step : float
         Distance between neighbouring values of a target: 0 for real numbers, 1 for counts.
     normal_outputs : bool
-        Whether targets are normal around the outputs with the scale `noise_of`, so that a last
+        True if targets are normal around the outputs with the scale `noise_of`, so that a last
         linear layer can be integrated out.
     columns : tuple of str
         Names of a target's columns, where it has others than one per output.
     is_known : bool
-        Whether it is the likelihood that was fitted; else none of its densities is to be had.
+        True if it is the likelihood that was fitted; else none of its densities is available.
     no_offset : str
         Why no column of x can be added to all outputs, as `mlp(offset=...)` does.
     loss : str
@@ -101,7 +101,7 @@ class Likelihood(Traced):
         return None
 
     def latents(self, num_outputs: int) -> Mapping[str, Latent]:
-        """Unknowns of its own, beside the network's weights, by name."""
+        """Unknowns of its own, besides the network's weights, by name."""
         return {}
 
     def check_outputs(self, num_outputs: int) -> None:

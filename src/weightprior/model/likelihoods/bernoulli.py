@@ -22,8 +22,8 @@ class Bernoulli(Classes):
     Parameters
     ----------
     classes : sequence of two labels, optional
-        What the targets are called; the output is the logit of the second. None: targets are 0 and
-        1, or booleans.
+        Labels of the targets; the output is the logit of the second. None: targets are 0 and 1, or
+        booleans.
 
     Examples
     --------
@@ -68,6 +68,6 @@ class Bernoulli(Classes):
         return Recession.of_each(yes, ~yes, APART, EMPTY)
 
     def random_terms(self, output, weights, y):
-        # Twice the arcsine of the root of the probability, but for a constant, and without its
+        # Twice the arcsine of the root of the probability, up to a constant, and without its
         # infinite slopes.
         return RandomTerms(2 * jnp.arctan(jnp.tanh(output / 4)), output[:, :0])

@@ -23,9 +23,9 @@ _TWO_COLUMNS = "numpy.column_stack([successes, trials - successes])"
 class Binomial(Likelihood):
     """Successes and failures of each row's trials: the output is the logit of a success.
 
-    Targets have two columns of counts, successes and failures. How many trials a row has is given,
-    and not modelled. What predicts or simulates without y makes one trial per row, or as many as
-    its argument `trials` says.
+    Targets have two columns of counts, successes and failures. The number of trials of a row is
+    given, and not modelled. Functions that predict or simulate without y make one trial per row, or
+    as many as their argument `trials` says.
 
     Examples
     --------

@@ -22,8 +22,8 @@ class Categorical(Classes):
     Parameters
     ----------
     classes : int or sequence of labels
-        What the targets are called, in the order of the outputs: text, numbers or booleans. Or how
-        many classes there are; targets are then 0, 1, ..., ``classes - 1``.
+        Labels of the targets, in the order of the outputs: text, numbers or booleans. Or the number
+        of classes; targets are then 0, 1, ..., ``classes - 1``.
 
     Examples
     --------

@@ -17,7 +17,7 @@ __all__ = ["HeteroscedasticGaussian"]
 class HeteroscedasticGaussian(Likelihood):
     """Gaussian noise whose size depends on x: two outputs, the mean and the log of the sd.
 
-    Of k targets the outputs are the k means first, then the k logs of their sds. In a fit the dim
+    For k targets the outputs are the k means first, then the k logs of their sds. In a fit the dim
     `output` of the weights counts all of these; that of targets and predictions counts the targets.
 
     Examples

@@ -29,8 +29,8 @@ class NegativeBinomial(Likelihood):
     Parameters
     ----------
     concentration : float, optional
-        Where it is known. None: it is learned through the latent `log_concentration`, one per
-        output.
+        The concentration, if it is known. None: it is learned through the latent
+        `log_concentration`, one per output.
 
     Notes
     -----

@@ -115,7 +115,7 @@ class StudentT(Scaled):
 
 
 def _shape_given_scale(df: jax.Array) -> jax.Array:
-    """Expected information about the degrees of freedom that is left where the scale is unknown."""
+    """Compute the expected information about df that is left where the scale is unknown."""
     few = jnp.minimum(df, _MANY)
     trigammas = zeta(jnp.full_like(few, 2.0), few / 2) - zeta(
         jnp.full_like(few, 2.0), (few + 1) / 2

@@ -80,10 +80,10 @@ class Recession(NamedTuple):
     Attributes
     ----------
     constraints : array of shape (rows, any, outputs)
-        Directions are those whose products with all constraints of a row are at least 0. Where one
-        of these is positive the density rises as long as one goes; where all are 0 it stays.
+        Directions are those whose products with all constraints of a row are at least 0. If one of
+        these is positive, the density rises as long as one goes; if all are 0, it stays.
     apart : str
-        Of data that leave a rising direction, what inputs do to them.
+        Effect of the inputs on the data, if these leave a rising direction.
     empty : str
         The same where constants alone leave one.
     """
@@ -113,7 +113,7 @@ class Restated(NamedTuple):
     multiplier, addend : array of shape (outputs,)
         Its outputs are ``addend + multiplier * outputs``.
     latents : mapping of str to array
-        What is added to each latent.
+        Number that is added to each latent.
     """
 
     likelihood: Any

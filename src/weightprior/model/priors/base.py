@@ -65,7 +65,7 @@ class Prior:
     sites : mapping of str to Site
         Hyperparameters: latents above the weights.
     fixed : bool
-        Whether `loc` and `scale` say all of it: every weight is normal, and nothing is learned.
+        True if `loc` and `scale` say all of it: every weight is normal, and nothing is learned.
     no_joint_mode : str
         Why weights and hyperparameters have no joint mode; empty where they have one.
     """

@@ -25,11 +25,11 @@ class GivenHyperparameters(NamedTuple):
     Attributes
     ----------
     loc, scale : dict of str to array
-        Of sites in groups.
+        Centre and scale of sites in groups.
     base : NormalPrior
-        Of all others.
+        Prior of all others.
     standardised : dict of str to numpyro.distributions.Distribution
-        Where it is not normal.
+        Distribution of standardised weights, where it is not normal.
     """
 
     loc: dict[str, Any]
@@ -58,13 +58,13 @@ class HierarchicalPrior(Prior):
     Attributes
     ----------
     base : NormalPrior
-        What centres and scales are counted in, and the prior of sites in no group.
+        Units of centres and scales, and the prior of sites in no group.
     groups : dict of str to dict of str to Site
         Sites by group.
     center, log_scale : dict of str to (loc, scale)
         By group, the Gaussians of the latents; empty where they are not learned.
     standardised : dict of str to numpyro.distributions.Distribution
-        Of sites whose standardised weights are not normal.
+        Distribution of sites whose standardised weights are not normal.
     """
 
     base: NormalPrior

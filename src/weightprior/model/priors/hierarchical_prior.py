@@ -49,8 +49,8 @@ def hierarchical_prior(
     bnn : BNN
         The model.
     groups : {"layer", "kind", "site"}, or dict of str to list of str
-        What shares a centre and a scale. A dict has, by name of a group, its sites, layers or
-        kinds, none of them in two groups; what it leaves out keeps its prior in `base`.
+        Sites that share a centre and a scale. A dict has, by name of a group, its sites, layers or
+        kinds, none of them in two groups; those that it leaves out keep their prior in `base`.
     center, log_scale : (float, float) or None
         Mean and standard deviation of the latents of each group, in units of `base`. None: not
         learned, but at 0.
@@ -183,7 +183,7 @@ def _members(sites: Mapping[str, Site], group: Any, names: Any) -> list[str]:
 def _each(
     argument: str, value: Any, groups: Mapping[str, Any]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The Gaussian of a latent, for every group."""
+    """Return the Gaussian of a latent, for every group."""
     if value is None:
         return {}
     if _checks.shape(value) != (2,):

@@ -201,7 +201,7 @@ def fan_in_scale(bnn, gain: float = 1.0) -> dict[str, float]:
     Raises
     ------
     ValueError
-        Where a network does not tell the fan-in of a weight.
+        If a network does not tell the fan-in of a weight.
 
     References
     ----------
