@@ -7,7 +7,6 @@ ours, ours with everything compiled anew.
 
     python benchmarks/map.py            about twenty minutes
     python benchmarks/map.py --quick    about two: a fifth of the scales, two restarts, three folds
-    python benchmarks/map.py --docs     fills the documentation's table
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Batches of independent tasks: priors, restarts and chains, each on a core of its own.
 
-On a CPU a batched program is slower than the loop over its parts (vmapped HMC cost five times more
-per gradient), so one compiled program for a single task is called from as many threads as there
+On a CPU a batched program is slower than the loop over its parts (two to five times more per
+gradient), so one compiled program for a single task is called from as many threads as there
 are cores; JAX releases Python's lock while it computes. On an accelerator the tasks are vmapped.
 Either way the program depends on the shapes of one task alone: another prior, data set or number
 of tasks compiles nothing.

@@ -19,6 +19,7 @@ __all__ = [
     "in_order",
     "label_priors",
     "labels_of",
+    "line_between",
     "places",
     "room_below",
     "titles_of",
@@ -74,6 +75,11 @@ def places(found: xr.Dataset) -> np.ndarray:
     """Place priors on their axis: at their labels, or counted where these are no numbers."""
     labels = found["prior"].to_numpy()
     return labels if _are_numbers(labels) else np.arange(len(labels))
+
+
+def line_between(found: xr.Dataset, style: str = "-") -> str:
+    """Style of the lines between priors: none where their labels are words, which have no order."""
+    return style if _are_numbers(found["prior"].to_numpy()) else ""
 
 
 def label_priors(axes: Iterable[Any], found: xr.Dataset, width: float = _WIDTH) -> None:

@@ -17,6 +17,7 @@ from weightprior.plots._priors import (
     in_order,
     label_priors,
     labels_of,
+    line_between,
     places,
     room_below,
 )
@@ -108,14 +109,14 @@ def plot_mechanisms(*found: xr.Dataset, width: float = 85.0) -> np.ndarray:
     layers = _layers(drawn)
     colors = {layer: SEVERAL[i % len(SEVERAL)] for i, layer in enumerate(layers)}
     with mpl.rc_context(STYLE):
-        titles = [_PANELS[name].title for name in drawn]
+        titles, line = [_PANELS[name].title for name in drawn], line_between(found[0])
         axes = panels(titles, width, xlabel="prior", below=room_below(found[0]))
         for axis, (name, values) in zip(axes, drawn.items(), strict=True):
-            _plot_one(axis, values, _PANELS[name], colors)
+            _plot_one(axis, values, _PANELS[name], colors, line)
         label_priors(axes, found[0], width / columns_of(len(axes), width))
         whole = any("layer" not in values.dims for values in drawn.values())
         named = colors | ({"network": PLAIN} if whole else {})
-        handles = [Line2D([], [], color=c, marker="o", label=n) for n, c in named.items()]
+        handles = [Line2D([], [], color=c, marker="o", ls=line, label=n) for n, c in named.items()]
         add_legend(axes[0].figure, handles, width)
     return axes
 
@@ -163,7 +164,9 @@ def _layers(drawn: dict[str, xr.DataArray]) -> list[str]:
     return layers[0] if layers else []
 
 
-def _plot_one(axis: Any, values: xr.DataArray, panel: _Panel, colors: dict[Any, str]) -> None:
+def _plot_one(
+    axis: Any, values: xr.DataArray, panel: _Panel, colors: dict[Any, str], line: str
+) -> None:
     at = places(values.to_dataset(name="values"))
     several = values.sizes["chain"] * values.sizes["draw"] > 1
     behind = [dim for dim in values.dims if dim not in (*SAMPLE_DIMS, "prior")]
@@ -172,7 +175,7 @@ def _plot_one(axis: Any, values: xr.DataArray, panel: _Panel, colors: dict[Any, 
     for label, (middle, low, high) in zip(labels, found.swapaxes(0, 1), strict=True):
         error = np.stack([middle - low, high - middle]) if several else None
         color = colors.get(label, PLAIN)
-        axis.errorbar(at, middle, error, fmt="o-", color=color, elinewidth=1, capsize=2)
+        axis.errorbar(at, middle, error, fmt="o", ls=line, color=color, elinewidth=1, capsize=2)
     lowest, highest = np.nanmin(found), np.nanmax(found)
     bottom, top = panel.limits
     if panel.log and lowest > 0 and highest > 10 * lowest:

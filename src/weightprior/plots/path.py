@@ -17,6 +17,7 @@ from weightprior.plots._priors import (
     check_stacked,
     in_order,
     label_priors,
+    line_between,
     places,
 )
 
@@ -79,7 +80,8 @@ def plot_path(
         )
         _plot_scores(axes[0], at, found, test)
         _plot_lengths(axes[1], at, found)
-        axes[2].plot(at, found["effective_parameters"], ".-", color=PLAIN)
+        line = line_between(found)
+        axes[2].plot(at, found["effective_parameters"], f".{line}", color=PLAIN)
         axes[2].set(ylabel="effective\nparameters", xlabel="prior", ylim=(0, None))
         label_priors(axes[2:], found, width)
         _mark_choice(axes, at, found)
@@ -104,9 +106,13 @@ def _check(found: Any, test: Any) -> None:
 def _plot_scores(axis: Any, at: np.ndarray, found: xr.Dataset, test: xr.Dataset | None) -> None:
     num_rows = found.sizes["obs_id"]
     held_out, error = found["elpd"] / num_rows, found["elpd_se"] / num_rows
-    axis.plot(at, found["train"], ".--", color=ORANGE, label="fitted rows")
-    axis.plot(at, held_out, ".-", color=BLUE, label="held-out rows")
-    axis.fill_between(at, held_out - error, held_out + error, color=BLUE, alpha=0.2, lw=0)
+    dashed, line = line_between(found, "--"), line_between(found)
+    axis.plot(at, found["train"], f".{dashed}", color=ORANGE, label="fitted rows")
+    axis.plot(at, held_out, f".{line}", color=BLUE, label="held-out rows")
+    if line:
+        axis.fill_between(at, held_out - error, held_out + error, color=BLUE, alpha=0.2, lw=0)
+    else:
+        axis.errorbar(at, held_out, error, ls="", color=BLUE, elinewidth=1, capsize=2)
     if test is not None:
         scores = test["elpd"] / test.sizes["obs_id"]
         axis.plot(at, scores, "x", color=PLAIN, label="test rows")
@@ -114,11 +120,12 @@ def _plot_scores(axis: Any, at: np.ndarray, found: xr.Dataset, test: xr.Dataset 
 
 
 def _plot_lengths(axis: Any, at: np.ndarray, found: xr.Dataset) -> None:
-    [norm] = axis.plot(at, found["norm"], ".-", color=PLAIN)
+    [norm] = axis.plot(at, found["norm"], f".{line_between(found)}", color=PLAIN)
     # The same around zero, where no prior is flat.
     if not np.allclose(found["distance"], found["norm"], rtol=1e-3):
         norm.set_label("norm from zero")
-        axis.plot(at, found["distance"], ".--", color=GREEN, label="norm from the centre")
+        dashed = f".{line_between(found, '--')}"
+        axis.plot(at, found["distance"], dashed, color=GREEN, label="norm from the centre")
     axis.set(ylabel="norm of weights\nand biases", ylim=(0, None))
 
 

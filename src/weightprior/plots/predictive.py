@@ -19,6 +19,8 @@ __all__ = ["plot_predictive"]
 # Central intervals of the mean, the wider first, and how strongly they are filled.
 _LEVELS, _ALPHAS = (0.95, 0.5), (0.3, 0.4)
 _NEW = "#DDDDDD"
+# Room above and below the data at the most, in ranges of the data.
+_MARGIN = 0.75
 
 
 def plot_predictive(
@@ -29,7 +31,8 @@ def plot_predictive(
     A panel per prior, and for several outputs one for each. A line is the mean over draws of
     E[y | weights, x]; around it are its 50 % and 95 % bands, over draws of the weights, and in grey
     the 95 % band of new targets, which have noise as well. For classes the bands are of the
-    probability alone; of more than two each has a colour and its 95 % band.
+    probability alone; of more than two each has a colour and its 95 % band. With data the axis ends
+    three quarters of their range above and below them.
 
     Parameters
     ----------
@@ -198,10 +201,19 @@ def _band(axis: Any, at: np.ndarray, draws: np.ndarray, color: str, level: float
 def _plot_data(axis: Any, at: np.ndarray, y: np.ndarray, kind: str) -> None:
     if kind != "classes":
         axis.plot(at, y, "o", color=PLAIN, ms=2.5, zorder=3)
+        if kind == "numbers":
+            _leave_room(axis, y)
         return
     for number in np.unique(y).astype(int):
         color, chosen = SEVERAL[number % len(SEVERAL)], at[y == number]
         axis.plot(chosen, np.full(len(chosen), -0.08), "|", color=color, ms=5)
+
+
+def _leave_room(axis: Any, y: np.ndarray) -> None:
+    """Cut bands off that would leave the data less than a part of the panel."""
+    margin = _MARGIN * (np.ptp(y) or 1.0)
+    low, high = axis.get_ylim()
+    axis.set_ylim(max(low, y.min() - margin), min(high, y.max() + margin))
 
 
 def _legend(found: xr.Dataset, kind: str, with_data: bool) -> list[Any]:
