@@ -9,12 +9,13 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME UV_PROJECT_ENVIRONMENT PYTHONDONTWRIT
 # A shim named uv can be on PATH without working, hence the call.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 BIN := .venv/bin
+PYTHONS := 3.12 3.13 3.14
 
 # Stamps: an environment is synced again only when pyproject.toml changes.
 DEMO_ENV := .venv/.synced-demo
 FULL_ENV := .venv/.synced-full
 
-.PHONY: help setup demo test test-slow format lint types floors docs bench clean
+.PHONY: help setup demo test test-slow format lint types floors docs release bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +47,21 @@ floors: $(FULL_ENV)  ## check that imports only go downwards
 
 docs: $(FULL_ENV)  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
+
+# In a folder of its own, so that the package comes from the wheel. Pythons that are not here are named.
+release: $(FULL_ENV)  ## build, and run README's script from the wheel on every Python at hand
+	rm -rf dist build/release && mkdir -p build/release
+	$(UV) build -q
+	sed -n '/^```python/,/^```/p' README.md | grep -v '^```' > build/release/readme.py
+	@set -e; for python in $(PYTHONS); do \
+		if ! $(UV) python find -q --no-project "$$python" >/dev/null 2>&1; then \
+			echo "Python $$python: not here"; continue; \
+		fi; \
+		echo "Python $$python"; env="build/release/$$python"; \
+		$(UV) venv -q --no-project --python "$$python" "$$env"; \
+		$(UV) pip install -q --python "$$env/bin/python" "$$(ls dist/*.whl)[plots]" scikit-learn; \
+		"$$env/bin/python" build/release/readme.py; \
+	done
 
 bench: $(FULL_ENV)  ## run every benchmark
 	@set -e; for script in $(wildcard benchmarks/*.py); do \

@@ -1,0 +1,61 @@
+"""Count words of the documentation and slow beginnings of sentences: run it to read the figures.
+
+    python tests/words.py
+
+Words are those of prose and tables; code and what it prints are not counted. `test_words.py` holds
+the documentation to the figures.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MAX_WORDS, MAX_SHARE = 16_000, 0.02
+# Beginnings that keep a reader waiting for the verb.
+SLOW = ("What", "Where", "Whether", "How", "Of")
+
+
+def words() -> dict[str, int]:
+    """Words of every page of the documentation."""
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    return {
+        page.name: len(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL).split())
+        for page in pages
+    }
+
+
+def beginnings() -> list[str]:
+    """First word of every sentence of the package's docstrings."""
+    return [sentence.split()[0] for text in _docstrings() for sentence in _sentences(text)]
+
+
+def share() -> float:
+    """Share of sentences with a beginning that is slow to read."""
+    found = beginnings()
+    return sum(word in SLOW for word in found) / len(found)
+
+
+def _docstrings() -> Iterator[str]:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, documented) and (text := ast.get_docstring(node)):
+                yield text
+
+
+def _sentences(text: str) -> Iterator[str]:
+    prose = re.sub(r"^\s*(>>>|\.\.\.).*$", "", text, flags=re.MULTILINE)
+    for paragraph in re.split(r"\n\s*\n|\n\s*- ", prose):
+        for sentence in re.split(r"(?<=[.:;])\s+(?=[A-Z])", " ".join(paragraph.split())):
+            if sentence and sentence[0].isalpha():
+                yield sentence
+
+
+if __name__ == "__main__":
+    for page, count in words().items():
+        print(f"{page:26}{count:6,}")
+    print(f"{'in all':26}{sum(words().values()):6,} of {MAX_WORDS:,} at most")
+    slow = ", ".join(SLOW)
+    print(f"sentences of docstrings that begin with {slow}: {share():.1%} of {len(beginnings()):,}")
