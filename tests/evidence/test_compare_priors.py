@@ -12,8 +12,10 @@ from assertions import FALSE_ALARM
 from oracle import to_sites
 from problems import LINEAR, NET, exact
 from shared_fits import light_fit, point_fit
+from weightprior.evidence import preference
 from weightprior.fits.leave_one_out import leave_one_out
 from weightprior.fits.outcome import Evidence
+from weightprior.fits.rows import Rows
 
 TRUTH = {"output.weight": np.array([[1.0], [-1.0], [0.5]]), "output.bias": 2.0}
 PRIORS = {
@@ -270,7 +272,7 @@ def doubted(fit, *labels):
     return with_group(fit, reason=["chains disagree" if n in labels else "" for n in PRIORS])
 
 
-def test_what_is_not_reliable_is_preferred_only_where_nothing_is():
+def test_what_is_not_reliable_is_never_preferred():
     values = 0.0, -1.0, -2.0
     one = wp.compare_priors(LINEAR.bnn, doubted(with_evidence(*values, error=0.05), "narrow"))
     assert one["best"].sel(criterion="evidence").item() == "around 0"
@@ -279,7 +281,12 @@ def test_what_is_not_reliable_is_preferred_only_where_nothing_is():
     assert one["close"].to_numpy().tolist() == [False, True, True]
     one = wp.compare_priors(LINEAR.bnn, doubted(with_evidence(*values, error=0.05), *PRIORS))
     assert one["best"].sel(criterion="evidence").item() == "narrow"
-    assert one["close"].sel(criterion="evidence").all()
+    assert not one["close"].sel(criterion="evidence").any()
+    assert not one["agree"].sel(criterion="loo")
+    verdict = one["verdict"].item()
+    assert "PSIS-LOO prefers" in verdict
+    assert "No estimate of the evidence is reliable, so it prefers none." in verdict
+    assert "the evidence prefers" not in verdict.lower()
     # What the others prefer may be what one cannot judge.
     loo = one["best"].sel(criterion="loo").item()
     one = wp.compare_priors(LINEAR.bnn, doubted(with_evidence(*values, error=0.05), loo))
@@ -381,3 +388,20 @@ def test_another_cross_validation_is_an_error(change, error, message):
 def test_another_model_is_an_error():
     with pytest.raises(ValueError, match="expected the sites and shapes of this model"):
         wp.compare_priors(NET.bnn, fitted())
+
+
+def test_without_a_reliable_estimate_no_prior_is_preferred():
+    terms = np.zeros((2, 10))
+    none = np.zeros(2, bool)
+    criteria = [
+        preference.between_evidences(np.array([1.0, 0.0]), np.full(2, 0.1), none),
+        preference.between_rows(terms, none, Rows(np.ones(10))),
+    ]
+    found = xr.concat(
+        criteria, xr.DataArray(["evidence", "loo"], dims="criterion", name="criterion")
+    )
+    found = found.assign_coords(prior=["narrow", "wide"])
+    found["best"] = found["prior"].isel(prior=found["best"]).drop_vars("prior")
+    told = preference.verdict(found, "map")
+    assert told.startswith("No prior is preferred: no criterion has a reliable estimate.")
+    assert "Not to be relied on: the evidence of 'narrow', 'wide'" in told

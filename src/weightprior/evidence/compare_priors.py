@@ -74,8 +74,8 @@ def compare_priors(
         - `doubtful` (and by `prior`): true if it is not reliable: the evidence for its `reason`,
           PSIS-LOO where k is above ArviZ's limit, 0.7 or less, and its estimate as a rule too high;
           cross-validation where a learned noise collapsed;
-        - `best`: label of the prior that it prefers among the others, or among all, where all are
-          doubtful;
+        - `best`: label of the prior that it prefers among the others. If all are doubtful it is the
+          best of all, close to none, and the verdict says that none is preferred;
         - `difference` (and by `prior`) from that one; `difference_se`: of the evidence both
           Monte-Carlo errors combined, else the standard error over rows of the paired differences,
           NaN of a single row;

@@ -36,12 +36,8 @@ def between_rows(terms: np.ndarray, reliable: np.ndarray, rows: Rows) -> xr.Data
 
 
 def _best(values: np.ndarray, reliable: np.ndarray) -> int:
-    return int(np.where(_usable(reliable), values, -np.inf).argmax())
-
-
-def _usable(reliable: np.ndarray) -> np.ndarray:
-    """Which may be preferred: those that can be relied on, or all, where none can."""
-    return reliable | ~reliable.any()
+    """Return the number of the best prior among reliable ones, or among all if there are none."""
+    return int(np.where(reliable | ~reliable.any(), values, -np.inf).argmax())
 
 
 def _lay_out(
@@ -50,7 +46,7 @@ def _lay_out(
     of_priors = {
         "difference": difference,
         "difference_se": error,
-        "close": _usable(reliable) & (-difference <= short),
+        "close": reliable & (-difference <= short),
         "doubtful": ~reliable,
     }
     found = xr.Dataset({name: ("prior", array) for name, array in of_priors.items()})
@@ -66,14 +62,24 @@ def agreement(found: xr.Dataset) -> xr.DataArray:
 def verdict(found: xr.Dataset, fitted: str) -> str:
     """Say which prior each criterion prefers, and where they disagree; `fitted`: what folds are."""
     names = _NAMES | {"cv": f"{_NAMES['cv']} of fits by {fitted}"}
-    best = {c: found["best"].sel(criterion=c).item() for c in found["criterion"].to_numpy()}
-    if len(set(best.values())) == 1:
+    best = {c: found["best"].sel(criterion=c).item() for c in _judges(found)}
+    if not best:
+        return f"No prior is preferred: no criterion has a reliable estimate.{_caveats(found)}"
+    if len(best) > 1 and len(set(best.values())) == 1:
         *others, last = (names[c] for c in best)
-        said = f"{', '.join(others)} and {last} prefer {best['evidence']!r}."
+        said = f"{', '.join(others)} and {last} prefer {next(iter(best.values()))!r}."
     else:
         said = "; ".join(f"{names[c]} prefers {label!r}" for c, label in best.items())
-        said += _disagreement(found, best, names)
+        said += _disagreement(found, best, names) if len(best) > 1 else "."
+    silent = [names[c] for c in found["criterion"].to_numpy() if c not in best]
+    said += "".join(f" No estimate of {name} is reliable, so it prefers none." for name in silent)
     return said[0].upper() + said[1:] + _caveats(found)
+
+
+def _judges(found: xr.Dataset) -> list[str]:
+    """Criteria that have a reliable estimate of some prior, and may prefer one."""
+    doubtful = found["doubtful"].all("prior")
+    return found["criterion"][~doubtful].to_numpy().tolist()
 
 
 def _disagreement(found: xr.Dataset, best: dict[str, Any], names: dict[str, str]) -> str:
@@ -114,7 +120,7 @@ def open_grid(found: xr.Dataset, grid: Grid) -> str:
     """
     labels = found["prior"].to_numpy().tolist()
     told: dict[str, list[str]] = {}
-    for criterion in found["criterion"].to_numpy().tolist():
+    for criterion in _judges(found):
         one = found.sel(criterion=criterion)
         shorts, errors = -one["difference"].to_numpy(), one["difference_se"].to_numpy()
         best = labels.index(one["best"].item())

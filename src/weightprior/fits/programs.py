@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from weightprior import _checks
 from weightprior._running.interrupts import held_back
 from weightprior._running.progress import compiling
+from weightprior.model.blocks import divided
 
 __all__ = ["Program", "Task", "clear_programs", "compiled", "like", "placed", "tracing"]
 
@@ -111,8 +112,9 @@ def _compile_once(
     program = _vmapped(task) if together else task
     everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
     jitted = jax.jit(program, static_argnums=0, out_shardings=everywhere)
-    # Blocks of rows are cut by the mesh that they find here.
-    with jax.disable_jit(False), nullcontext() if mesh is None else jax.set_mesh(mesh):
+    # The mesh stands in place of one that a user may have set.
+    in_mesh = nullcontext() if mesh is None else jax.set_mesh(mesh)
+    with jax.disable_jit(False), in_mesh, divided(1 if mesh is None else mesh.size):
         lowered = jitted.lower(static, shared, item)
 
     soon = once and jax.default_backend() == "cpu"

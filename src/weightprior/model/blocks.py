@@ -3,21 +3,23 @@
 Derivatives compute a block again rather than keep it, and add blocks up in double precision.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["ROWS", "fold_rows", "map_rows", "rows_at_once", "sum_rows", "width_of"]
+__all__ = ["divided", "fold_rows", "map_rows", "rows_at_once", "sum_rows", "width_of"]
 
 # Numbers that a layer may hold of all rows, or else of a block of them. On a CPU more do not stay
 # in its caches, and take three times as long for each; the cores of an accelerator want many.
 _MOST_AT_ONCE, _OF_A_BLOCK = 2**20, 2**18
 _ON_ACCELERATORS = 2**26
-# Axis of a mesh of devices along which rows are divided.
-ROWS = "rows"
+# Devices among which the rows of the program that is being traced are divided.
+_num_devices = ContextVar("num_devices", default=1)
 # Blocks of a multiple of so many rows: those of an odd number take twice as long.
 _ALIGNED = 16
 
@@ -36,13 +38,22 @@ def rows_at_once(network, num_rows: int) -> int:
     return max(1, (_OF_A_BLOCK if on_cpu else _ON_ACCELERATORS) // width)
 
 
+@contextmanager
+def divided(num_devices: int) -> Iterator[None]:
+    """Trace a program whose rows are divided among so many devices."""
+    token = _num_devices.set(num_devices)
+    try:
+        yield
+    finally:
+        _num_devices.reset(token)
+
+
 def _on_every_device(of_rows: Callable[..., Any], rows: tuple[jax.Array, ...]) -> Any:
     """Compute ``of_rows(*rows)`` of each device's rows, with the devices in front.
 
     A block that is cut out of all rows would have to be collected from the devices first.
     """
-    count = jax.sharding.get_abstract_mesh().shape.get(ROWS, 1)
-    if count == 1:
+    if (count := _num_devices.get()) == 1:
         return jax.tree.map(lambda found: found[None], of_rows(*rows))
     return jax.vmap(of_rows)(*(a.reshape(count, -1, *a.shape[1:]) for a in rows))
 

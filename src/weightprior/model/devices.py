@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from weightprior.model.blocks import ROWS
-
 __all__ = ["collected", "devices_of", "rows_on"]
+
+# Axis of a mesh along which rows are divided.
+_ROWS = "rows"
 
 
 def devices_of(argument: str, values: Any) -> tuple[Any, ...]:
@@ -39,5 +40,5 @@ def collected(values: Any) -> Any:
 
 def rows_on(devices: Sequence[Any]) -> NamedSharding:
     """Placement of arrays whose rows are divided among devices."""
-    mesh = Mesh(np.array(devices), (ROWS,), axis_types=(AxisType.Auto,))
-    return NamedSharding(mesh, PartitionSpec(ROWS))
+    mesh = Mesh(np.array(devices), (_ROWS,), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec(_ROWS))
