@@ -20,10 +20,12 @@ SLOW = ("What", "Where", "Whether", "How", "Of")
 def words() -> dict[str, int]:
     """Words of every page of the documentation."""
     pages = sorted((ROOT / "docs").glob("*.md"))
-    return {
-        page.name: len(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL).split())
-        for page in pages
-    }
+    return {page.name: len(_words(page.read_text())) for page in pages}
+
+
+def _words(text: str) -> list[str]:
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [word for word in prose.split() if re.search(r"\w", word)]
 
 
 def beginnings() -> list[str]:
