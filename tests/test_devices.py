@@ -91,6 +91,7 @@ def test_densities_and_gradients_are_those_of_one_device():
         assert summed > 0
 
 
+@pytest.mark.slow
 def test_a_fit_is_that_of_one_device():
     found = run("""
         told = {}

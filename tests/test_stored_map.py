@@ -31,7 +31,9 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(_data, "_TOGETHER", 7)
 
 
-@pytest.fixture(params=["memory map", "dask", "HDF5"])
+@pytest.fixture(
+    params=["memory map", *(pytest.param(n, marks=pytest.mark.slow) for n in ("dask", "HDF5"))]
+)
 def table(request, tmp_path):
     if request.param == "dask":
         yield dask.array.from_array(X, chunks=(11, 2))
@@ -58,7 +60,7 @@ def assert_same(found, expected):
             np.testing.assert_allclose(found[group][name], values, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"row_weights": COUNTS}], ids=["", "row_weights"])
+@pytest.mark.parametrize("options", [{"row_weights": COUNTS}], ids=["row_weights"])
 def test_is_the_optimum_of_the_same_rows_in_memory(table, options):
     found, expected = (
         wp.fit_map(LINEAR, x, Y, prior=PRIOR, num_restarts=2, **options) for x in (table, X)
@@ -69,6 +71,7 @@ def test_is_the_optimum_of_the_same_rows_in_memory(table, options):
     assert tuple(constants.attrs["x_shape"]) == X.shape
 
 
+@pytest.mark.slow
 def test_goes_on_from_mini_batches(table):
     options = {"num_restarts": 2, "batch_size": 20, "num_epochs": 10}
     found, expected = (wp.fit_map(LINEAR, x, Y, prior=PRIOR, **options) for x in (table, X))
@@ -164,6 +167,7 @@ def test_tables_of_comparisons_say_what_is_missing():
     assert "parameters not counted: the fit does not hold x" in note
 
 
+@pytest.mark.slow
 def test_optima_that_cannot_be_are_told_by_the_rows_that_are_looked_at():
     bnn = wp.BNN(wp.mlp(3, hidden=()), wp.Bernoulli())
     flat = wp.normal_prior(bnn, scale=np.inf)
@@ -172,6 +176,7 @@ def test_optima_that_cannot_be_are_told_by_the_rows_that_are_looked_at():
     assert not fit["restarts"]["converged"].any()
 
 
+@pytest.mark.slow
 def test_scales_are_doubted_as_in_memory():
     with pytest.warns(UserWarning, match="Standardise y"):
         wp.fit_map(LINEAR, on_disk(X), Y + 1e6, prior=PRIOR, num_restarts=1)

@@ -8,7 +8,7 @@ import pytest
 from weightprior.inference._optima.inverse import inverse
 
 
-@pytest.mark.parametrize("size", [1, 2, 100, 101, 203])
+@pytest.mark.parametrize("size", [1, 2, 203])
 def test_is_the_inverse_to_rounding(size):
     rows = np.random.default_rng(size).standard_normal((2 * size, size))
     matrix = rows.T @ rows + np.eye(size)
