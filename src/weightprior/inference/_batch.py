@@ -22,7 +22,7 @@ from weightprior._running.threads import call_in_threads, stop_if
 from weightprior.fits.programs import Program, Task, compiled, like, placed
 from weightprior.inference._blas import one_blas_thread
 
-__all__ = ["Pace", "Steps", "call_each", "prepare", "prepare_steps", "run", "run_steps"]
+__all__ = ["Pace", "Steps", "call_each", "is_alone", "prepare", "prepare_steps", "run", "run_steps"]
 
 # How long a call of a program should take that is called until it has ended, and how many steps
 # the first one is of.
@@ -197,13 +197,18 @@ class Pace:
         self.learn(num_steps, time.perf_counter() - clock)
 
     def learn(self, num_steps: int, seconds: float) -> None:
-        """Take in how long so many steps took.
-
-        Not beside other processes: they have to take the same steps, and have times of their own.
-        """
-        if num_steps and jax.process_count() == 1:
+        """Take in how long so many steps took."""
+        if num_steps and is_alone():
             most = np.iinfo(np.int32).max
             self.num_steps = int(np.clip(num_steps * _CALL_SECONDS / seconds, 1, most))
+
+
+def is_alone() -> bool:
+    """Tell if no other process takes part, so that calls may be as long as this one finds good.
+
+    Processes that sum over each other's rows have to make the same calls in the same order.
+    """
+    return jax.process_count() == 1
 
 
 def _on_accelerator() -> bool:

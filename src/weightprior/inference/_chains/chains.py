@@ -34,6 +34,8 @@ __all__ = ["begin", "capacity", "evaluate", "move", "resume", "sample"]
 # How long a call of the compiled program should take: long enough to cost nothing, short enough to
 # show progress and to answer an interrupt; and the weights and draws that one call can hold.
 _CHUNK_SECONDS = 0.5
+# Draws of a call, where several processes have to make the same calls.
+_DRAWS_OF_ALL = 10
 _CHUNK_WEIGHTS = 2**18
 _MAX_DRAWS_PER_CALL = 1000
 _ONE = np.int32(1)
@@ -160,7 +162,7 @@ def sample(
     """
     try:
         move(kernel, shared, tasks, chains, 0)  # waits for the compiler
-        rate = 1.0 / _CHUNK_SECONDS
+        rate = (1.0 if _batch.is_alone() else _DRAWS_OF_ALL) / _CHUNK_SECONDS
         meetings, most = kernel.meetings(plan.num_warmup), capacity(shared[0])
         while chunk := next_chunk(
             plan, run, rate * _CHUNK_SECONDS, most, until_meeting(run.iteration, meetings)
@@ -168,7 +170,8 @@ def sample(
             count.doing = "sampling" if chunk.kept else "warm-up"
             clock = time.perf_counter()
             chains, piece = move(kernel, shared, tasks, chains, chunk.size, chunk.thinning)
-            rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
+            if _batch.is_alone():
+                rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
             chains = meet(kernel, shared, tasks, chains)
             moved = run._replace(chains=[pack(chain) for chain in chains])
             # At once, so that an interrupt finds the one or the other.
