@@ -168,7 +168,7 @@ def check_container(argument: str, values: Any, *, masks: bool = True) -> None:
         raise ValueError(
             f"{argument}: expected an array without a mask; got {masked} masked of "
             f"{np.size(values)} numbers. Drop their rows everywhere: kept = ~{rows}, then "
-            f"{argument}[kept], and the same of the rest."
+            f"{argument}[kept], and the same rows of the others."
         )
 
 

@@ -31,7 +31,7 @@ from weightprior.model.symmetry import log_num_symmetries, symmetries
 
 __all__ = ["fit_laplace"]
 
-_KINKS = "this approximation has no meaning there, and no curvature is to be had"
+_KINKS = "this approximation has no meaning there, and there is no curvature"
 _CURVATURES, _STRUCTURES = ("ggn", "hessian"), ("full", "diagonal", "last_layer")
 _WHY_PROPER = "no data have an evidence under it"
 
