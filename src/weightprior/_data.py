@@ -228,14 +228,15 @@ class Stored:
         rows = max(first) if isinstance(first, tuple) else int(first)  # a tuple is dask's
         return rows if rows * self.shape[1] <= _LARGEST_CHUNK else _TOGETHER
 
-    def blocks(self, at_once: int) -> Iterator[np.ndarray]:
-        """Numbers of all rows, in blocks of whole chunks of about so many rows.
+    def blocks(self, at_once: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Numbers of all rows, in blocks of whole chunks of about so many rows; and which are new.
 
-        All blocks have one size: the last is filled up with the last row.
+        All blocks have one size: the last is filled up with the last row, which is not new again.
         """
         size = min(max(self.together, at_once // self.together * self.together), len(self))
         for start in range(0, len(self), size):
-            yield np.minimum(np.arange(start, start + size), len(self) - 1)
+            rows = np.arange(start, start + size)
+            yield np.minimum(rows, len(self) - 1), rows < len(self)
 
     def spread(self) -> np.ndarray:
         """Numbers of some thousand rows, in stretches that are spread over the table."""

@@ -108,7 +108,7 @@ class Problem:
         counts = None
         if row_weights is not None:
             num_sets = None if prior.labels is None else len(prior.labels)
-            counts = _data.row_weights(row_weights, x, num_sets)
+            counts = _data.row_weights(collected(row_weights), x, num_sets)
         coords = fit_coords(bnn, x, y, prior), target_coords(bnn, x, y, prior)
         of_data = counts, key, *coords, digest, devices
         problem = cls(bnn, inputs, targets, _arrays.own(prior), *of_data)

@@ -120,13 +120,11 @@ def _at_once(function, model: BNN, weights, problem: Problem, task: Task) -> dic
 
 def _by_blocks(function, model: BNN, weights, problem: Problem, task: Task) -> dict[str, Any]:
     """Read a table block by block: densities of targets add up, and that of the weights is one."""
-    x, found, began = problem.x, [], 0
-    for rows in x.blocks(_ROWS_AT_ONCE):
-        fresh = np.arange(began, began + len(rows)) < len(x)
-        counts = np.where(fresh, task.row_weights[rows], 0.0)
+    x, found = problem.x, []
+    for rows, new in x.blocks(_ROWS_AT_ONCE):
+        counts = np.where(new, task.row_weights[rows], 0.0)
         given = x[rows], problem.y[rows], task.prior, counts
         found.append(evaluate(function, model, weights, *given))
-        began += len(rows)
     lp_prior = sum(found[0]["log_prior"].values())
     lp = lp_prior + sum(one["lp"]["lp"] - lp_prior for one in found)
     terms: dict[str, Any] = {"lp": {"lp": lp}}

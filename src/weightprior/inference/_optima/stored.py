@@ -102,20 +102,20 @@ class _Rows:
 
     def __init__(self, problem: Problem, task: Task, item: Any, evaluate: Any) -> None:
         self._problem, self._task, self._item, self._evaluate = problem, task, item, evaluate
-        self._coordinates = Standardised.of_first_row(*problem.data, task, np.float64)
+        bnn, self._x, self._y = problem.data
+        self._coordinates = Standardised.of_first_row(bnn, self._x, self._y, task, np.float64)
+        self._at_once = max(1, _NUMBERS_AT_ONCE // width_of(bnn.network))
 
     def __len__(self) -> int:
-        return len(self._problem.x)
+        return len(self._x)
 
     def blocks(self) -> Iterator[tuple[Any, ...]]:
         """Yield a block's inputs, targets and row weights, and how often the prior counts in it."""
-        bnn, x, y = self._problem.data
-        began = 0
-        for rows in x.blocks(max(1, _NUMBERS_AT_ONCE // width_of(bnn.network))):
-            fresh = np.arange(began, began + len(rows)) < len(x)
-            counts = np.where(fresh, self._task.row_weights[rows], 0.0)
-            yield x[rows], y[rows], counts, np.float64(began == 0)
-            began += len(rows)
+        times = 1.0
+        for rows, new in self._x.blocks(self._at_once):
+            counts = np.where(new, self._task.row_weights[rows], 0.0)
+            yield self._x[rows], self._y[rows], counts, np.float64(times)
+            times = 0.0
 
     def loss(self, position: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus the log density, and its gradient."""
@@ -140,7 +140,7 @@ class _Rows:
     def noise(self, position: jax.Array) -> Collapse:
         """Distance of a learned noise from zero, by the rows that are looked at."""
         bnn, x, y = self._problem.seen.data
-        counts = self._task.row_weights[self._problem.x.spread()]
+        counts = self._task.row_weights[self._x.spread()]
         return measure(bnn, self.weights(position), x, y, counts)
 
     def is_hopeless(self, position: jax.Array, tolerance: float) -> bool:
