@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "all_finite",
     "check_container",
     "entries",
     "finite",
@@ -41,14 +42,19 @@ def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
 def finite(argument: str, values: Any, advice: str = "") -> np.ndarray:
     """Return `values` as a float64 array without NaN or infinity; data by default."""
     array = numbers(argument, values)
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
+    if not all_finite(array):
+        bad = np.argwhere(~np.isfinite(array))
         raise ValueError(
             f"{argument}: expected finite numbers; got {len(bad)} NaN or infinite of {array.size}, "
             f"the first at index {tuple(int(i) for i in bad[0])}. "
             f"{advice or _way_out(array)}"
         )
     return array
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Tell if an array holds neither NaN nor infinity, without another array as large."""
+    return bool(np.isfinite([array.min(initial=0), array.max(initial=0)]).all())
 
 
 def _way_out(array: np.ndarray) -> str:
@@ -213,11 +219,8 @@ def _kinds(values: Any) -> list[tuple[Any, Any]]:
 
 
 def _is_categorical(kind: Any) -> bool:
-    return _is_dictionary(kind) or (hasattr(kind, "categories") and hasattr(kind, "ordered"))
-
-
-def _is_dictionary(kind: Any) -> bool:
-    return hasattr(kind, "index_type") and hasattr(kind, "value_type")  # as Arrow calls it
+    of_arrow = hasattr(kind, "index_type") and hasattr(kind, "value_type")
+    return of_arrow or (hasattr(kind, "categories") and hasattr(kind, "ordered"))
 
 
 def _is_temporal(kind: Any) -> bool:
@@ -229,8 +232,7 @@ def _as_days(column: str, kind: Any) -> str:
     """Write how dates become numbers, where that is a line of numpy's or pandas'."""
     day = "numpy.timedelta64(1, 'D')"
     of_numpy = {"M": f"({column} - {column}.min()) / {day}", "m": f"{column} / {day}"}
-    code = of_numpy.get(getattr(kind, "kind", ""))
-    told = f": {code}" if code else ""
+    told = f": {code}" if (code := of_numpy.get(getattr(kind, "kind", ""))) else ""
     return f"Replace them by numbers, such as days since the first{told}."
 
 

@@ -100,14 +100,23 @@ def _check_room(x: Any) -> None:
 
 
 def readable(x: Any, feature_names: tuple[Any, ...]) -> Any:
-    """Return the inputs as `inputs` does; of a table that stays elsewhere, its reader."""
+    """Return inputs whose rows are taken block by block, and checked as those of `inputs` are.
+
+    Of a table that stays elsewhere it is the reader. A plain array needs no copy.
+    """
     if not is_stored(x):
-        return inputs(x, feature_names)
+        return x if _is_fine(x, len(feature_names)) else inputs(x, feature_names)
     stored = Stored("x", x)
     _checks.input_shape(stored.shape, len(feature_names))
     if len(stored) == 0:
         raise ValueError("x: expected at least one row; got none.")
     return stored
+
+
+def _is_fine(x: Any, num_features: int) -> bool:
+    """Tell if inputs are what `inputs` would return a copy of."""
+    plain = type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 2
+    return plain and x.shape[1] == num_features and len(x) > 0 and _arrays.all_finite(x)
 
 
 def num_rows(x: Any) -> int:

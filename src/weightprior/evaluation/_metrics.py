@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from weightprior import _checks
+from weightprior.evaluation._blocks import collect
 from weightprior.evaluation._noise import chances, sampled
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.reading import Draws
@@ -60,8 +61,8 @@ def score_rows(bnn: BNN, weights: Draws, x: Any, y: np.ndarray) -> dict[str, np.
     rows = max(1, _NUMBERS_AT_ONCE // max(num_draws, _NUM_NOISY))
     blocks = [slice(i, i + rows) for i in range(0, len(y), rows)]
     of_block = _score_classes if bnn.likelihood.has_classes else _score_numbers
-    pieces = [of_block(bnn, weights, x[b], y[b], i) for i, b in enumerate(blocks)]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    pieces = (of_block(bnn, weights, x[b], y[b], i) for i, b in enumerate(blocks))
+    return collect(pieces, len(y))
 
 
 def summarise(

@@ -8,6 +8,7 @@ import numpy as np
 
 from weightprior import _arrays
 from weightprior._running.memory import memory
+from weightprior.evaluation._blocks import collect
 from weightprior.evaluation._noise import chances, sampled
 from weightprior.fits.evaluate import evaluate
 from weightprior.fits.reading import Draws, Part
@@ -71,18 +72,18 @@ def summed_up(
     lead = part.weights.num_chains, part.weights.num_draws
     copies = -(-_NUM_NOISY // int(np.prod(lead)))
     size = min(len(x), max(1, _NUMBERS_AT_ONCE // (int(np.prod(lead)) * copies)))
-    pieces = []
-    for block, start in enumerate(range(0, len(x), size)):
+
+    def of_block(block: int) -> dict[str, np.ndarray]:
         # The last block is filled up with the last row: another shape would be compiled.
-        rows = np.minimum(np.arange(start, start + size), len(x) - 1)
+        rows = np.minimum(np.arange(block * size, (block + 1) * size), len(x) - 1)
         model = in_trials(part.model, None if trials is None else np.asarray(trials)[rows], size)
         draws = part.weights, chances(model, key, (*lead, copies), size, block)
         drawn = evaluate(_noisy, model, draws, x[rows])
         y = drawn["y"].reshape(-1, *drawn["y"].shape[3:])
         mean, quantiles = drawn["mean"].mean(axis=(0, 1)), np.quantile(y, levels, axis=0)
-        pieces.append((mean, _sd(drawn, y), np.moveaxis(quantiles, 0, -1)))
-    mean, sd, quantiles = (np.concatenate(parts)[: len(x)] for parts in zip(*pieces, strict=True))
-    return {"mean": mean, "sd": sd, "quantiles": quantiles}
+        return {"mean": mean, "sd": _sd(drawn, y), "quantiles": np.moveaxis(quantiles, 0, -1)}
+
+    return collect(map(of_block, range(-(-len(x) // size))), len(x))
 
 
 def _sd(drawn: dict[str, np.ndarray], y: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from weightprior._data import index_of
@@ -61,7 +62,9 @@ def lay_out(
         for names, array in variables.values()
         for dim, size in zip(names, array.shape, strict=True)
     }
-    named = {dim: coords[dim] if dim in coords else np.arange(size) for dim, size in sizes.items()}
+    named = {
+        dim: coords[dim] if dim in coords else pd.RangeIndex(size) for dim, size in sizes.items()
+    }
     if "prior" in sizes:
         named |= {n: v for n, v in coords.items() if getattr(v, "dims", ()) == ("prior",)}
     rows = coords.get("row")

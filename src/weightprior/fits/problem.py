@@ -162,8 +162,9 @@ class Problem:
         gradient is NaN, even if it is multiplied by 0.
         """
         counts = np.any(self._sets > 0, axis=0)
-        rows = np.where(counts, np.arange(len(counts)), counts.argmax())
-        return self.x, self.y if counts.all() else self.y[rows]
+        if counts.all():
+            return self.x, self.y
+        return self.x, self.y[np.where(counts, np.arange(len(counts)), counts.argmax())]
 
     @property
     def seed(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from weightprior import _checks
+from weightprior._arrays import all_finite
 
 __all__ = ["check_groups", "validate"]
 
@@ -32,11 +33,12 @@ def validate(fit: xr.DataTree) -> None:
     for group in [name for name in (*_GROUPS, "log_likelihood") if name in fit.children]:
         for name, values in fit[group].dataset.data_vars.items():
             array = values.to_numpy()
-            flat = str(name).startswith("prior_scale.") & np.isposinf(array)
-            bad = ~np.isfinite(array) & ~flat
-            if bad.any():
+            if str(name).startswith("prior_scale."):
+                array = array[~np.isposinf(array)]
+            if not all_finite(array):
+                found = array[~np.isfinite(array)][0]
                 raise ValueError(
-                    f"fit: expected finite numbers; got {array[bad][0]} in {group}[{name!r}]. "
+                    f"fit: expected finite numbers; got {found} in {group}[{name!r}]. "
                     "Are the inputs or the prior's scales so large that the network's outputs "
                     "overflow?"
                 )
