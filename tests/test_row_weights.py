@@ -85,7 +85,7 @@ def test_interrupted_fits_are_not_scored():
         fit.attrs["interrupted"] = 1
         return fit
 
-    with pytest.raises(KeyboardInterrupt, match="a part of their draws is no answer"):
+    with pytest.raises(KeyboardInterrupt, match="a part of their draws is not enough"):
         validated(fit=interrupted)
 
 

@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 import weightprior as wp
 from shared_fits import FRAME, REGRESSION, drawn
@@ -52,6 +53,7 @@ KINDS = {
     "memory map": memmap,
     "HDF5": hdf5,
     "HDF5 in chunks": lambda folder: hdf5(folder, (5, 2)),
+    "Zarr": lambda folder: zarr.create_array(folder / "x.zarr", data=X, chunks=(6, 1)),
     "dask": lambda folder: dask.array.from_array(X, chunks=(6, 1)),
     "labelled": lambda folder: xr.DataArray(dask.array.from_array(X), dims=("row", "column")),
     "own": lambda folder: Watched(X),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 import weightprior as wp
 from weightprior import _data
@@ -32,7 +33,10 @@ def small_blocks(monkeypatch):
 
 
 @pytest.fixture(
-    params=["memory map", *(pytest.param(n, marks=pytest.mark.slow) for n in ("dask", "HDF5"))]
+    params=[
+        "memory map",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("dask", "HDF5", "Zarr")),
+    ]
 )
 def table(request, tmp_path):
     if request.param == "dask":
@@ -40,6 +44,8 @@ def table(request, tmp_path):
     elif request.param == "HDF5":
         with h5py.File(tmp_path / "x.h5", "w") as file:
             yield file.create_dataset("x", data=X, chunks=(16, 3))
+    elif request.param == "Zarr":
+        yield zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(16, 2))
     else:
         np.save(tmp_path / "x.npy", X)
         yield np.load(tmp_path / "x.npy", mmap_mode="r")

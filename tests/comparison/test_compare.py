@@ -367,10 +367,10 @@ class TestBaseline:
         # As many rows, and not the same.
         found = wp.compare(LINEAR, of, baseline="first")
         assert np.isnan(found.loc["last", "test_diff"])
-        assert "no test_diff: other rows were held out" in found.loc["last", "note"]
+        assert "no test_diff: the baseline has other held-out rows" in found.loc["last", "note"]
 
     def test_without_rows_held_out_or_a_row_of_that_name_it_is_refused(self):
-        with pytest.raises(ValueError, match=r"baseline: expected rows that were held out"):
+        with pytest.raises(ValueError, match=r"baseline: expected held-out rows"):
             wp.compare(REGRESSION, self.FITS, baseline="map")
         with pytest.raises(ValueError, match=r"baseline: expected names among 'map', 'nuts'"):
             wp.compare(REGRESSION, self.FITS, *HELD_OUT, baseline="maps")

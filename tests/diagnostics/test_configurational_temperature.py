@@ -64,7 +64,7 @@ def test_what_has_none_is_told():
         fit = wp.fit_mcmc(
             REGRESSION, FRAME, TARGET, prior=learned, num_samples=20, num_warmup=20, num_chains=2
         )
-    with pytest.raises(ValueError, match="got a prior that was learned"):
+    with pytest.raises(ValueError, match="got a learned prior"):
         temperature(REGRESSION, fit, FRAME, TARGET)
 
 

@@ -243,7 +243,7 @@ class TestWrongInput:
     def test_a_prior_that_was_learned(self):
         fit = fits.exact_fit().copy()
         fit.attrs["prior"] = json.dumps({"components": {}})
-        with pytest.raises(ValueError, match="fit: expected one whose prior is a NormalPrior"):
+        with pytest.raises(ValueError, match="fit: expected one with a NormalPrior"):
             conflict(LINEAR, fit, FRAME, TARGET)
 
     def test_a_fit_of_another_model(self):

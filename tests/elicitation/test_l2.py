@@ -690,11 +690,11 @@ TORCH = {"convention": "torch"}
         ({"convention": None}, "convention: expected one of 'sum'"),
         (
             {"bnn": PROBLEMS["poisson"][0], "convention": "ridge"},
-            "convention: ...serves squared error.",
+            "convention: ...is for squared error.",
         ),
         (
             {"convention": "logistic_C"},
-            "convention: ...serves binary cross entropy, cross entropy.",
+            "convention: ...is for binary cross entropy, cross entropy.",
         ),
         (
             {"bnn": PROBLEMS["student"][0], **TORCH},
@@ -704,7 +704,7 @@ TORCH = {"convention": "torch"}
         (
             {"bnn": NOISES, **TORCH},
             "convention: expected one with the loss of Gaussian(noise=(0.5, 2.0)); got 'torch', "
-            "which serves ...The convention 'sum' serves all.",
+            "which is for ...The convention 'sum' is for all.",
         ),
         ({"bnn": NOISES, "convention": "sum", "noise": 1.0}, "noise: expected None"),
         (
@@ -719,7 +719,7 @@ TORCH = {"convention": "torch"}
         ({"reduction": "sum"}, "reduction: ...'sum'...It is for 'torch' and 'keras'"),
         ({**TORCH, "reduction": "none"}, "reduction: expected one of 'mean', 'sum'; got 'none'"),
         ({"batch_size": 5, "num_obs": 9}, "batch_size: expected None for convention='sum'"),
-        ({**TORCH, "batch_size": 5, "num_obs": 9}, "batch_size: ...changes nothing; got 5"),
+        ({**TORCH, "batch_size": 5, "num_obs": 9}, "batch_size: ...no effect; got 5"),
         ({"convention": "sklearn_mlp", "batch_size": 0}, "batch_size: expected at least 1"),
         ({"bnn": LEARNED}, "noise: ...relative to the noise; got None"),
         ({"noise": 0.5}, "noise: expected that of the model, 0.6; got 0.5"),
@@ -761,7 +761,7 @@ def test_an_impossible_c_is_named(c):
         ({"penalty": "1"}, "penalty: expected numbers; got str"),
         ({"penalty": None}, "penalty: expected numbers; got NoneType"),
         ({"penalty": np.ones(3)}, "penalty: expected a number or a dict by site; got shape (3,)"),
-        ({"penalty": {"weight": 1.0}, "convention": "ridge"}, "penalty: expected a number, of"),
+        ({"penalty": {"weight": 1.0}, "convention": "ridge"}, "penalty: expected a number, since"),
         ({"num_obs": 10.0}, "num_obs: expected a whole number"),
         ({"noise": "0.6"}, "noise: expected a number"),
     ],

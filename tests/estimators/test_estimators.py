@@ -280,7 +280,7 @@ class TestCenters:
         np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
     def test_of_other_classes_is_refused(self):
-        with pytest.raises(ValueError, match="loc: expected a network of the classes 'no', 'yes'"):
+        with pytest.raises(ValueError, match="loc: expected a network for classes 'no', 'yes'"):
             classifier(loc=fitted_classes()).fit(X, np.where(Y > 200, "yes", "no"))
 
     def test_numbers_are_those_of_the_functions(self):

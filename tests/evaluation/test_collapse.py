@@ -92,7 +92,7 @@ def test_a_prequential_code_tells_the_blocks():
 def test_a_score_tells_it_of_the_rows_held_out():
     stack = wp.stack_priors({"good": wp.normal_prior(BNN), "bad": wp.normal_prior(BNN)})
     fit = collapsing(BNN, X, Y, prior=stack, row_weights=None)
-    with pytest.warns(UserWarning, match="score: a learned noise collapsed to 0.00012 where"):
+    with pytest.warns(UserWarning, match=r"score: a learned noise collapsed to 0.00012 \(held"):
         wp.score(BNN, fit, X, Y[::-1])
     notes = wp.compare(BNN, {"fit": fit}, X, Y[::-1])["note"]
     assert "collapsed" in notes["fit[bad]"]

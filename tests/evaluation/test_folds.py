@@ -80,7 +80,7 @@ def test_a_splitter_is_the_labels_that_it_makes():
         ({"groups": [None, *GROUPS[1:]]}, "groups: expected the group of every row; got None"),
         (
             {"groups": GROUPS, "folds": np.arange(20) % 2},
-            "rows 1 and 0, of one group, on either side of fold 0",
+            "rows 1 and 0, of one group, on both sides of fold 0",
         ),
         (
             {"folds": selection.RepeatedKFold(n_splits=2, n_repeats=3)},

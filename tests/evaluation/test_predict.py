@@ -249,7 +249,7 @@ def test_quantiles_that_cannot_be_are_named():
     with pytest.raises(ValueError, match=r"quantiles: expected numbers between 0 and 1.*got 95"):
         wp.predict(REGRESSION, drawn("map"), FRAME, quantiles=95)
     given = case("categorical")
-    with pytest.raises(ValueError, match=r"for the targets are classes.*Leave quantiles out"):
+    with pytest.raises(ValueError, match=r"since targets are classes.*Leave quantiles out"):
         wp.predict(given.bnn, given.fit, given.x, quantiles=0.5)
 
 

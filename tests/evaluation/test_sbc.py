@@ -353,7 +353,7 @@ FLAT = LINEAR.prior(**LINEAR_PRIORS["flat biases"])
         ({"prior": 1.0}, TypeError, "prior: expected a NormalPrior"),
         ({"fit": "hmc"}, TypeError, "fit: expected a fit function"),
         ({"fit": one_point}, ValueError, "(?s)at least num_draws=49 .* a MAP.*simulation 0"),
-        ({"num_draws": 241}, ValueError, "num_draws=241 draws; got one of 240"),
+        ({"num_draws": 241}, ValueError, "num_draws=241 draws; got one with 240"),
         ({"fit": lambda *a, **o: 1.0}, TypeError, "(?s)the DataTree .*; got float.*simulation 0"),
         ({"fit": other_y}, ValueError, "expected fits of the y passed in"),
         ({"fit": other_x}, ValueError, "expected fits of the x passed in"),

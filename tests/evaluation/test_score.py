@@ -306,4 +306,4 @@ def test_rows_without_a_density_are_named():
     with pytest.warns(UserWarning, match=r"score: without a density \(log") as caught:
         wp.score(LINEAR, fit, FRAME, y)
     [message] = [str(one.message) for one in caught if "without a density" in str(one.message)]
-    assert "2 of 20 held-out rows (obs_id 3, 5), which decide about elpd" in message
+    assert "2 of 20 held-out rows (obs_id 3, 5), which dominate elpd" in message

@@ -191,7 +191,7 @@ def test_a_precision_that_cannot_be_is_named(tiny, precision, error, message):
 def test_what_has_no_such_code_is_refused():
     prior = LINEAR.prior(**LINEAR_PRIORS["flat biases"])
     flat = map_at(oracle.to_sites(exact(prior).map), LINEAR, prior)
-    with pytest.raises(ValueError, match=r"prior: .* flat .*'output.bias': a weight has no code"):
+    with pytest.raises(ValueError, match=r"prior: .* flat .*'output.bias': a weight without"):
         wp.two_part_code(LINEAR.bnn, flat)
     with pytest.raises(ValueError, match="expected one with a MAP"):
         wp.two_part_code(REGRESSION, drawn("hmc"))

@@ -116,10 +116,10 @@ def test_everything_is_legible(names, width):
 
 
 def test_what_cannot_be_plotted_is_an_error():
-    with pytest.raises(TypeError, match="table: expected what compare returns; got dict"):
+    with pytest.raises(TypeError, match="table: expected a result of compare; got dict"):
         plots.plot_comparison({})
     for column in ("lpd_train", "converged"):
-        with pytest.raises(TypeError, match="table: expected what compare returns; got DataFrame"):
+        with pytest.raises(TypeError, match="table: expected a result of compare; got DataFrame"):
             plots.plot_comparison(TABLE.drop(columns=column))
     blank = dict.fromkeys(("lpd_train", "lpd_test", "elpd_loo", "elpd_cv"), NAN)
     with pytest.raises(ValueError, match="table: expected numbers in one of 'lpd_train', "):

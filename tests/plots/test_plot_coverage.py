@@ -66,7 +66,7 @@ def test_everything_is_legible(priors, outputs, width):
 
 
 def test_what_cannot_be_plotted_is_an_error():
-    with pytest.raises(TypeError, match="found: expected what score returns; got NoneType"):
+    with pytest.raises(TypeError, match="found: expected a result of score; got NoneType"):
         plots.plot_coverage(None)
     with pytest.raises(ValueError, match=r"found: .*got those of classes"):
         plots.plot_coverage(made().drop_vars("coverage"))

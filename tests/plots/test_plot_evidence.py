@@ -181,8 +181,8 @@ def test_a_map_is_legible_at_the_width_of_a_column(width, columns):
 @pytest.mark.parametrize(
     ("found", "error", "message"),
     [
-        (None, TypeError, "found: expected what compare_priors returns; got NoneType"),
-        (made().assign_attrs(function="other"), TypeError, "what compare_priors returns"),
+        (None, TypeError, "found: expected a result of compare_priors; got NoneType"),
+        (made().assign_attrs(function="other"), TypeError, "a result of compare_priors"),
         (made().isel(prior=0), ValueError, "for a stacked prior"),
     ],
 )

@@ -130,13 +130,13 @@ def test_everything_is_legible(labels, draws, width):
 @pytest.mark.parametrize(
     ("found", "error", "message"),
     [
-        ((), ValueError, "found: expected what diagnostics.saturation returns"),
+        ((), ValueError, "found: expected a result of diagnostics.saturation"),
         (
             (None,),
             TypeError,
-            "found: .*saturation, nonlinearity or unit_ablation return; got NoneType",
+            "found: .*saturation, nonlinearity or unit_ablation; got NoneType",
         ),
-        ((xr.Dataset(),), TypeError, "found: expected what diagnostics"),
+        ((xr.Dataset(),), TypeError, "found: expected results of diagnostics"),
         ((made().isel(prior=0),), ValueError, "found: expected diagnostics of a stacked prior"),
         ((made(), made([1, 2])), ValueError, r"same priors, 0.1, 0.3, 1.0, 3.0; got 1, 2"),
         ((made() * np.nan,), ValueError, "found: expected numbers; got NaN throughout"),

@@ -128,7 +128,7 @@ def test_everything_is_legible(found, labels, apart, width):
 def test_what_cannot_be_plotted_is_an_error(found):
     with pytest.raises(ValueError, match="width: expected a number above 0"):
         plots.plot_path(found, width=0)
-    with pytest.raises(TypeError, match="found: expected what cross_validate returns"):
+    with pytest.raises(TypeError, match="found: expected a result of cross_validate"):
         plots.plot_path(wp.prior_summary(NET.bnn, NET.prior()))
     single = of_prior(NET.prior())
     with pytest.raises(ValueError, match="for a stacked prior"):

@@ -128,12 +128,12 @@ def test_everything_is_legible(options, width):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"found": None}, TypeError, "found: expected what predict returns; got NoneType"),
-        ({"found": made()[["y"]]}, TypeError, "found: expected what predict returns"),
+        ({"found": None}, TypeError, "found: expected a result of predict; got NoneType"),
+        ({"found": made()[["y"]]}, TypeError, "found: expected a result of predict"),
         ({"found": xr.DataTree()}, TypeError, r"Pass predict\(bnn, fit, x\)"),
         ({"x": np.zeros((4, 2))}, ValueError, r"x: expected one feature.*got shape \(4, 2\)"),
         ({"x": X[:3]}, ValueError, "x: expected the 4 rows of found; got 3"),
-        ({"x": [0.0, 0.0, 1.0, 2.0]}, ValueError, "x: expected another number in every row"),
+        ({"x": [0.0, 0.0, 1.0, 2.0]}, ValueError, "x: expected different numbers in all rows"),
         ({"x": [0.0, np.nan, 1.0, 2.0]}, ValueError, "x: expected finite numbers"),
         ({"x_data": X}, ValueError, "y_data: expected data together with x_data"),
         ({"y_data": X}, ValueError, "x_data: expected data together with y_data"),

@@ -95,11 +95,11 @@ def test_everything_is_legible(width, narrow, noise):
 
 def test_what_cannot_be_plotted_is_an_error():
     with pytest.raises(
-        TypeError, match="found: expected what simulation_based_calibration returns; got NoneType"
+        TypeError, match="found: expected a result of simulation_based_calibration; got NoneType"
     ):
         plots.plot_sbc(None)
     with pytest.raises(
-        TypeError, match="found: expected what simulation_based_calibration returns; got Dataset"
+        TypeError, match="found: expected a result of simulation_based_calibration; got Dataset"
     ):
         plots.plot_sbc(made().assign_attrs(function="score"))
     with pytest.raises(ValueError, match="width: expected a number above 0"):

@@ -66,7 +66,7 @@ def test_everything_is_legible(found, width, times):
 
 
 def test_what_cannot_be_plotted_is_an_error(found):
-    with pytest.raises(TypeError, match=r"found: expected what diagnostics\.unit_ablation returns"):
+    with pytest.raises(TypeError, match=r"found: expected a result of diagnostics\.unit_ablation"):
         plots.plot_unit_ablation(None)
     with pytest.raises(ValueError, match="measure: expected one of 'incoming'"):
         plots.plot_unit_ablation(found, measure="norm")

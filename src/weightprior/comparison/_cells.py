@@ -1,4 +1,4 @@
-"""Cells of the table that `compare` makes: the prior, and what predictions are worth."""
+"""Cells of the table that `compare` makes: the prior, and the scores of predictions."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -34,15 +34,15 @@ class Line(NamedTuple):
     cells : dict
         By column.
     held_by : str
-        Way in which rows were held out; empty where none were.
+        The way in which rows were held out; empty if none were.
     elpd_i : array of shape (rows,)
-        Log predictive density of each of these rows.
+        Log predictive density of each held-out row.
     rows : Rows
-        Number of times each of them counts.
+        Number of times each held-out row counts.
     ids : array of shape (rows,)
-        Names of these rows.
+        Names of the held-out rows.
     loo : Loo or None
-        Leave-one-out of the rows that were fitted, where there is one.
+        Leave-one-out of the rows that were fitted, if there is one.
     """
 
     cells: dict[str, Any]
@@ -67,7 +67,7 @@ def add_note(line: Line, note: str) -> None:
 
 
 def lines_of_cross_validation(bnn: BNN, name: Any, found: xr.Dataset) -> dict[Any, Line]:
-    """Lines of a cross-validation, one per prior, by name."""
+    """Return the lines of a cross-validation, one per prior, by name."""
     check_cross_validation(bnn, found)
     if "prior" not in found.dims:
         return {name: _line_of_cross_validation(bnn, found)}
@@ -117,7 +117,7 @@ def _line_of_cross_validation(bnn: BNN, found: xr.Dataset) -> Line:
 
 
 def train(part: Part, terms: np.ndarray | None, notes: list[str]) -> dict[str, float]:
-    """Log predictive density of the rows that were fitted, each as often as it counted."""
+    """Compute the log predictive density per fitted row, weighted as in the fit."""
     if terms is None:
         notes.append("no train or gap: its log likelihood is not known")
         return {"lpd_train": np.nan}
@@ -125,14 +125,14 @@ def train(part: Part, terms: np.ndarray | None, notes: list[str]) -> dict[str, f
 
 
 def _note_no_density(terms: np.ndarray, notes: list[str]) -> None:
-    if not (lowest := terms.min()) >= NO_DENSITY:  # which NaN is not either
+    if not (lowest := terms.min()) >= NO_DENSITY:  # true for NaN as well
         notes.append(f"rows without a density (log {lowest:.1g}): standardise x and y")
 
 
 def held_out(
     scores: dict[str, Any], rows: Rows, train: float, notes: list[str]
 ) -> dict[str, float]:
-    """Cells of the rows that were held out, per row."""
+    """Return the cells of the held-out rows, as values per row."""
     if rows.number <= 1:
         notes.append("no lpd_test_se: a single held-out row")
     test, error = (float(scores[name]) / rows.number for name in ("elpd", "elpd_se"))
@@ -140,7 +140,7 @@ def held_out(
 
 
 def errors(scores: Mapping[Any, Any], coords: Mapping[Any, Any]) -> dict[str, float]:
-    """RMSE or accuracy: mean over the outputs and, of several, of each."""
+    """Return the RMSE or accuracy: its mean over outputs and, if several, that of each."""
     name = "rmse" if "rmse" in scores else "accuracy"
     values = np.asarray(scores[name])
     found = {name: float(values.mean())}
@@ -151,14 +151,14 @@ def errors(scores: Mapping[Any, Any], coords: Mapping[Any, Any]) -> dict[str, fl
 
 
 def prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
-    """Centre and scale of the prior on weights and biases, as a reader wants them."""
+    """Return the centre and scale of the prior on weights and biases, as text for a reader."""
     loc, scale = (
         np.concatenate(
             [constants[f"prior_{part}.{name}"].to_numpy().ravel() for name in bnn.network.sites]
         )
         for part in ("loc", "scale")
     )
-    # A flat prior has no centre, whatever number stands there.
+    # A flat prior has no centre, whatever its `loc` is.
     loc, proper = loc[np.isfinite(scale)], scale[np.isfinite(scale)]
     if proper.size == 0:
         return {"loc": "none", "scale": "flat"}
@@ -171,9 +171,9 @@ def prior_in_words(bnn: BNN, constants: xr.Dataset) -> dict[str, str]:
 def of_loo(
     part: Part, found: Loo | None, reason: str, terms: np.ndarray | None, notes: list[str]
 ) -> dict[str, Any]:
-    """PSIS-LOO, where there are draws to reweight; the reason where there is none."""
+    """Return the PSIS-LOO if there are draws to reweight; otherwise note the reason."""
     if found is None:
-        # That there is no R-hat of a MAP is said once.
+        # One note says that a MAP has no LOO and no R-hat.
         what = "LOO, R-hat or ESS" if is_point(part) else "LOO"
         notes.append(f"no {what}: {reason}")
         if terms is not None:

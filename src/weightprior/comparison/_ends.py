@@ -1,4 +1,4 @@
-"""Notes on priors of a stack that are the best of it and stand at an end of their grid."""
+"""Notes on stacked priors: the best prior is at an end of the grid."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,9 +15,9 @@ _Gain = Callable[[int, int], tuple[float, float]]
 
 
 def note_open_ends(fit: xr.DataTree, parts: Sequence[Part], lines: Sequence[Line]) -> None:
-    """Note it where the best prior of a fit is at an end of the grid.
+    """Add a note if the best prior of a fit is at an end of the grid.
 
-    The best is that by held-out rows, where there are any, else by the evidence, else by LOO.
+    The best is that by held-out rows, if there are any, else by the evidence, else by LOO.
     """
     coords = fit["posterior"].coords.items()
     along = {str(n): c.to_numpy() for n, c in coords if c.dims == ("prior",) and n != "prior"}

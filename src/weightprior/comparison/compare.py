@@ -1,4 +1,4 @@
-"""One table for several fits: what each claims, what it delivers, and how far to trust it."""
+"""Table of several fits: their priors, their scores, and their reliability."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,11 +34,11 @@ from weightprior.model.bnn import BNN
 
 __all__ = ["compare"]
 
-# Outputs are watched at this many inputs, spread over the training rows.
+# R-hat and ESS are those of outputs at this many inputs, spread over the training rows.
 _NUM_INPUTS = 50
-# Beyond so many weights their matrix would take longer than all else in the table.
+# With more weights, their matrix would take longer than the rest of the table.
 _MAX_WEIGHTS_COUNTED = 1000
-# In the order in which they are read.
+# Columns in the order of the table.
 _COLUMNS = (
     *("method", "loc", "scale", "lpd_train", "lpd_test", "lpd_test_se"),
     *("test_diff", "test_diff_se", "gap", "rmse", "accuracy"),
@@ -59,22 +59,21 @@ def compare(
     *,
     baseline: Any = None,
 ) -> pd.DataFrame:
-    """Put fits side by side, a row each.
+    """Compare fits in one table, with one row per fit.
 
     Parameters
     ----------
     bnn : BNN
         The model of all fits.
     fits : mapping of name to DataTree or Dataset
-        Fits, and what `cross_validate` returns. One of a stacked prior takes a row per prior, named
+        Fits, and results of `cross_validate`. One of a stacked prior has a row per prior, named
         ``name[label]``.
     x : array or data frame of shape (rows, features), optional
         Held-out inputs.
     y : array, optional
         Held-out targets.
     baseline : object, optional
-        Name of the row of the table that all others are compared with, by the rows that were held
-        out.
+        Name of the row of the table to compare all others with, on the held-out rows.
 
     Returns
     -------
@@ -85,32 +84,33 @@ def compare(
         - `lpd_train`: log predictive density of the rows that were fitted; with held-out rows
           `lpd_test`, `lpd_test_se` (standard error over rows), `gap` (train minus test), and `rmse`
           or `accuracy` (for several outputs their mean, and each as ``rmse[output]``); with a
-          `baseline` `test_diff`, lpd_test less that of the baseline, and `test_diff_se`, its
-          standard error, paired by row. Rows of a fit count by its row_weights;
+          `baseline`, `test_diff`, lpd_test minus that of the baseline, and `test_diff_se`, its
+          standard error, paired by row. Rows of a fit are weighted by its row_weights;
         - `elpd_loo`, `elpd_loo_se` by PSIS, and `max_pareto_k`, the largest Pareto k;
-          `loo_reliable` is False where that is above 0.7, with less than 2,200 draws above
+          `loo_reliable` is False if that is above 0.7, or with less than 2,200 draws above
           1 - 1 / log10(draws);
-        - where there is a cross-validation `elpd_cv` and `elpd_cv_se`, log predictive density of
-          rows that were held out in turn; its `lpd_train`, `norm` and `distance` are means over the
-          folds, and its `gap` and `rmse` or `accuracy` are those of the rows held out;
-        - `converged`: False where chains or a search have not, so that no score is reliable;
+        - for a cross-validation `elpd_cv` and `elpd_cv_se`, log predictive density of rows that
+          were held out in turn; its `lpd_train`, `norm` and `distance` are means over the
+          folds, and its `gap` and `rmse` or `accuracy` are those of the held-out rows;
+        - `converged`: False if chains or a search did not converge, so that no score is reliable;
         - `rhat` (largest) and `ess` (smallest bulk ESS) of the network's outputs at up to 50 of
           the training inputs; `divergences`;
-        - of draws that are not exact (by an approximation, or an ensemble) the `temperature` and
+        - for draws that are not exact (from an approximation, or an ensemble) the `temperature` and
           `temperature_se` of `diagnostics.configurational_temperature`: 1 for exact draws;
-        - where a fit estimates it, the log `evidence` of all rows in nats (not per row), with
+        - if a fit estimates it, the log `evidence` of all rows in nats (not per row), with
           `evidence_se`, and the length of their code in `bits`;
-        - `parameters`: how many the data determine, of all weights and biases (MacKay's gamma);
+        - `parameters`: number of parameters that the data determine, among all weights and biases
+          (MacKay's gamma);
         - `norm` of the weights and biases and their `distance` from the prior's centre (Euclidean,
           mean over draws; a flat prior has no centre); `seconds`, of the whole fit;
-        - `note`: why a cell is blank, or what to beware of; of chains that have not converged
-          `diagnostics.convergence` says what to do; of a stacked prior, that the best (by held-out
-          rows, else by the evidence, else by LOO) is at an end of the grid.
+        - `note`: reasons for blank cells, and warnings. For chains that did not converge,
+          `diagnostics.convergence` gives advice. For a stacked prior, a note that the best (by
+          held-out rows, else by the evidence, else by LOO) is at an end of the grid.
 
     Raises
     ------
     ValueError, TypeError
-        If a fit is another model's, only one of `x` and `y` is given, or `baseline` is no row.
+        If a fit is of another model, only one of `x` and `y` is given, or `baseline` is no row.
 
     References
     ----------
@@ -131,7 +131,7 @@ def compare(
     >>> table["norm"].round(1).tolist()
     [0.0, 1.0]
     """
-    # A fit is a mapping itself.
+    # A fit itself is a mapping.
     if isinstance(fits, xr.DataTree) or not isinstance(fits, Mapping) or not fits:
         raise TypeError(
             f"fits: expected a dict of name to fit, not empty; got {type(fits).__name__}. "
@@ -161,23 +161,23 @@ def compare(
     table = pd.DataFrame.from_dict({n: line.cells for n, line in lines.items()}, orient="index")
     table = table[sorted(table.columns, key=_place)]
     table.index.name = "fit"
-    # Whole numbers and truths, of which some may be missing.
+    # Integers and truth values, some of which may be missing.
     truths = {name: "boolean" for name in ("converged", "loo_reliable") if name in table}
     return table.astype({"divergences": "Int64", **truths})
 
 
 def _place(column: str) -> int:
-    """Place of a column in the table, which those of the outputs share with their mean."""
+    """Return the place of a column in the table; columns of outputs have that of their mean."""
     return _COLUMNS.index(column.split("[")[0])
 
 
 def _add_differences(lines: dict[Any, Line], baseline: Any) -> None:
-    """Add to every line how much better it predicts the rows held out than the baseline does."""
+    """Add to every line how much better it predicts held-out rows than the baseline does."""
     _checks.known_names("baseline", [baseline], list(lines))
     base = lines[baseline]
     if not base.held_by:
         raise ValueError(
-            "baseline: expected rows that were held out; got none. Pass x and y, or compare "
+            "baseline: expected held-out rows; got none. Pass x and y, or compare "
             "cross-validations."
         )
     for line in lines.values():
@@ -187,17 +187,17 @@ def _add_differences(lines: dict[Any, Line], baseline: Any) -> None:
             diff = line.rows.total(terms) / line.rows.number
             error = line.rows.standard_error(terms) / line.rows.number
         else:
-            add_note(line, "no test_diff: other rows were held out than the baseline's")
+            add_note(line, "no test_diff: the baseline has other held-out rows")
         line.cells.update(test_diff=diff, test_diff_se=error)
 
 
 def _line(bnn: BNN, part: Part, held: Held | None) -> Line:
-    """Line of a fit of one prior."""
+    """Return the line of a fit of one prior."""
     fit, constants = part.fit, part.fit["constant_data"].dataset
     notes = ["interrupted"] if fit.attrs.get("interrupted") else []
     cells = {"method": fit.attrs["method"], **prior_in_words(bnn, constants)}
     loo, reason = loo_of(part)
-    # Of every row that counted; the Pareto smoothing has it already.
+    # For every row that counted; the Pareto smoothing has computed it already.
     terms = loo.lpd_i if loo else log_predictive_densities(part) if is_known(part) else None
     cells |= train(part, terms, notes)
     elpd_i = np.zeros(0)
@@ -242,7 +242,7 @@ def _temperature(bnn: BNN, part: Part) -> dict[str, float]:
 
 
 def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
-    """Return the evidence, where the method estimates it."""
+    """Return the evidence if the method estimates it."""
     if "evidence" not in fit.children:
         return {}
     found = evidence_of(fit)
@@ -253,7 +253,7 @@ def _evidence(fit: xr.DataTree, notes: list[str]) -> dict[str, float]:
 
 
 def _sampling(part: Part, notes: list[str]) -> dict[str, Any]:
-    """Convergence of the outputs, and divergences; what is the matter goes to the notes."""
+    """Compute convergence of the outputs, and divergences; add any problem to the notes."""
     stats, arrived = part.stats, True
     if "converged" in stats and not stats["converged"].all():
         arrived = False

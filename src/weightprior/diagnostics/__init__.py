@@ -1,4 +1,4 @@
-"""Diagnostics: they read a model and its fit, and never run one."""
+"""Diagnostics, which read a model and its fit, and never run a fit."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Hidden layers of a model, and the names of what is measured of their units."""
+"""Hidden layers of a model, and the names of measurements of their units."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,13 +14,13 @@ __all__ = ["by_layer", "checked_layers", "lay_out_units"]
 
 
 def checked_layers(bnn: BNN) -> tuple[HiddenLayer, ...]:
-    """Return a network's hidden layers, or raise where it has none, or does not tell of them."""
+    """Return a network's hidden layers; raise if it has none, or does not describe them."""
     layers = hidden_layers_of(bnn.network)
     if layers is None:
         raise ValueError(
-            "bnn: expected a network that tells its hidden units; got "
-            f"{type(bnn.network).__name__}, whose units are not known. Give network(...) a "
-            "function that shows them, hidden_units=..., or a class of your own `hidden_layers`."
+            "bnn: expected a network that describes its hidden units; got "
+            f"{type(bnn.network).__name__}, which does not. Give network(...) a function that "
+            "returns them, hidden_units=..., or give a class of your own `hidden_layers`."
         )
     if not layers:
         raise ValueError(
@@ -33,7 +33,7 @@ def checked_layers(bnn: BNN) -> tuple[HiddenLayer, ...]:
 def by_layer(
     layers: Sequence[HiddenLayer], kind: str, found: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Mean over the units of each hidden layer: shape (..., layers)."""
+    """Compute the mean over the units of each hidden layer: shape (..., layers)."""
     return np.stack([found[f"{kind}.{layer.name}"].mean(axis=-1) for layer in layers], axis=-1)
 
 

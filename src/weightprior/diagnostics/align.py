@@ -1,4 +1,4 @@
-"""One representative for all draws: hidden units relabelled as far as the prior allows."""
+"""Alignment of draws: hidden units are relabelled as far as the prior allows."""
 
 import xarray as xr
 from arviz_stats.sampling_diagnostics import rhat
@@ -15,18 +15,18 @@ __all__ = ["align"]
 def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     """Relabel hidden units so that single weights can be compared across draws.
 
-    The units of a hidden layer can be exchanged without changing the function, and those of an odd
-    activation (tanh) mirrored: all their weights, and the bias, with the other sign. So a
-    unit's label means nothing to a chain, and neither does `az.summary` of its weights. This
-    chooses labels and signs for every draw so that all draws come near one another, counting
-    weights in the prior's scales. It uses the symmetries alone that the prior has too: units are
-    exchanged where their priors are equal, and mirrored where theirs is centred at zero. Under a
-    centre that differs between units there is nothing to align, and the draws come back as they
-    were.
+    The units of a hidden layer can be exchanged without changing the function. Units of an odd
+    activation (tanh) can also be mirrored: all their weights, and the bias, change sign. So the
+    label of a unit has no meaning in a chain, nor has `az.summary` of its weights. This function
+    chooses labels and signs for every draw such that all draws are close to one another, with
+    weights in units of the prior's scales. It uses only the symmetries of the prior: units are
+    exchanged if their priors are equal, and mirrored if their prior is centred at zero. Under a
+    centre that differs between units there is nothing to align, and the draws are returned
+    unchanged.
 
     Densities and predictions do not depend on labels. Use `convergence` to see if chains have
-    converged: relabelling hides that they were in different, equivalent places, and cannot join
-    what is not equivalent.
+    converged: relabelling hides that chains were in different, equivalent places, and it cannot
+    bring together places that are not equivalent.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ def align(bnn: BNN, fit: xr.DataTree) -> xr.DataTree:
     DataTree
         The fit with the posterior's weights relabelled, and one more group, `alignment`:
 
-        - every site: R-hat (rank-normalised, split) of its numbers, by the dim `when`, `before`
-          and `after`; NaN where there are too few chains or draws to tell;
-        - ``classes.<layer>``: numbers by unit, the same for units that could be exchanged; as many
-          numbers as units where the prior tells all of them apart;
-        - ``mirrorable.<layer>``: whether each unit could be mirrored.
+        - every site: R-hat (rank-normalised, split) of its values, by the dim `when`, `before`
+          and `after`; NaN if there are too few chains or draws for an R-hat;
+        - ``classes.<layer>``: a number per unit, the same for units that could be exchanged; as
+          many numbers as units if no two units have the same prior;
+        - ``mirrorable.<layer>``: true for every unit that could be mirrored.
 
-        With the dim `prior` where the fit has it: each prior's draws are aligned by themselves.
+        With the dim `prior` if the fit has it: the draws of each prior are aligned separately.
 
     Raises
     ------
@@ -105,15 +105,15 @@ def _symmetries(bnn: BNN, part: Part) -> list[symmetry.LayerSymmetry]:
     found = symmetry.symmetries(bnn, part.prior, **{name: told.get(name, ()) for name in names})
     if found is None:
         raise ValueError(
-            "bnn: expected a network that tells its hidden units (`hidden_layers`, see "
-            f"weightprior.Network); got {type(bnn.network).__name__}, whose symmetries are not "
-            "known, so that nothing can be aligned. Compare outputs instead of weights."
+            "bnn: expected a network that describes its hidden units (`hidden_layers`, see "
+            f"weightprior.Network); got {type(bnn.network).__name__}, which does not, so its "
+            "symmetries are not known. Compare outputs instead of weights."
         )
     return found
 
 
 def _relabelled(posterior: xr.Dataset, weights: xr.Dataset) -> xr.Dataset:
-    """Return the posterior with other numbers; all else, and their precision, stays."""
+    """Return the posterior with other values; their precision and all else stay the same."""
     changed = {}
     for name, values in weights.data_vars.items():
         held = posterior[name]

@@ -1,4 +1,4 @@
-"""Configurational temperature: draws that are no posterior's, told without a posterior."""
+"""Configurational temperature: a check of draws against a posterior without exact draws."""
 
 from typing import Any
 
@@ -20,18 +20,18 @@ __all__ = ["configurational_temperature", "reason_against", "temperature_of"]
 
 
 def configurational_temperature(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Dataset:
-    """Compare draws with the slope of the density that they should come from: 1 where they do.
+    """Compare draws with the gradient of their target log density: 1 for exact draws.
 
-    For exact draws the mean of -(w - centre) . grad log p(w) is the number of weights, whatever the
-    posterior and the centre. Draws that lie too far out for the density, too wide or beside it,
-    have more; draws that are too narrow have less. No long run is needed to tell.
+    For exact draws, the mean of -(w - centre) . grad log p(w) is the number of weights, for any
+    posterior and any centre. It is larger for draws that are too wide or in the wrong place, and
+    smaller for draws that are too narrow. No long run of exact draws is needed for comparison.
 
     Parameters
     ----------
     bnn : BNN
-        The model that was fitted. The density is its own, of linearised draws too.
+        The model that was fitted. Its density is used, even for draws of a linearised model.
     fit : DataTree
-        A fit of many draws, such as of `fit_vi`, `fit_laplace`, `fit_ensemble`, `fit_tempered`, or
+        A fit with many draws, by `fit_vi`, `fit_laplace`, `fit_ensemble` or `fit_tempered`, or by
         `fit_mcmc` with ``kernel="mclmc"``. Row weights count as they did in the fit.
     x : array or data frame of shape (rows, features)
         Inputs of the rows that were fitted.
@@ -41,24 +41,24 @@ def configurational_temperature(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> x
     Returns
     -------
     Dataset
-        With the dim `prior` where the fit has it:
+        With the dim `prior` if the fit has it:
 
         - `temperature`: the mean over draws, per weight (latents of the likelihood included), with
-          its standard error `temperature_se` by Monte Carlo;
-        - `temperature_by_layer`, of the weights and biases of each layer alone, and
+          its Monte-Carlo standard error `temperature_se`;
+        - `temperature_by_layer`, that of the weights and biases of each layer alone, and
           `temperature_by_layer_se` (dim `layer`).
 
     Raises
     ------
     ValueError
-        For a MAP, which is one point; for a prior that was learned, whose hyperparameters have
-        terms of their own; and where the targets follow a model written elsewhere.
+        For a MAP, which is one point; for a learned prior, since its hyperparameters have terms of
+        their own; and if the targets follow a model written elsewhere.
 
     Notes
     -----
-    The centre is the prior's. A temperature of 1 is necessary and not sufficient: chains that miss
-    a mode have it as well, and too wide in one direction may cancel too narrow in another, which is
-    what layers are for.
+    The centre is the prior's. A temperature of 1 is necessary but not sufficient. Chains that miss
+    a mode have it as well, and draws that are too wide in one direction may cancel draws that are
+    too narrow in another. Temperatures by layer help to detect the latter.
 
     References
     ----------
@@ -83,18 +83,18 @@ def configurational_temperature(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> x
     pieces = []
     for part in parts_of(bnn, fit):
         if reason := reason_against(part):
-            raise ValueError(f"fit: expected many draws under a prior that is known; got {reason}.")
+            raise ValueError(f"fit: expected many draws under a known prior; got {reason}.")
         pieces.append(temperature_of(bnn, part, inputs, targets, same_rows(part, inputs)))
     dims = {f"temperature_by_layer{kind}": ("layer",) for kind in ("", "_se")}
     return lay_out(pieces, (), dims, {**fit["posterior"].coords, "layer": layers_of(bnn)})
 
 
 def reason_against(part: Part) -> str:
-    """Say why a fit has no such temperature; nothing where it has one."""
+    """Return the reason why a fit has no such temperature, or an empty string."""
     if part.weights.num_chains * part.weights.num_draws == 1:
-        return "a single point, such as a MAP, which has none"
+        return "a single point, such as a MAP"
     if prior_description(part.fit):
-        return "a prior that was learned, whose hyperparameters have terms of their own"
+        return "a learned prior with hyperparameters, which have terms of their own"
     if not part.model.likelihood.is_known:
         return "targets that follow a model written elsewhere"
     return ""
@@ -103,8 +103,8 @@ def reason_against(part: Part) -> str:
 def temperature_of(
     bnn: BNN, part: Part, x: np.ndarray, y: np.ndarray, row_weights: np.ndarray
 ) -> dict[str, Any]:
-    """Temperature of the draws of one prior, of all weights and by layer, with standard errors."""
-    # Plain numbers by site; the model is the BNN itself, not what a linearised fit predicts with.
+    """Compute the temperature of draws, of all weights and by layer, with standard errors."""
+    # Arrays by site. The model is the BNN itself, not the linearised model of a fit.
     terms = evaluate(_terms_of_draw, bnn, part.weights, x, y, part.prior, row_weights)
     sizes = {name: np.prod(site.shape, dtype=int) for name, site in bnn.sites.items()}
     in_layer = [
@@ -127,15 +127,15 @@ def temperature_of(
 
 
 def _terms_of_draw(bnn: BNN, weights: Any, x: Any, y: Any, prior: Any, row_weights: Any) -> Any:
-    """Minus the product of position and slope, by site."""
+    """Return minus the product of position and gradient, by site."""
     slope = jax.grad(density.log_joint, argnums=1)(bnn, weights, x, y, prior, row_weights)
     return {name: -((weights[name] - prior.loc[name]) * slope[name]).sum() for name in bnn.sites}
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean over chains and draws, and its standard error by Monte Carlo."""
+    """Compute the mean over chains and draws, and its Monte-Carlo standard error."""
     if values.shape[1] >= MIN_DRAWS:
         error = np.asarray(mcse(values[..., None], method="mean")).item()
-    else:  # such as of an ensemble, whose members are independent
+    else:  # such as for an ensemble with independent members
         error = values.std(ddof=1) / np.sqrt(values.size)
     return float(values.mean()), float(error)

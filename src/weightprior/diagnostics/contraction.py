@@ -1,4 +1,4 @@
-"""Contraction: how much narrower than the prior the posterior is, and how far from its centre."""
+"""Contraction of the posterior relative to the prior, and its distance from the centre."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +17,8 @@ __all__ = ["contraction", "layers_of", "of_layer", "shrinkage"]
 def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
     """Compare the posterior of every weight with its prior.
 
-    Draws are taken as they stand. If hidden units can be exchanged, the labels of chains mean
-    nothing, and their weights look as wide as the prior: pass ``align(bnn, fit)`` there.
+    Draws are used as they are. If hidden units can be exchanged, their labels in chains have no
+    meaning, and their weights look as wide as the prior: pass ``align(bnn, fit)`` then.
 
     Parameters
     ----------
@@ -32,16 +32,16 @@ def contraction(bnn: BNN, fit: xr.DataTree) -> xr.Dataset:
     Dataset
         For every site, in its shape:
 
-        - ``contraction.<site>``: 1 minus the posterior's variance over the prior's. 0: the data
-          say nothing; 1: they say everything, as under a flat prior; below 0 the posterior is
-          wider. NaN for a single draw, which has no variance.
-        - ``z_score.<site>``: the posterior's mean less the prior's centre, in prior sds. NaN
-          where the prior is flat.
+        - ``contraction.<site>``: 1 minus the posterior's variance divided by the prior's. At 0 the
+          data say nothing about a weight; at 1 they determine it, as under a flat prior; below 0
+          the posterior is wider than the prior. NaN for a single draw, which has no variance.
+        - ``z_score.<site>``: the posterior's mean minus the prior's centre, in prior sds. NaN if
+          the prior is flat.
 
-        By layer (dim `layer`): `contraction_by_layer`, the mean over its numbers, and
-        `distance_by_layer`, the root mean square of the z-scores: about 1 where the prior's scale
-        suits the weights and the data determine them, above 2 where it was in the way. With the dim
-        `prior` where the fit has it.
+        By layer (dim `layer`): `contraction_by_layer`, the mean over its weights, and
+        `distance_by_layer`, the root mean square of the z-scores: about 1 if the prior's scale
+        suits the weights and the data determine them, above 2 if the scale is too small. With the
+        dim `prior` if the fit has it.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def _of_part(bnn: BNN, weights: Draws, prior: NormalPrior) -> dict[str, Any]:
 
 
 def shrinkage(weights: Draws, prior: NormalPrior) -> dict[str, np.ndarray]:
-    """1 minus the draws' variance over the prior's, by site; NaN for a single draw."""
+    """Compute 1 minus the draws' variance over the prior's, by site; NaN for a single draw."""
     single = weights.num_chains * weights.num_draws == 1
     return {
         name: 1.0
@@ -102,12 +102,12 @@ def shrinkage(weights: Draws, prior: NormalPrior) -> dict[str, np.ndarray]:
 
 
 def layers_of(bnn: BNN) -> list[str]:
-    """Names of a network's layers, in the order of its sites."""
+    """Return the names of a network's layers, in the order of its sites."""
     return list(dict.fromkeys(site.layer for site in bnn.network.sites.values()))
 
 
 def of_layer(bnn: BNN, layer: str, by_site: Mapping[str, np.ndarray]) -> np.ndarray:
-    """All numbers of one layer's weights and biases, from those by site."""
+    """Return the values for all weights and biases of one layer, from values by site."""
     sites = bnn.network.sites.items()
     return np.concatenate([by_site[name].ravel() for name, site in sites if site.layer == layer])
 

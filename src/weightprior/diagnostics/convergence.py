@@ -1,4 +1,4 @@
-"""Convergence of chains on the network's outputs, which relabelled units leave alone."""
+"""Convergence of chains, judged by outputs, which do not depend on the labels of units."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ _DIMS: dict[str, tuple[str, ...]] = {
 
 
 def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
-    """Judge whether chains have converged, by the network's outputs, and say what to do if not.
+    """Judge by the network's outputs if chains have converged, with advice if they have not.
 
-    Units of a hidden layer can be exchanged without changing the function, so R-hat of single
-    weights says nothing; that of the outputs, and of the log density, does.
+    Units of a hidden layer can be exchanged without changing the function. So R-hat of single
+    weights is not informative, but R-hat of the outputs, and of the log density, is.
 
     Parameters
     ----------
@@ -32,37 +32,37 @@ def convergence(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
     fit : DataTree
         A fit with chains and draws.
     x : array or data frame of shape (rows, features)
-        Inputs to watch the outputs at; some twenty are enough.
+        Inputs at which outputs are compared; about twenty are enough.
 
     Returns
     -------
     Dataset
-        For every prior, where there are several (dim prior):
+        With the dim `prior` if the fit has it:
 
-        - `verdict`: a sentence that says what is the matter and what to do; `converged`: whether
-          nothing is. False, with the reason in the verdict, where that cannot be judged: with one
-          chain or too few draws, and where a method has no chains;
+        - `verdict`: a sentence with the finding and advice; `converged`: true if there is no
+          problem. False, with the reason in the verdict, if convergence cannot be judged: with one
+          chain or too few draws, and if a method has no chains;
         - `rhat` (rank-normalised, split), `ess_bulk` and `ess_tail` (of the 5 % and 95 %
           quantiles, the smaller), dims obs_id, output; `rhat_lp`, `ess_bulk_lp` and `ess_tail_lp`
           of the log density;
-        - `separation`, dim chain: how far the mean of a chain lies from that of the other chains,
-          in posterior standard deviations pooled within chains, at the output or log density where
-          it is farthest;
-        - where the method has them, dim chain: `divergences` and `bfmi`, the Bayesian fraction of
-          missing information (too favourable where chains were thinned).
+        - `separation`, dim chain: distance of the mean of a chain from that of the other chains,
+          in posterior standard deviations pooled within chains, for the output or log density with
+          the largest distance;
+        - if the method has them, dim chain: `divergences` and `bfmi`, the Bayesian fraction of
+          missing information (too favourable if chains were thinned).
 
-        NaN where there are too few chains (two) or draws (four) to tell.
+        NaN if there are fewer than two chains or four draws.
 
     Raises
     ------
     ValueError, TypeError
-        If the fit is another model's, or `x` is not what it was fitted to.
+        If the fit is of another model, or `x` does not match the inputs of the fit.
 
     Notes
     -----
-    Chains have converged where R-hat is at most 1.01, the effective draws are at least 100 per
+    Chains have converged if R-hat is at most 1.01, the effective draws are at least 100 per
     chain, no transition diverged, and BFMI is at least 0.3. A chain is said to stay away from the
-    others where Monte-Carlo error does not explain its separation.
+    others if Monte-Carlo error does not explain its separation.
 
     References
     ----------

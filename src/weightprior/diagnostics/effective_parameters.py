@@ -1,4 +1,4 @@
-"""Effective number of parameters: what a prior leaves of a network's capacity."""
+"""Effective number of parameters: the part of a network's capacity that a prior leaves."""
 
 import math
 from typing import Any
@@ -23,17 +23,17 @@ _NUM_DRAWS = 16
 
 
 def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Dataset:
-    """Effective number of parameters: by curvature, by what draws contract, and by leave-one-out.
+    """Compute effective numbers of parameters by curvature, contraction and leave-one-out.
 
-    A weight counts as one where the data determine it and as none where the prior does. In a linear
-    model of known Gaussian noise the first two are the same number.
+    A weight counts as one if the data determine it, and as zero if the prior does. In a linear
+    model with known Gaussian noise, the first two are the same number.
 
     Parameters
     ----------
     bnn : BNN
         The model that was fitted.
     fit : DataTree
-        The fit. For `gamma` sixteen of many draws, spread over the chains, are looked at.
+        The fit. For `gamma`, sixteen draws are used if there are more, spread over the chains.
     x : array or data frame of shape (rows, features)
         Inputs of the rows that were fitted.
     y : array of shape (rows,) or (rows, outputs)
@@ -42,21 +42,21 @@ def effective_parameters(bnn: BNN, fit: xr.DataTree, x: Any, y: Any) -> xr.Datas
     Returns
     -------
     Dataset
-        With the dim `prior` where the fit has it:
+        With the dim `prior` if the fit has it:
 
         - `gamma`: MacKay's, by the expected curvature of the log likelihood, mean over draws:
           between 0 and the number of weights and biases; `gamma_by_layer`, its terms (dim `layer`).
         - `contracted`: the sum over weights and biases of 1 minus the posterior's variance over the
-          prior's, and `contracted_by_layer`. NaN for a single draw, as of a MAP.
-        - `p_loo`: the log density of the rows under the posterior less that by leave-one-out, as
-          ArviZ has it. NaN for a MAP or fewer than 100 draws. Not to be trusted where `compare`
-          calls LOO unreliable.
+          prior's, and `contracted_by_layer`. NaN for a single draw, such as a MAP.
+        - `p_loo`: the log density of the rows under the posterior minus that by leave-one-out, as
+          in ArviZ. NaN for a MAP or fewer than 100 draws. Not reliable if `compare` calls LOO
+          unreliable.
 
-        They disagree where they see different things. `gamma` is the mean of what is true around
-        each draw. `contracted` sees variances alone: where the data know a curve on which weights
-        lie, such as their product, the weights stay wide, and it is the smaller, below 0 even. It
-        takes draws as they stand: where hidden units can be exchanged pass ``align(bnn, fit)``,
-        or what chains call their units makes weights look as wide as the prior. Weights that an
+        They may disagree. `gamma` is a mean over draws of a local measure around each draw.
+        `contracted` depends on variances alone. If the data determine only a curve on which weights
+        lie, such as their product, the weights stay wide, and `contracted` is smaller, even below
+        0. It uses draws as they are: if hidden units can be exchanged, pass ``align(bnn, fit)``,
+        or the arbitrary labels of units make weights look as wide as the prior. Weights that an
         approximation holds fixed count as determined. `p_loo` counts by predictions: it depends on
         the targets, and rows that the model does not expect raise it.
 
@@ -101,7 +101,7 @@ def gamma(
     prior: NormalPrior,
     row_weights: np.ndarray,
 ) -> dict[str, Any]:
-    """Effective numbers of parameters under one prior: `gamma` and `gamma_by_layer`."""
+    """Compute the effective numbers under one prior: `gamma` and `gamma_by_layer`."""
     count = -(-_NUM_DRAWS // weights.num_chains)
     chosen = np.unique(np.linspace(0, weights.num_draws - 1, count).round().astype(int))
     thinned = weights.take(chosen)

@@ -19,67 +19,67 @@ from weightprior.model.network import hidden_layers_of, input_columns, offset_of
 __all__ = ["nonlinearity"]
 
 _KINK_KINDS = ("kink_inside", "dead", "always_active")
-# Rows whose Jacobians are held at once.
+# Number of rows with Jacobians held at once.
 _ROWS_AT_ONCE = 512
-# A number that varies by no more than this share of its size does not vary: it is rounding.
+# A number that varies by at most this share of its size is constant up to rounding.
 _SPREAD_BY_ROUNDING = 1e-12
 
 
 def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
-    """Measure how nonlinear a network is at its rows, how steep, and where its kinks lie.
+    """Measure at the rows how nonlinear and how steep a network is, and where its kinks are.
 
-    Small weights leave tanh and sigmoid units nearly linear. A relu unit bends only at its kink:
-    whether that is among the data depends on how large its bias is beside its weights.
+    Small weights leave tanh and sigmoid units nearly linear. A relu unit bends only at its kink.
+    The position of the kink relative to the data depends on the ratio of its bias to its weights.
 
     Parameters
     ----------
     bnn : BNN
-        The model that was fitted. Without hidden layers, only what concerns the outputs.
+        The model that was fitted. Without hidden layers, only results on the outputs.
     fit : DataTree
         The fit.
     x : array or data frame of shape (rows, features)
-        Inputs to look at, those that were fitted or others. Every row counts once.
+        Inputs to evaluate, those that were fitted or others. Every row counts once.
 
     Returns
     -------
     Dataset
-        For every draw (dims `chain`, `draw`, and `prior` where the fit has it). For the network's
-        outputs, before the likelihood makes probabilities or rates of them:
+        For every draw (dims `chain`, `draw`, and `prior` if the fit has it). For the network's
+        outputs, before the likelihood turns them into probabilities or rates:
 
         - `nonlinear` (dim `output`): share of an output's variance over the rows that the best
           linear function of x, with an intercept, leaves unexplained: 0 for a linear function. NaN
-          where the output does not vary, or where there are so few rows that a linear function
-          goes through all of them;
+          if the output does not vary, or if there are so few rows that a linear function goes
+          through all of them;
         - `lipschitz`: the largest spectral norm over the rows of the Jacobian of the outputs with
           respect to x, in units of the outputs per unit of x. The Lipschitz constant of the
-          function (Euclidean norms) is at least that, and is that where the rows are dense enough;
-        - `mean_jacobian_norm`: the mean over the rows.
+          function (Euclidean norms) is at least that, and equal to it if rows are dense enough;
+        - `mean_jacobian_norm`: the mean of that norm over the rows.
 
         For the hidden units, by unit (``<name>.hidden_0`` with the dim `hidden_0`, and so on) and
         by layer (``<name>_by_layer``, dim `layer`; the share of its units):
 
-        - ``nonlinear``: as above, of what a unit puts out, also in x. By layer: of the variance
-          of all its units together;
-        - ``kink_inside``, ``dead``, ``always_active``: 1 for what a unit is and 0 for what it is
-          not; together they are 1. Kink inside: a kink of its activation lies inside the data, with
-          rows on both of its sides; dead: none does and it is flat at all rows, as a relu that is
-          never above 0; always active: linear at all rows for a relu. NaN for an activation without
-          a kink.
+        - ``nonlinear``: as above, for the output of a unit as a function of x. By layer: share of
+          the variance of all its units together;
+        - ``kink_inside``, ``dead``, ``always_active``: exactly one of them is 1 for a unit, and the
+          others are 0. Kink inside: a kink of its activation lies inside the data, with rows on
+          both sides. Dead: no kink does, and the unit is flat at all rows, such as a relu that is
+          never above 0. Always active: for a relu, linear at all rows. NaN for an activation
+          without a kink.
 
     Raises
     ------
     ValueError, TypeError
-        If `x` does not suit the model, or the fit is another model's.
+        If `x` does not suit the model, or the fit is of another model.
 
     Notes
     -----
-    Slopes are per unit of x as it was passed, so features have to be scaled alike where different
-    data are to be compared. At a kink the Jacobian is the one-sided one that JAX has.
+    Slopes are per unit of x as it was passed. To compare different data, scale their features
+    alike. At a kink the Jacobian is the one-sided derivative of JAX.
 
-    A column that is the network's offset is none of its inputs, and what it adds to the outputs is
-    left out.
+    A column that is the network's offset is not one of its inputs, and its contribution to the
+    outputs is left out.
 
-    Kinks are found where the slope of an activation jumps, for any activation: at 0 for relu.
+    Kinks are the jumps in the slope of an activation, for any activation: at 0 for relu.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at
     the MAP: a linear function of the weights, but not of x. Its units have the kinks of the MAP.
@@ -129,12 +129,12 @@ def nonlinearity(bnn: BNN, fit: xr.DataTree, x: Any) -> xr.Dataset:
 
 
 def _linear_basis(x: np.ndarray) -> np.ndarray:
-    """Orthonormal columns that span the inputs' deviations from their means: (rows, rank)."""
+    """Compute orthonormal columns that span the inputs' deviations from means, (rows, rank)."""
     size = np.abs(x).max(axis=0)
     scaled = x / np.where(size > 0, size, 1.0)
     apart = scaled - scaled.mean(axis=0)
     spread = np.abs(apart).max(axis=0)
-    varies = spread > 0  # a constant column is now one of ones, whose mean is exact
+    varies = spread > 0  # a constant column is all ones here: its mean is exact
     left, values, _ = np.linalg.svd(apart[:, varies] / spread[varies], full_matrices=False)
     least = max(x.shape) * np.finfo(np.float64).eps * values.max(initial=0.0)
     return left[:, values > least]
@@ -171,7 +171,7 @@ def _jacobian_norm(bnn: BNN, weights, row: jax.Array) -> jax.Array:
     jacobian = (jax.jacfwd if few_inputs else jax.jacrev)(outputs)(row)
     if offset_of(bnn.network) is not None:
         jacobian = jacobian[:, np.array(columns)]
-    # A vector's norm needs no decomposition. Scaled, so that no square leaves the range.
+    # The norm of a vector needs no decomposition. It is scaled so that no square overflows.
     largest = jnp.abs(jacobian).max()
     scaled = jacobian / jnp.where(largest > 0, largest, 1.0)
     if 1 in jacobian.shape:
@@ -180,7 +180,7 @@ def _jacobian_norm(bnn: BNN, weights, row: jax.Array) -> jax.Array:
 
 
 def _unexplained(signal: jax.Array, basis: jax.Array, *, together: bool = False) -> jax.Array:
-    """Share of each column's variance that lies outside of the basis, or of that of them all."""
+    """Compute the share of each column's variance, or of all together, outside of the basis."""
     axis = (0, 1) if together else 0
     apart = signal - signal.mean(axis=0)
     spread = jnp.abs(apart).max(axis=axis)
@@ -192,7 +192,7 @@ def _unexplained(signal: jax.Array, basis: jax.Array, *, together: bool = False)
 
 
 def _states(activation: Any, pre: jax.Array, bend: jax.Array) -> tuple[jax.Array, ...]:
-    """Tell of each unit if a kink lies inside the data, if it is dead, or always active."""
+    """Tell for each unit if a kink lies inside the data, if it is dead, or always active."""
     if not bend.size:
         return (jnp.full(pre.shape[1], np.nan),) * 3
     low, high = pre.min(axis=0), pre.max(axis=0)

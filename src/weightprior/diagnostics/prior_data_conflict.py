@@ -1,4 +1,4 @@
-"""Conflict between data and a prior: the price of an informative centre that is wrong."""
+"""Conflict between data and a prior: a check for an informative centre that is wrong."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,11 +24,11 @@ from weightprior.model.trials import counted
 
 __all__ = ["prior_data_conflict"]
 
-# Data that fewer of a prior's own data sets are as far out as contradict it.
+# Data contradict a prior if a smaller share of its own data sets is as far out.
 _MAX_P_VALUE = 0.05
-# A layer this far from its centre, in prior sds, is one that the prior's scale keeps back.
+# If a layer is this far from its centre, in prior sds, the prior's scale is too narrow.
 _MAX_Z_SCORE = 2.0
-# Rounding may leave so much between data sets that are equally far.
+# Smaller differences, of discrepancies or of probabilities, are rounding.
 _TIES_BY_ROUNDING = 1e-9
 
 
@@ -42,19 +42,19 @@ def prior_data_conflict(
     num_samples: int = 1000,
     rng_key: Any = 0,
 ) -> xr.Dataset:
-    """Check whether data contradict a prior, and say what to do about it.
+    """Check if data contradict a prior, and give advice.
 
-    A prior centred at weights from elsewhere helps where they suit the data, and does harm where
-    they do not and the scale is too narrow to leave them: negative transfer. This asks whether the
-    data lie further from what the network at the prior's centre predicts than data sets do that
-    are drawn from the prior.
+    A prior centred at weights from elsewhere helps if they suit the data. It harms if they do not,
+    and its scale is too narrow to leave them: negative transfer. This function checks if the data
+    are further from the predictions of the network at the prior's centre than data sets drawn from
+    the prior are.
 
     Parameters
     ----------
     bnn : BNN
         The model that was fitted.
     fit : DataTree
-        The fit. Its prior is checked, which must be flat nowhere; a MAP will do.
+        The fit. Its prior is checked, and must be flat nowhere. A MAP is enough.
     x : array or data frame of shape (rows, features)
         Inputs of the rows that were fitted.
     y : array of shape (rows,) or (rows, outputs)
@@ -67,42 +67,43 @@ def prior_data_conflict(
     Returns
     -------
     Dataset
-        With the dim `prior` where the fit has it:
+        With the dim `prior` if the fit has it:
 
-        - `discrepancy`, how far the data are from the centre: minus their log likelihood, in
-          nats, at weights (and noise) that are the prior's centre. `discrepancy_expected` is the
+        - `discrepancy`, the distance of the data from the centre: minus their log likelihood, in
+          nats, with weights (and noise) at the prior's centre. `discrepancy_expected` is the
           median over data sets of the prior;
         - `p_value`: the probability under the prior that a data set has a discrepancy at least as
-          large; `p_value_se`, its Monte-Carlo standard error. For data from the prior every value
-          is as likely; below 0.05 is called a conflict. NaN where the network at the centre calls
-          all classes equally likely, as one of zeros does: then no data are further than others;
-        - `p_value_at_zero`: the same for a prior of the same scales whose weights and biases are
+          large; `p_value_se`, its Monte-Carlo standard error. For data from the prior all p-values
+          are equally likely; below 0.05 is called a conflict. NaN if the network at the centre
+          gives all classes the same probability, as a network of zeros does: then all data are
+          equally far;
+        - `p_value_at_zero`: the same for a prior with the same scales and with weights and biases
           centred at zero;
-        - `z_score` (dim `layer`): how far the posterior mean lies from the centre, root mean
+        - `z_score` (dim `layer`): distance of the posterior mean from the centre, root mean
           square over the layer's weights and biases in prior standard deviations; about 1 at most
-          where the prior is right. Draws are aligned first, as far as the prior permits;
-        - `log_bayes_factor` and `log_bayes_factor_se`, in nats, of an exact fit with an evidence
-          (`fit_tempered`) whose stacked prior has a part of the same scales centred at zero: log
-          evidence less that part's. Above zero the data speak for the centre; NaN where there is
+          if the prior is right. Draws are aligned first, as far as the prior permits;
+        - `log_bayes_factor` and `log_bayes_factor_se`, in nats, for an exact fit with an evidence
+          (`fit_tempered`) of a stacked prior with a part of the same scales centred at zero: the
+          log evidence minus that part's. Above zero the data favour the centre; NaN if there is
           no such part;
-        - `verdict`: a sentence that says what is the matter and what to do; `conflict`: whether
-          the p-value is below 0.05.
+        - `verdict`: a sentence with the finding and advice; `conflict`: true if the p-value is
+          below 0.05.
 
     Raises
     ------
     ValueError, TypeError
         If the prior is flat somewhere or was learned, the data do not suit the model, or the fit
-        is another model's.
+        is of another model.
 
     Notes
     -----
     The p-value is that of Box's prior predictive check, with the likelihood at the centre in place
-    of the marginal one, which draws from the prior estimate badly. It is exact for any number of
-    draws: the rank of the data among them. It is about the whole model: too small a noise is a
-    conflict, too. A wide layer shares a long way among many weights, each of which has a small
-    z-score.
+    of the marginal likelihood, since draws from the prior estimate the latter badly. It is exact
+    for any number of draws: it is the rank of the data among them. It checks the whole model: a
+    noise that is too small is a conflict, too. In a wide layer, a long distance is shared among
+    many weights, and each has a small z-score.
 
-    With `row_weights` rows count towards the discrepancy as they did in the fit.
+    With `row_weights`, rows count towards the discrepancy as in the fit.
 
     References
     ----------
@@ -131,8 +132,8 @@ def prior_data_conflict(
     parts = parts_of(bnn, fit)
     if prior_description(fit):
         raise ValueError(
-            "fit: expected one whose prior is a NormalPrior; got one whose centres and scales were "
-            "learned: the posterior of these says what the data ask for."
+            "fit: expected one with a NormalPrior; got one with learned centres and scales. "
+            "Look at their posterior instead."
         )
     new_inputs(bnn, fit, x)
     inputs, targets = _data.checked(bnn, x, y)
@@ -163,7 +164,7 @@ def prior_data_conflict(
 
 
 def _against_zero(bnn: BNN, parts: list[Part]) -> list[dict[str, Any]]:
-    """Evidence of every part of a stacked prior over that of its like around zero."""
+    """Compute log Bayes factors of parts of a stacked prior against equal parts around zero."""
     known = [part.fit["evidence"].dataset for part in parts]
     values, errors = ([float(one[name]) for one in known] for name in ("log_evidence", "error"))
     pieces = []
@@ -192,7 +193,7 @@ def _check(
     counts: np.ndarray,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """All numbers of one prior but the z-scores."""
+    """Compute all results for one prior except the z-scores."""
     observed, drawn = _discrepancies(bnn, prior, x, y, counts, options)
     p_value = _p_value(bnn, prior, x, observed, drawn)
     at_zero = p_value
@@ -216,12 +217,12 @@ def _discrepancies(
     counts: np.ndarray,
     options: dict[str, Any],
 ) -> tuple[float, np.ndarray]:
-    """Distance from the prior's centre of the data, and of data sets drawn from the prior."""
+    """Compute distances from the prior's centre, of the data and of data sets from the prior."""
     bnn, y = counted(bnn, y)
     drawn = prior_predictive(bnn, x, prior=prior, **options)["prior_predictive"]["y"].to_numpy()
     together = np.concatenate([y[None, None], drawn], axis=1)
     found = evaluate(_discrepancy, bnn, together, x, prior.loc, counts)[0]
-    # An overflow, as of counts of an enormous rate, is infinitely far.
+    # An overflow, such as from counts of an enormous rate, is infinitely far.
     found = np.where(np.isnan(found), np.inf, found)
     return float(found[0]), found[1:]
 
@@ -233,7 +234,7 @@ def _discrepancy(bnn: BNN, y: Any, x: Any, center: Any, counts: Any) -> jax.Arra
 def _p_value(
     bnn: BNN, prior: NormalPrior, x: np.ndarray, observed: float, drawn: np.ndarray
 ) -> float:
-    """Share of data sets at least as far as the data, which are one of them."""
+    """Compute the share of data sets at least as far as the data; the data are one of them."""
     if _calls_all_classes_equal(bnn, prior, x):
         return np.nan
     as_far = (drawn > observed) | np.isclose(
@@ -256,7 +257,7 @@ def _mean(bnn: BNN, weights: Any, x: Any) -> jax.Array:
 
 
 def _at_zero(bnn: BNN, prior: NormalPrior) -> NormalPrior:
-    """Centre the prior's weights and biases at zero; the noise is left where it is."""
+    """Centre the prior's weights and biases at zero; leave the noise unchanged."""
     zeros = {name: np.zeros(site.shape) for name, site in bnn.network.sites.items()}
     return NormalPrior({**prior.loc, **zeros}, prior.scale)
 
@@ -266,7 +267,7 @@ def _is_zero(bnn: BNN, prior: NormalPrior) -> bool:
 
 
 def _judge(found: xr.Dataset, at_zero: bool) -> dict[str, Any]:
-    """Say it in a sentence."""
+    """Return the verdict, one sentence, and the conflict."""
     p_value, p_at_zero = float(found["p_value"]), float(found["p_value_at_zero"])
     z_score = found["z_score"].to_numpy()
     layer = str(found["layer"].to_numpy()[z_score.argmax()])

@@ -1,4 +1,4 @@
-"""Sensitivity of predictions to a bit more or less of the prior, without another fit."""
+"""Sensitivity of predictions to small changes of the prior's power, without another fit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,11 +20,11 @@ from weightprior.model.bnn import BNN
 
 __all__ = ["prior_sensitivity"]
 
-_stats: Any = array_stats  # whose annotations are narrower than what it takes
+_stats: Any = array_stats  # its annotations are too narrow
 
-# Kallioinen et al. 2024: changes as large matter, per doubling of a component's power.
+# Kallioinen et al. 2024: changes this large matter, per doubling of a component's power.
 _THRESHOLD = 0.05
-# A generalised Pareto distribution is fitted to a fifth of the draws: five at the least.
+# A generalised Pareto distribution is fitted to a fifth of the draws, and needs five.
 _MIN_DRAWS = 25
 _CONFLICT, _STRONG = "potential prior-data conflict", "strong prior or weak likelihood"
 
@@ -32,16 +32,16 @@ _CONFLICT, _STRONG = "potential prior-data conflict", "strong prior or weak like
 def prior_sensitivity(
     bnn: BNN, fit: xr.DataTree, x: Any, *, alphas: tuple[float, float] = (0.99, 1.01)
 ) -> xr.Dataset:
-    """Measure how predictions change with a bit more or less of the prior, and of the likelihood.
+    """Measure how predictions change with slightly more or less prior, and likelihood.
 
-    The prior's density is raised to a power `alpha` near 1, which has the effect on the weights of
-    a Gaussian prior with its scales divided by the root of alpha, and the fit's draws are
-    reweighted accordingly. The same is done with the likelihood, and with the prior of each layer
-    alone. Nothing is fitted again.
+    The prior's density is raised to a power `alpha` near 1, and the fit's draws are reweighted
+    accordingly. For a Gaussian prior on weights, this divides its scales by the root of alpha. The
+    same is done with the likelihood, and with the prior of each layer alone. Nothing is fitted
+    again.
 
-    Predictions that both the prior and the likelihood move may be torn between them, or the prior
-    is narrow and right: `prior_data_conflict` tells. Those that the prior alone moves are its own:
-    the data say little there.
+    If both the prior and the likelihood move a prediction, they may be in conflict, or the prior is
+    narrow and right: use `prior_data_conflict` to distinguish these. If the prior alone moves a
+    prediction, the prior determines it, and the data say little there.
 
     Parameters
     ----------
@@ -50,43 +50,43 @@ def prior_sensitivity(
     fit : DataTree
         A fit with draws that have converged.
     x : array or data frame of shape (rows, features)
-        Inputs to predict at; some twenty are enough.
+        Inputs to predict at; about twenty are enough.
     alphas : (float, float)
         The powers, one below and one above 1. The further from 1, the less reliable the weights.
 
     Returns
     -------
     Dataset
-        With the dim `prior` where the fit has it. For each row, and each output or class where
-        there are several (dims `obs_id`, `output`), of E[y | weights, x]:
+        With the dim `prior` if the fit has it. For each row, and each output or class if there are
+        several (dims `obs_id`, `output`), of E[y | weights, x]:
 
         - `prior_sensitivity` and `likelihood_sensitivity`: cumulative Jensen-Shannon distance
-          between its posteriors before and after, per doubling of the power; 0.05 and more
-          matters. NaN where a prediction never varies;
-        - `diagnosis`: ``"potential prior-data conflict"`` where both matter, ``"strong prior or
-          weak likelihood"`` where the prior's alone does, ``"unreliable"`` where the Pareto k
-          below forbid a judgement, ``"-"`` otherwise;
+          between its posteriors before and after, per doubling of the power; 0.05 or more
+          matters. NaN if a prediction never varies;
+        - `diagnosis`: ``"potential prior-data conflict"`` if both matter, ``"strong prior or
+          weak likelihood"`` if the prior's alone does, ``"unreliable"`` if a Pareto k below is too
+          high for a diagnosis, ``"-"`` otherwise;
         - `prior_scaled_mean` and `likelihood_scaled_mean` (dim `alpha`; 1 is the fit itself): its
           posterior mean, in the units of y;
-        - `prior_sensitivity_by_layer` (dim `layer`, where `log_noise` counts as one): where the
-          prior of one layer alone is scaled.
+        - `prior_sensitivity_by_layer` (dim `layer`, with `log_noise` as a layer): that with the
+          prior of one layer alone scaled.
 
         And `prior_pareto_k`, `likelihood_pareto_k` and `prior_pareto_k_by_layer`: the Pareto k of
-        the weights, of both alphas the larger. Above 0.7, with less than 2,200 draws above
-        1 - 1 / log10(draws), do not trust the numbers that they weight. A flat prior has nothing to
-        scale: sensitivity 0, k NaN.
+        the weights, the larger of those for both alphas. Above 0.7, or with less than 2,200 draws
+        above 1 - 1 / log10(draws), results from these weights are not reliable. A flat prior has
+        nothing to scale: its sensitivity is 0, its k NaN.
 
     Raises
     ------
     ValueError, TypeError
-        If the fit is another model's or has fewer than 25 draws, as a MAP, or if `x` is not what it
-        was fitted to.
+        If the fit is of another model or has fewer than 25 draws, such as a MAP, or if `x` does not
+        match the inputs of the fit.
 
     Notes
     -----
     The measure, its limits and the smoothed weights are those of `arviz.psense`. The likelihood is
-    the one that was fitted: with `row_weights`, where there were any. If centres and scales were
-    learned, their prior is scaled, by their groups, and not that of the weights below.
+    the one that was fitted, with `row_weights` if there were any. If centres and scales were
+    learned, their prior is scaled, by their groups, and not the prior of the weights given them.
 
     References
     ----------
@@ -140,7 +140,7 @@ class _Scaled(NamedTuple):
     pareto_k : float
         The larger of both sets of weights.
     mean : array of shape (3, rows, ...)
-        Posterior means: less of it, as it was, more of it.
+        Posterior means with less of the component, unchanged, and with more of it.
     """
 
     sensitivity: np.ndarray
@@ -156,7 +156,7 @@ def _checked_alphas(alphas: Any) -> tuple[float, float]:
 
 
 def _components(bnn: BNN, fit: xr.DataTree) -> dict[str, list[str]]:
-    """Names of the log prior's terms that are scaled together: by layer, or as the prior says."""
+    """Return the names of log prior terms to scale together: by layer, or as a prior defines."""
     told = prior_description(fit).get("components")
     if told is not None:
         return told
@@ -172,12 +172,12 @@ def _of_part(
     x: np.ndarray,
     alphas: tuple[float, float],
 ) -> dict[str, Any]:
-    """Everything about one prior."""
-    # Draws last, and one after another.
+    """Compute all results for one prior."""
+    # Draws on the last axis, chain after chain.
     predicted = evaluate(_predict_draw, part.model, part.weights, x)
     predicted = np.moveaxis(predicted.reshape(-1, *predicted.shape[2:]), 0, -1)
     terms = {str(name): _flat(term) for name, term in part.fit["log_prior"].data_vars.items()}
-    # As it was fitted: with its row weights, and also where its terms were not stored.
+    # As fitted: with row weights, and even if its terms were not stored.
     log_likelihood = _flat(part.stats["lp"]) - sum(terms.values())
     log_priors = [np.sum([terms[name] for name in names], axis=0) for names in components.values()]
 
@@ -206,7 +206,7 @@ def _flat(values: xr.DataArray) -> np.ndarray:
 
 
 def _scale(predicted: np.ndarray, log_density: np.ndarray, alphas: tuple[float, float]) -> _Scaled:
-    """Scale a component whose log density under every draw is given."""
+    """Scale a component, given its log density under every draw."""
     mean = predicted.mean(axis=-1)
     if np.ptp(log_density) == 0:
         return _Scaled(np.zeros(mean.shape), np.nan, np.stack([mean] * 3))
@@ -225,7 +225,7 @@ def _scale(predicted: np.ndarray, log_density: np.ndarray, alphas: tuple[float, 
 
 
 def _weights(log_density: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
-    """Smoothed weights of all draws, summing to 1, and their Pareto k."""
+    """Compute smoothed weights of all draws, with sum 1, and their Pareto k."""
     log_ratio = (alpha - 1) * log_density
     efficiency = _stats.ess(
         log_density[None],
@@ -246,7 +246,7 @@ def _diagnose(prior: _Scaled, likelihood: _Scaled, num_draws: int) -> np.ndarray
     informed = likelihood.sensitivity >= _THRESHOLD
     found = np.where(strong, np.where(informed, _CONFLICT, _STRONG), "-")
     limit = min(1 - 1 / np.log10(num_draws), 0.7)
-    # A component without a k is one that nothing scales.
+    # A component without a Pareto k has nothing to scale.
     doubtful = prior.pareto_k > limit or likelihood.pareto_k > limit
     return np.full_like(found, "unreliable") if doubtful else found
 

@@ -1,4 +1,4 @@
-"""Saturation of units: on the flat part of their activation inputs change little."""
+"""Saturation of units: on the flat part of an activation, inputs change the output little."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ _KINDS = ("saturated", "linear_regime", "slope")
 def saturation(
     bnn: BNN, fit: xr.DataTree, x: Any, *, flat: float = 0.05, steep: float = 0.95
 ) -> xr.Dataset:
-    """Measure how much of their activations hidden units use, by the slopes at the rows.
+    """Measure the saturation of hidden units by the slopes of their activations at the rows.
 
-    Small weights keep a sigmoid or tanh unit around zero, where it is nearly linear; large ones
-    drive it to where it is flat: there it is a step, and says little about how far a row is from
+    Small weights keep a sigmoid or tanh unit around zero, where it is nearly linear. Large weights
+    move it to its flat parts. It is then a step, and says little about the distance of a row from
     the step.
 
     Parameters
@@ -35,17 +35,17 @@ def saturation(
     fit : DataTree
         The fit.
     x : array or data frame of shape (rows, features)
-        Inputs to look at, those that were fitted or others. Every row counts once.
+        Inputs to evaluate, those that were fitted or others. Every row counts once.
     flat, steep : float
-        A unit is saturated at a row where the absolute slope of its activation is below `flat`
-        times the largest that it has anywhere, and nearly linear where it is above `steep` times
-        that. The defaults are a tanh beyond 0.975, where abs(z) > 2.18, and within 0.224, where
-        abs(z) < 0.228; for a sigmoid both limits of abs(z) are twice these.
+        A unit is saturated at a row if the absolute slope of its activation is below `flat`
+        times its largest slope anywhere, and nearly linear if it is above `steep` times that. For
+        a tanh, the defaults are values beyond 0.975, with abs(z) > 2.18, and within 0.224, with
+        abs(z) < 0.228. For a sigmoid, both limits of abs(z) are twice these.
 
     Returns
     -------
     Dataset
-        For every draw (dims `chain`, `draw`, and `prior` where the fit has it), by unit
+        For every draw (dims `chain`, `draw`, and `prior` if the fit has it), by unit
         (``<name>.hidden_0`` with the dim `hidden_0`, and so on) and as the mean over the units of
         a layer (``<name>_by_layer``, dim `layer`):
 
@@ -56,24 +56,24 @@ def saturation(
     Raises
     ------
     ValueError, TypeError
-        If the model has no hidden layer, `x` does not suit it, the fit is another model's, or
+        If the model has no hidden layer, `x` does not suit it, the fit is of another model, or
         not ``0 < flat <= steep < 1``.
 
     Notes
     -----
-    The literature calls units saturated whose output is near an asymptote, and leaves open how
-    near: Glorot and Bengio look at the distribution of outputs, Rakitianskaia and Engelbrecht sum
-    it up for bounded activations. Slopes say the same, are what the gradient has of a unit, and
-    exist for every activation.
+    In the literature, a unit is saturated if its output is near an asymptote, without a definition
+    of near: Glorot and Bengio look at the distribution of outputs, Rakitianskaia and Engelbrecht
+    summarise it for bounded activations. Slopes measure the same, are the factors of a unit in the
+    gradient, and exist for every activation.
 
-    A relu has the slopes 0 and 1: it is "saturated" at the rows where it is off and linear where it
-    is on; `nonlinearity` asks where its kink is. The slope of silu and gelu goes beyond the 1
-    of large inputs, so that they are steepest, not straight, where they are counted as nearly
-    linear. If slopes grow without bound, all is NaN; the largest is looked for at inputs between
-    -40 and 40.
+    A relu has the slopes 0 and 1: it is "saturated" at the rows at which it is off, and linear at
+    those at which it is on; see `nonlinearity` for its kink. The slope of silu and gelu exceeds 1,
+    its value at large inputs. They count as nearly linear at their steepest, not their straightest
+    part. If slopes grow without bound, all results are NaN; the largest slope is searched at inputs
+    between -40 and 40.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at
-    the MAP, whose units have the slopes of the MAP.
+    the MAP. Its units have the slopes of the MAP.
 
     References
     ----------
@@ -124,7 +124,7 @@ def _of_draw(bnn: Any, weights, x, largest, limits) -> dict[str, Any]:
     for layer, most in zip(hidden_layers_of(network) or (), largest, strict=True):
         slope = jnp.abs(slopes(layer.activation, units[layer.name].pre)) / most
         shares = {"saturated": slope < flat, "linear_regime": slope > steep}
-        # Comparisons with NaN are false, which would pass for an answer.
+        # Comparisons with NaN are false, which would look like a result.
         for kind, share in shares.items():
             known = jnp.where(jnp.isnan(slope), jnp.nan, share)
             found[f"{kind}.{layer.name}"] = known.mean(axis=0)

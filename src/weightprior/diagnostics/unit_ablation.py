@@ -1,4 +1,4 @@
-"""Ablation of hidden units: the loss without each, and whether large weights lose more."""
+"""Ablation of hidden units: the loss without each, and its correlation with their weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,23 +21,23 @@ from weightprior.model.network import HiddenLayer, hidden_layers_of
 __all__ = ["unit_ablation"]
 
 _MEASURES = ("incoming", "outgoing", "both", "contribution")
-# Numbers that are held at once for the units that are removed side by side.
+# Numbers held at once for units that are removed in parallel.
 _NUMBERS_AT_ONCE = 2**18
-# Outputs that move by no more than this share of their size do not move: rounding explains it.
+# Outputs that move by at most this share of their size are constant up to rounding.
 _STILL = 1e-12
-# Values that differ by less, of the largest in a layer, are ties: sums over rows round them off.
+# Values closer than this share of the largest in a layer are ties, up to rounding of sums.
 _TIE = 1e-9
 
 
 def unit_ablation(
     bnn: BNN, fit: xr.DataTree, x: Any, y: Any, *, num_draws: int | None = None
 ) -> xr.Dataset:
-    """Measure the loss without each hidden unit, how evenly it is spread, and what goes with it.
+    """Measure the loss without each hidden unit, its spread, and its correlation with weights.
 
-    A network relies on a unit as far as its targets become less likely without it. Large weights
-    are said to mean heavy reliance on single units, and penalties on weights to balance them:
-    `effective_units_by_layer` counts the units that bear the load, and
-    `rank_correlation_by_layer` says whether those of large weights do.
+    A network relies on a unit to the extent that its targets become less likely without it. Large
+    weights are said to imply heavy reliance on single units, and penalties on weights to balance
+    it. `effective_units_by_layer` counts the units that share the loss, and
+    `rank_correlation_by_layer` tells if these are the units with large weights.
 
     Parameters
     ----------
@@ -50,50 +50,50 @@ def unit_ablation(
     y : array of shape (rows,) or (rows, outputs)
         Their targets.
     num_draws : int, optional
-        Draws of each chain to look at, spread evenly; all by default. Each costs about as many
-        evaluations of the network as it has hidden units.
+        Number of draws of each chain to use, spread evenly; all by default. Each costs about as
+        many evaluations of the network as it has hidden units.
 
     Returns
     -------
     Dataset
-        For every draw (dims `chain`, `draw`, and `prior` where the fit has it), by hidden unit
+        For every draw (dims `chain`, `draw`, and `prior` if the fit has it), by hidden unit
         (``<name>.hidden_0`` with the dim `hidden_0`, and so on):
 
         - ``ablation_loss``: the loss without the unit, in nats: the log likelihood of all targets
-          less that with the unit held at its mean over the rows;
-        - ``size`` (dim `measure`): the norm of its ``incoming`` weights (biases left out), of its
-          ``outgoing`` ones, of ``both`` together, which L2 shrinks, and its ``contribution``: the
-          outgoing norm times the standard deviation over the rows of what the unit puts out;
-        - ``effective_inputs``: participation ratio of the squared incoming weights, from 1, where
-          the unit looks at a single input, to their number. NaN where all are zero.
+          minus that with the unit held at its mean over the rows;
+        - ``size`` (dim `measure`): the norm of its ``incoming`` weights (without biases), of its
+          ``outgoing`` weights, of ``both`` together, which L2 shrinks, and its ``contribution``:
+          the outgoing norm times the standard deviation over the rows of the unit's output;
+        - ``effective_inputs``: participation ratio of the squared incoming weights, from 1, for a
+          unit with a single input, to their number. NaN if all are zero.
 
         By layer (dim `layer`):
 
-        - `largest_ablation_loss_by_layer`: of its units, in nats;
-        - `effective_units_by_layer`: participation ratio of the losses, from 1, where a single unit
-          bears everything, to the number of units, where all bear the same. Units whose removal
-          changes nothing or helps bear nothing. NaN where no removal loses anything, and where a
-          loss is infinite;
+        - `largest_ablation_loss_by_layer`: the largest of its units, in nats;
+        - `effective_units_by_layer`: participation ratio of the losses, from 1, if a single unit
+          has all of the loss, to the number of units, if all have the same. A unit counts as zero
+          if its removal changes nothing or helps. NaN if no removal has a loss, or if a loss is
+          infinite;
         - `rank_correlation_by_layer` (dim `measure`): Spearman's, between the units' sizes and
-          losses. NaN where one of them is the same for all units.
+          losses. NaN if one of them is the same for all units.
 
     Raises
     ------
     ValueError, TypeError
-        If the model has no hidden layer, the data do not suit it, the fit is another model's,
+        If the model has no hidden layer, the data do not suit it, the fit is of another model,
         or `num_draws` is not positive.
 
     Notes
     -----
-    The participation ratio of numbers c is (sum c)^2 / sum c^2. Removals are one at a time, without
-    another fit: losses do not add up, as units may stand in for one another, or be of use only
-    together. A unit that does not vary over the rows is no loss.
+    The participation ratio of numbers c is (sum c)^2 / sum c^2. Units are removed one at a time,
+    without another fit. Losses do not add up: units may replace one another, or be useful only
+    together. A unit that does not vary over the rows has no loss.
 
-    The weights of relu units can be scaled, incoming ones by a and outgoing ones by 1/a, without
-    any change of the function; `contribution` alone does not depend on that.
+    The incoming weights of a relu unit can be multiplied by a, and the outgoing weights by 1/a,
+    without changing the function. Only `contribution` does not depend on that.
 
-    A loss is infinite where the targets become impossible in double precision, and NaN where they
-    are so already.
+    A loss is infinite if the targets become impossible in double precision, and NaN if they are so
+    already.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at
     the MAP: a unit is removed from that network, and the rest linearised at the MAP.
@@ -153,7 +153,7 @@ def _spread(available: int, num_draws: int | None) -> np.ndarray:
 
 
 def _of_draw(bnn: Any, weights, x, y) -> dict[str, Any]:
-    """Loss without every unit, and how much the unit varies over the rows."""
+    """Compute the loss without every unit, and the standard deviation of the unit over rows."""
     output, layers = density.outputs(bnn, weights, x), hidden_layers_of(bnn.network) or ()
     units = bnn.network.hidden_units(weights, x)
     widest = max(*(layer.num_units for layer in layers), output.shape[1])
@@ -175,13 +175,13 @@ def _of_draw(bnn: Any, weights, x, y) -> dict[str, Any]:
 
 
 def _log_density(bnn: BNN, output, weights, y) -> jax.Array:
-    """Log density of every target, given what the network puts out."""
+    """Compute the log density of every target, given the network's outputs."""
     law = bnn.likelihood.distribution(output, weights)
     return law.log_prob(bnn.likelihood.observed(y, output.dtype))
 
 
 def _sd(signal: jax.Array) -> jax.Array:
-    """Compute the standard deviation over the rows, scaled so that no square leaves the range."""
+    """Compute the standard deviation over the rows, scaled so that no square overflows."""
     apart = signal - signal.mean(axis=0)
     largest = jnp.abs(apart).max(axis=0)
     return largest * jnp.sqrt(((apart / jnp.where(largest > 0, largest, 1.0)) ** 2).mean(axis=0))
@@ -211,7 +211,7 @@ def _summarise(
 
 
 def _sizes(incoming: np.ndarray, outgoing: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Every measure of how large the units are: (chain, draw, measure, unit)."""
+    """Compute every measure of the units' sizes: (chain, draw, measure, unit)."""
     both = np.concatenate([incoming, outgoing], axis=-1)
     norms = [_norm(weights) for weights in (incoming, outgoing, both)]
     return np.stack([*norms, norms[1] * spread], axis=2)
@@ -224,7 +224,7 @@ def _norm(vectors: np.ndarray) -> np.ndarray:
 
 
 def _participation(values: np.ndarray, power: int = 1) -> np.ndarray:
-    """Participation ratio: how many numbers bear their sum; those below zero bear nothing."""
+    """Compute the participation ratio of numbers; those below zero count as zero."""
     largest = values.max(axis=-1, keepdims=True)
     known = (largest > 0) & np.isfinite(largest)  # false for NaN
     shares = np.where(known, np.clip(values, 0.0, None), 0.0) / np.where(known, largest, 1.0)
@@ -235,7 +235,7 @@ def _participation(values: np.ndarray, power: int = 1) -> np.ndarray:
 
 
 def _rank_correlation(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Spearman's correlation along the last axis; NaN where one of them does not vary."""
+    """Compute Spearman's correlation along the last axis; NaN if either does not vary."""
     ranks = [_ranks(values) for values in (some, others)]
     first, second = (r - r.mean(axis=-1, keepdims=True) for r in ranks)
     scale = np.sqrt(np.square(first).sum(axis=-1) * np.square(second).sum(axis=-1))

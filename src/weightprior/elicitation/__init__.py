@@ -1,1 +1,1 @@
-"""Choosing a prior: where it sits, how wide it is, and what it believes before data."""
+"""Choice of a prior: its centre, its scale, and its predictions before data."""

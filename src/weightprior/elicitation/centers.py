@@ -1,4 +1,4 @@
-"""Centres of priors: the same scales, hence the same capacity, around other places."""
+"""Centres of priors: the same scales, hence the same capacity, around different centres."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,21 +20,21 @@ Weights = dict[str, np.ndarray]
 
 @names_its_options
 def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> NormalPrior:
-    """Put one scale around five centres, to tell what its width does from what its place does.
+    """Put one scale around five centres, to separate the effects of scale and centre.
 
-    A Gaussian prior of some width rules out as many functions wherever it sits. Fits of these
-    tell whether a centre knows something: `random` and `mirrored` are as far from zero as the
-    reference, and `permuted` has its very numbers in other places.
+    A Gaussian prior of a given scale restricts functions as much at any centre. Fits under these
+    priors tell if a centre is informative: `random` and `mirrored` are as far from zero as the
+    reference, and `permuted` has the same numbers in other places.
 
     Parameters
     ----------
     bnn : BNN
         The model.
     reference : dict of arrays, DataTree, or trained network
-        The network that one of the centres is: weights by site; a fit of a single prior (its
-        posterior mean: of a MAP that is the MAP; of chains it is washed out where hidden units
-        can be exchanged, see `posterior_as_prior`); or a trained network: a module of flax.nnx or
-        Equinox, parameters of flax.linen, a state dict of PyTorch, a perceptron of scikit-learn.
+        The network at one of the centres: weights by site; a fit of a single prior (its posterior
+        mean; for a MAP, the MAP; for chains it is not meaningful if hidden units can be exchanged,
+        see `posterior_as_prior`); or a trained network: a module of flax.nnx or Equinox, parameters
+        of flax.linen, a state dict of PyTorch, a perceptron of scikit-learn.
     scale : float or dict
         Standard deviations around every centre, in the forms of `normal_prior`.
     rng_key : int or JAX key
@@ -45,19 +45,19 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
     NormalPrior
         Stacked, with the labels
 
-        - ``"zero"``, where gains are 1, so that they change nothing;
+        - ``"zero"``; gains are 1 there, so that they change nothing;
         - ``"reference"``;
-        - ``"random"``: a direction drawn anew, site by site as long as the reference;
+        - ``"random"``: a random direction, with the length of the reference in every site;
         - ``"permuted"``: the reference's numbers, shuffled within each site;
         - ``"mirrored"``: minus the reference.
 
-        Only weights and biases move. The noise is centred alike in all, where the reference has
-        it, and otherwise where `normal_prior` puts it.
+        Only weights and biases move. The noise has the same centre in all: that of the reference,
+        or else that of `normal_prior`.
 
     Raises
     ------
     TypeError, ValueError
-        If the reference is another architecture's or holds NaN, or a scale is not positive.
+        If the reference is of another architecture or holds NaN, or a scale is not positive.
 
     References
     ----------
@@ -91,7 +91,7 @@ def matched_centers(bnn, reference: Any, *, scale: Any, rng_key: Any = 0) -> Nor
 
 @names_its_options
 def center_path(bnn, reference: Any, fractions: Sequence[float], *, scale: Any) -> NormalPrior:
-    """Put one scale around the points of a line: from zero to a reference, and beyond.
+    """Put one scale around points of a line from zero to a reference, and beyond.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def center_path(bnn, reference: Any, fractions: Sequence[float], *, scale: Any) 
     reference : dict of arrays, DataTree, or trained network
         As for `matched_centers`.
     fractions : sequence of float
-        Distance along the line: 0 is zero, 1 the reference. The labels of the priors.
+        Distances along the line: 0 is zero, 1 the reference. They are the labels of the priors.
     scale : float or dict
         Standard deviations around every centre, in the forms of `normal_prior`.
 
@@ -112,7 +112,7 @@ def center_path(bnn, reference: Any, fractions: Sequence[float], *, scale: Any) 
     Raises
     ------
     TypeError, ValueError
-        As `matched_centers` raises, and where fractions are none, doubled, or no numbers.
+        As `matched_centers` raises, and if there are no fractions, or equal ones, or no numbers.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def _around(bnn, centers: Mapping[Any, Weights], scale: Any) -> NormalPrior:
 
 
 def _each(bnn, weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> Weights:
-    """Weights and biases changed, each from its neutral value; the noise stays."""
+    """Change weights and biases, each from its neutral value; leave the noise unchanged."""
     return weights | {
         name: site.neutral + change(weights[name] - site.neutral)
         for name, site in bnn.network.sites.items()
@@ -161,7 +161,7 @@ def _drawn(bnn, weights: Weights, key: jax.Array, change: Callable) -> Weights:
 
 def _direction(key: jax.Array, array: np.ndarray) -> np.ndarray:
     drawn = np.asarray(jax.random.normal(key, array.shape, np.float64))
-    # Not numpy's norm, which squares: the length of tiny and huge arrays is a number, too.
+    # NumPy's norm squares, and would underflow or overflow for tiny or huge arrays.
     length = linalg.norm(array.ravel(), check_finite=False)
     return drawn * (length / linalg.norm(drawn.ravel(), check_finite=False))
 

@@ -1,4 +1,4 @@
-"""Penalties on the weights as priors, and priors as penalties, library by library.
+"""Translations of libraries' penalties on the weights into priors, and back.
 
 Every library minimises a multiple of the negative log likelihood plus a multiple of the squared
 weights. The ratio of the two multiples is the prior's squared scale.
@@ -19,13 +19,13 @@ __all__ = ["l2_from_prior", "prior_from_l2"]
 class _Convention(NamedTuple):
     """Objective of a library: a loss plus ``decay * penalty / 2`` times the squared weights."""
 
-    losses: tuple[str, ...]  # by the names that likelihoods give them; all where there are none
+    losses: tuple[str, ...]  # names as in likelihoods; all losses if empty
     squares: int = 1  # halves of a squared residual in the loss of a Gaussian
     decay: int = 1
-    biases: bool = False  # whether a number penalises them too
+    biases: bool = False  # true if one number penalises them too
     by_site: bool = False
-    one_logit: bool = False  # whether it gives two classes a single logit
-    # Reductions, where there are some, for which a row's loss is the mean over its targets.
+    one_logit: bool = False  # true if two classes have a single logit
+    # Reductions for which a row's loss is the mean over its targets, if there are any.
     averaged: tuple[str, ...] = ()
 
 
@@ -53,7 +53,7 @@ _CONVENTIONS = {
         averaged=("mean", "sum"),
     ),
 }
-# Decay of weights apart from the gradient, and why that is no prior.
+# Decoupled weight decay, and the reason why it is no prior.
 _RESCALED = (
     "which decays weights after the optimiser has rescaled the gradient: where it stops depends on "
     "the optimiser's state, its running second moments, and not on the loss alone, so no Gaussian "
@@ -75,7 +75,7 @@ def prior_from_l2(
     reduction: str = "mean",
     batch_size: int | None = None,
 ) -> NormalPrior:
-    """Translate a library's penalty on the weights into the prior whose MAP is its optimum.
+    """Translate a library's penalty on weights into the prior with its optimum as the MAP.
 
     Parameters
     ----------
@@ -84,26 +84,26 @@ def prior_from_l2(
     penalty : float or dict
         The library's number: `alpha`, `C`, `weight_decay` or the argument of ``regularizers.L2``.
         Not negative; a penalty of 0 (a `C` of infinity) is a flat prior. If a library can have
-        several, a dict by site, layer or kind, as for `normal_prior`.
+        several, a dict by site, layer or kind, as in `normal_prior`.
     convention : str
         The function that the library minimises: ``"sum"`` (half the squared residuals, or else the
         negative log likelihood, plus half the squared weights), ``"ridge"``, ``"sklearn_mlp"``,
         ``"logistic_C"``, ``"torch"`` (SGD or Adam), or ``"keras"`` (biases are free and a layer
         means its kernel unless a dict names ``"bias"`` or, say, ``"hidden_0.bias"``).
     num_obs : int, optional
-        Rows of the training data, not of a batch. Needed where the loss is their mean and the
-        penalty is not, and where `batch_size` is given.
+        Number of rows of the training data, not of a batch. Needed if the loss is a mean over rows
+        and the penalty is not, and if `batch_size` is given.
     noise : float, optional
-        Standard deviation of Gaussian noise, where the likelihood does not know it: squared
-        error leaves it out. The prior of `log_noise` is then centred at its log, with a scale
-        of 1, unless `loc` names it.
+        Standard deviation of Gaussian noise, if the likelihood learns it: squared error leaves it
+        out. The prior of `log_noise` is then centred at its log, with a scale of 1, unless `loc`
+        names it.
     loc : float, dict, DataTree, or trained network
-        Centre that the weights are pulled to, as for `normal_prior`.
+        Centre that the weights are pulled to, as in `normal_prior`.
     reduction : str
-        ``"mean"`` or ``"sum"``, the loss's, for ``"torch"`` and ``"keras"``.
+        ``"mean"`` or ``"sum"``, that of the loss, for ``"torch"`` and ``"keras"``.
     batch_size : int, optional
-        Rows of a mini-batch, where the penalty counts in full for every batch and the loss is
-        a sum: scikit-learn's solvers ``"sgd"`` and ``"adam"``, or a `reduction` of ``"sum"``.
+        Rows of a mini-batch, if the penalty counts in full for every batch and the loss is a sum:
+        scikit-learn's solvers ``"sgd"`` and ``"adam"``, or a `reduction` of ``"sum"``.
 
     Returns
     -------
@@ -112,8 +112,8 @@ def prior_from_l2(
     Raises
     ------
     ValueError, TypeError
-        For a convention without such a prior or such a loss, a negative penalty, weights that a
-        dict leaves out, an unknown noise, or a missing `num_obs`.
+        For a convention without such a prior or such a loss, a negative penalty, weights missing
+        in a dict, an unknown noise, or a missing `num_obs`.
 
     References
     ----------
@@ -164,13 +164,13 @@ def l2_from_prior(
     Returns
     -------
     float or dict of str to float or array
-        A number where the convention says the whole prior with one; otherwise a dict by site,
-        with an array for a site whose scales differ.
+        A number if the convention describes the whole prior with one; otherwise a dict by site,
+        with an array for a site with different scales.
 
     Raises
     ------
     ValueError
-        As `prior_from_l2`; and where the convention has one number and the prior needs more.
+        As `prior_from_l2`; and if the convention has one number and the prior needs more.
 
     Examples
     --------
@@ -191,8 +191,8 @@ def l2_from_prior(
     if not rule.by_site:
         got = {k: f"{np.min(prior.scale[k]):g} to {np.max(prior.scale[k]):g}" for k in sites}
         raise ValueError(
-            f"prior: expected one scale for all weights and inf for all biases, which "
-            f"scikit-learn leaves free: convention={convention!r} has one number; got {got}. "
+            f"prior: expected one scale for all weights and inf for all biases, since "
+            f"convention={convention!r} has one number, and none for biases; got {got}. "
             "By site: convention='sum', 'torch' or 'keras'."
         )
     return {
@@ -206,13 +206,13 @@ def _inverse(number: float) -> float:
 
 
 def _ratio(bnn, convention, num_obs, noise, reduction, batch_size) -> float:
-    """Squared scale of the prior that a penalty of 1 is."""
+    """Return the squared scale of the prior for a penalty of 1."""
     _checks.model(bnn)
     rule = _rule(bnn, convention)
     _checks.one_of("reduction", reduction, ("mean", "sum"))
     if reduction == "sum" and not rule.averaged:
         raise ValueError(
-            f"reduction: expected none for convention={convention!r}, whose loss is fixed; "
+            f"reduction: expected none since convention={convention!r} has a fixed loss; "
             f"got {reduction!r}. It is for 'torch' and 'keras'."
         )
     means = bool(rule.averaged) and reduction == "mean"
@@ -222,7 +222,7 @@ def _ratio(bnn, convention, num_obs, noise, reduction, batch_size) -> float:
         if convention != "sklearn_mlp" and reduction == "mean":
             raise ValueError(
                 f"batch_size: expected None for convention={convention!r} with "
-                f"reduction={reduction!r}, where it changes nothing; got {batch_size}."
+                f"reduction={reduction!r}, since it has no effect; got {batch_size}."
             )
     share = 1.0
     if means or batch_size:
@@ -252,12 +252,12 @@ def _rule(bnn, convention: Any) -> _Convention:
         names = ", ".join(rule.losses)
         raise ValueError(
             f"convention: expected one with the loss of {likelihood!r}; got {convention!r}, "
-            f"which serves {names}. The convention 'sum' serves all."
+            f"which is for {names}. The convention 'sum' is for all."
         )
     if rule.one_logit and likelihood.loss == _CROSS_ENTROPY and bnn.network.num_outputs == 2:
         raise ValueError(
             f"convention: expected more than two classes for {convention!r} with Categorical; "
-            "got 2, to which scikit-learn gives one logit. Use Bernoulli()."
+            "got 2. scikit-learn uses one logit for them. Use Bernoulli()."
         )
     return rule
 
@@ -276,8 +276,8 @@ def _noise(likelihood: Any, noise: Any) -> float | None:
     known = getattr(likelihood, "noise", None)
     if known is None and noise is None:
         raise ValueError(
-            f"noise: expected the standard deviation, which {likelihood!r} learns: a penalty is a "
-            "prior only relative to the noise; got None."
+            f"noise: expected the standard deviation that {likelihood!r} learns, since a penalty "
+            "is a prior only relative to the noise; got None."
         )
     if None not in (known, noise) and known != noise:
         raise ValueError(f"noise: expected that of the model, {known}; got {noise}. Leave it out.")
@@ -285,7 +285,7 @@ def _noise(likelihood: Any, noise: Any) -> float | None:
 
 
 def _penalties(bnn, penalty: Any, convention: str) -> dict[str, np.ndarray]:
-    """Penalty of every number of every site, 0 where it is free."""
+    """Return the penalty of every weight of every site, 0 without one."""
     rule = _CONVENTIONS[convention]
     if not isinstance(penalty, Mapping):
         number = _number(penalty, convention)
@@ -293,7 +293,7 @@ def _penalties(bnn, penalty: Any, convention: str) -> dict[str, np.ndarray]:
         penalty = {k: number if rule.biases or k == "weight" else 0.0 for k in sorted(kinds)}
     elif not rule.by_site:
         raise TypeError(
-            f"penalty: expected a number, of which convention={convention!r} has one for all "
+            f"penalty: expected a number, since convention={convention!r} has one for all "
             "weights; got a dict. By site: convention='sum', 'torch' or 'keras'."
         )
     elif not rule.biases:
@@ -314,7 +314,7 @@ def _penalties(bnn, penalty: Any, convention: str) -> dict[str, np.ndarray]:
 
 
 def _number(penalty: Any, convention: str) -> float:
-    """Return a penalty that is one number, the stronger the larger."""
+    """Return a penalty that is one number; larger means stronger."""
     array = _arrays.numbers("penalty", penalty)
     if array.ndim:
         by_site = " or a dict by site" if _CONVENTIONS[convention].by_site else ""

@@ -1,4 +1,4 @@
-"""Draws from a prior: networks, and targets of these, before any data are seen."""
+"""Draws from a prior, before any data: networks, and targets of these networks."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def prior_predictive(
     prior : NormalPrior or HierarchicalPrior
         The prior; the parts of a stacked one are drawn with common random numbers.
     num_samples : int
-        Networks.
+        Number of networks.
     rng_key : int or JAX key
         Decides the draws.
     trials : array of shape (rows,), optional
@@ -51,9 +51,8 @@ def prior_predictive(
     Returns
     -------
     DataTree
-        Groups `prior` (every site, latents above them, and `noise` where it is learned),
-        `prior_predictive` (`mean` and `y`, as `predict` gives them) and `constant_data`. One
-        chain.
+        Groups `prior` (every site, latents above them, and `noise` if it is learned),
+        `prior_predictive` (`mean` and `y`, as in `predict`) and `constant_data`. One chain.
 
     Raises
     ------
@@ -100,8 +99,8 @@ def simulate(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Draw a network from a prior, and targets from that network.
 
-    So "the prior holds the true values" can be made true, by fitting under this prior or one
-    centred at the weights, and false on purpose, under another.
+    This is for experiments with known true weights: fits under this prior, or under one centred at
+    the weights, have a prior that holds the truth; fits under another prior do not.
 
     Parameters
     ----------
@@ -119,10 +118,9 @@ def simulate(
     Returns
     -------
     weights : dict of str to array
-        Every site, the noise included where it is learned.
+        Every site, including the noise if it is learned.
     y : array of shape (rows,) or (rows, outputs)
-        Targets, noise included: labels where classes have some, successes and failures for
-        `Binomial`.
+        Targets with noise: labels if classes have labels, successes and failures for `Binomial`.
 
     Raises
     ------

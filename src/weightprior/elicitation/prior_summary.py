@@ -1,4 +1,4 @@
-"""A table that says what a prior is, site by site."""
+"""Table that describes a prior, site by site."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ __all__ = ["prior_summary"]
 
 
 def prior_summary(bnn: BNN, prior: Prior) -> pd.DataFrame:
-    """Describe a prior, a row per site (and per label, where it is stacked).
+    """Describe a prior with one row per site (and per label, if it is stacked).
 
     Parameters
     ----------
     bnn : BNN
         The model.
     prior : NormalPrior or HierarchicalPrior
-        Its prior.
+        The prior of the model.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A posterior as the prior of the next fit."""
+"""Posteriors as priors of the next fit."""
 
 import numpy as np
 import xarray as xr
@@ -14,18 +14,18 @@ from weightprior.model.symmetry import align, symmetries
 
 __all__ = ["posterior_as_prior"]
 
-# Draws of one weight without which its sd is not worth calling one.
+# Minimum number of draws for the sd of a weight.
 _MIN_DRAWS = 20
-# A chain sits elsewhere where its mean is this far from that of the others, in sds within chains.
-# With ten effective draws a chain that does share the mode would be so by five standard errors.
+# A chain is in another mode if its mean is this far from that of the others, in sds within chains.
+# With ten effective draws, a chain in the same mode would have to be five standard errors away.
 _MAX_SEPARATION = 2.0
 
 
 def posterior_as_prior(bnn: BNN, fit: xr.DataTree, *, widen: float = 1.0) -> NormalPrior:
-    """Make a prior of a posterior: each weight's mean and sd, correlations left out.
+    """Make a prior from a posterior: each weight's mean and sd, without correlations.
 
-    Hidden units are relabelled first (`diagnostics.align`), for averages over draws whose units
-    have other labels would wash out what each of them knows.
+    Hidden units are relabelled first (`diagnostics.align`). Otherwise averages over draws with
+    different labels of units would lose the information of each draw.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def posterior_as_prior(bnn: BNN, fit: xr.DataTree, *, widen: float = 1.0) -> Nor
     fit : DataTree
         A fit of a single prior with draws: chains, or an approximation.
     widen : float
-        Factor on all sds. Above 1 the new data may move the weights further: where they come from
-        another population, or where correlations that are left out make the sds claim too much.
+        Factor on all sds. Above 1, new data can move the weights further. Use this if new data come
+        from another population, or if the sds are too narrow without the correlations.
 
     Returns
     -------
@@ -45,8 +45,8 @@ def posterior_as_prior(bnn: BNN, fit: xr.DataTree, *, widen: float = 1.0) -> Nor
     Raises
     ------
     ValueError
-        If chains sit in different modes, whose average lies in none of them; if there are too few
-        draws, or the fit is of a stacked prior.
+        If chains are in different modes, since their average is in none of them; if there are too
+        few draws, or the fit is of a stacked prior.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def posterior_as_prior(bnn: BNN, fit: xr.DataTree, *, widen: float = 1.0) -> Nor
 
 
 def _refuse_modes(weights: Draws) -> None:
-    """Raise where a weight is elsewhere in one chain than in the others."""
+    """Raise if a weight is far away in one chain from its values in the others."""
     apart = {
         name: np.fmax.reduce(
             separation(values.reshape(*values.shape[:2], -1)), axis=None, initial=0.0
@@ -100,6 +100,6 @@ def _refuse_modes(weights: Draws) -> None:
         raise ValueError(
             f"fit: expected chains that share a mode; got some {apart[where]:.2g} sd apart in "
             f"{where!r} after alignment, and the average of modes lies in none of them. Take the "
-            "chains of one mode, fit.sel(chain=[...]), start them at one point (init=weights), or, "
-            "where they have not met yet, run longer."
+            "chains of one mode, fit.sel(chain=[...]), start them at one point (init=weights), or "
+            "run longer if they have not converged yet."
         )

@@ -1,1 +1,1 @@
-"""Predictions, their scores, and whether a fit function finds the posterior."""
+"""Predictions, their scores, and checks that a fit function finds the posterior."""

@@ -1,4 +1,4 @@
-"""Fits of many data sets, submitted ahead where a fit function can."""
+"""Fits of many data sets, submitted ahead of their use if the fit function can do so."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -9,20 +9,20 @@ import xarray as xr
 
 __all__ = ["fits_ahead"]
 
-# Fits under way: enough for a cluster, few enough to hold.
+# Fits submitted at a time: enough for a cluster, few enough to hold in memory.
 _MAX_AHEAD = 64
 
 
 def fits_ahead(
     fit: Callable[..., xr.DataTree], calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]
 ) -> Generator[Callable[[], xr.DataTree]]:
-    """Yield a function for each call, in their order, that returns its fit.
+    """Yield, for each call in order, a function that returns its fit.
 
     Parameters
     ----------
     fit : callable
         A fit function. If it has a method `submit`, as those of `distribute` do, up to 64 calls are
-        submitted before the first is waited for; otherwise each is made when it is asked for.
+        submitted before the first is waited for. Otherwise each call runs when its fit is needed.
     calls : iterable of (tuple, dict)
         Arguments and options.
     """

@@ -8,9 +8,9 @@ __all__ = ["collect"]
 
 
 def collect(pieces: Iterable[Mapping[str, np.ndarray]], num_rows: int) -> dict[str, np.ndarray]:
-    """Put blocks of rows one behind the other; what the last has beyond all rows is dropped.
+    """Concatenate blocks of rows, and drop the rows of the last block beyond `num_rows`.
 
-    A list of all blocks would hold every number twice.
+    With a list of all blocks, memory would hold every number twice.
     """
     found: dict[str, np.ndarray] = {}
     start = 0

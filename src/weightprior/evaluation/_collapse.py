@@ -1,4 +1,4 @@
-"""A learned noise that collapsed: far smaller than residuals of rows that were held out."""
+"""Collapse of a learned noise: it is far smaller than the residuals of held-out rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,22 +12,22 @@ from weightprior.model.bnn import BNN
 
 __all__ = ["Collapse", "collapse_of", "noise_of_draws", "warn_collapse"]
 
-# Held-out residuals so many times the noise cost 50 nats a row: no overfit that leaves the noise
-# its meaning comes near that.
+# Held-out residuals this many times the noise cost 50 nats a row. An overfit with a meaningful
+# noise comes nowhere near that.
 _MANY = 10.0
 
 
 class Collapse(NamedTuple):
-    """Fits of which some learned noise may have collapsed.
+    """Fits with a learned noise that may have collapsed.
 
     Attributes
     ----------
     fits : array of bool of shape (fits,)
-        In which of them it has.
+        True for the fits with a collapsed noise.
     noise : float
         The smallest noise.
     residual : float
-        Median size of the residuals of rows that were held out.
+        Median size of the residuals of held-out rows.
     """
 
     fits: np.ndarray
@@ -36,29 +36,30 @@ class Collapse(NamedTuple):
 
     @property
     def any(self) -> bool:
-        """Tell if any has collapsed."""
+        """True if the noise of any fit collapsed."""
         return bool(self.fits.any())
 
     def told(self, bnn: BNN) -> tuple[str, str]:
-        """Say in a few words that a noise collapsed, and what helps."""
+        """Return the finding that a noise collapsed, and advice, in a few words."""
         centers = bnn.likelihood.noise_centers(self.residual)
         held = {name: (round(center, 2), 0.1) for name, center in centers.items()}
         finding = (
-            f"a learned noise collapsed to {self.noise:.2g} where held-out residuals are about "
-            f"{self.residual:.2g}"
+            f"a learned noise collapsed to {self.noise:.2g} (held-out residuals are about "
+            f"{self.residual:.2g})"
         )
         advice = (
-            ", so that densities there say nothing. Pass a known noise, such as "
-            f"noise={self.residual:.2g}; or hold it by a tight prior, "
+            ", so densities of these rows mean nothing. Pass a known noise, such as "
+            f"noise={self.residual:.2g}; or hold it with a tight prior, "
             f"normal_prior(bnn, latents={held}); or give the weights smaller scales."
         )
         return finding, advice
 
 
 def noise_of_draws(bnn: BNN, weights: Mapping[str, np.ndarray]) -> float:
-    """Median over draws of a learned noise, of several outputs their geometric mean; NaN without.
+    """Compute the median over draws of a learned noise; NaN if no noise is learned.
 
-    Only of a normal law is it told: others with such a noise forgive far rows.
+    With several outputs, it is that of their geometric mean. Only the noise of a normal likelihood
+    is returned: other likelihoods with a learned noise tolerate outliers.
     """
     learned = bnn.likelihood.noise_centers(1.0) if bnn.likelihood.normal_outputs else {}
     if not learned:
@@ -73,10 +74,11 @@ def noise_of_draws(bnn: BNN, weights: Mapping[str, np.ndarray]) -> float:
 def collapse_of(
     bnn: BNN, noises: Sequence[float], densities: Sequence[np.ndarray]
 ) -> Collapse | None:
-    """Tell which fits have a noise that collapsed; None where none is learned.
+    """Tell which fits have a noise that collapsed; return None if no noise is learned.
 
-    A fit has where its noise is ten times smaller than the median residual of its own held-out
-    rows and of those of all fits: a single row far off, in a fold of its own, is an outlier.
+    The noise of a fit collapsed if it is ten times smaller than both the median residual of its
+    own held-out rows and that of all fits. A single row far off, in a fold of its own, is an
+    outlier instead.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ def collapse_of(
     noises : sequence of float
         Noise of each fit, by `noise_of_draws`.
     densities : sequence of array of shape (rows,)
-        Log predictive density of the rows that each did not see.
+        Log predictive density of the rows that each fit did not see.
     """
     columns = bnn.likelihood.num_targets(bnn.network.num_outputs)
     residuals = [
@@ -103,7 +105,7 @@ def collapse_of(
 def warn_collapse(
     function: str, bnn: BNN, labels: Sequence[Any], found: Sequence[Collapse | None]
 ) -> None:
-    """Warn once of fits whose noise collapsed, by the prior where it is worst."""
+    """Warn once about fits with a collapsed noise; name the prior with the worst."""
     bad = [(label, one) for label, one in zip(labels, found, strict=True) if one and one.any]
     if not bad:
         return
@@ -116,7 +118,7 @@ def warn_collapse(
 
 
 def _residuals(noise: float, log_density: Any, columns: int) -> np.ndarray:
-    """Sizes of residuals that a normal law with this noise has at such densities."""
+    """Compute the sizes of residuals with these log densities under normal noise."""
     peak = -columns * (np.log(noise) + 0.5 * np.log(2 * np.pi))
     short = np.maximum(peak - np.asarray(log_density, float), 0.0)
     return noise * np.sqrt(2 * short / columns)

@@ -1,4 +1,4 @@
-"""Folds of a cross-validation: which rows each fit sees, and which it has to predict."""
+"""Folds of a cross-validation: the rows that each fit sees, and the rows that it predicts."""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ class Folds(NamedTuple):
     labels : array of shape (folds,)
         Names of the folds.
     seen, held : array of bool of shape (folds, rows)
-        Rows that a fold's fit sees, and those that it predicts. Some may be neither.
+        Rows that a fold's fit sees, and rows that it predicts. Some rows may be neither.
     """
 
     labels: np.ndarray
@@ -34,7 +34,7 @@ class Folds(NamedTuple):
 
     @property
     def of_scored(self) -> np.ndarray:
-        """Name of the fold of every row that some fold predicts."""
+        """Name of the fold that predicts each row, for every row that some fold predicts."""
         return self.labels[self.held.argmax(axis=0)][self.scored]
 
 
@@ -48,7 +48,7 @@ def folds_of(
     groups: np.ndarray | None,
     key: jax.Array,
 ) -> Folds:
-    """Divide rows into folds by chance, by the labels that a user gave, or by their splitter.
+    """Divide rows into folds at random, by a user's labels, or by a user's splitter.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def folds_of(
     groups : array of int of shape (rows,) or None
         The group of each row, from 0: groups stay together.
     key : JAX key
-        Decides which rows make a fold, where chance does.
+        Decides the folds if they are random.
     """
     if hasattr(folds, "split"):
         found = _by_splitter(folds, x, y, groups)
@@ -91,7 +91,7 @@ def _by_chance(
 
 
 def dealt(bnn: BNN, y: np.ndarray, num_folds: int, order: np.ndarray) -> np.ndarray:
-    """Fold of every row, dealt one by one in a random order; classes are spread evenly."""
+    """Deal rows to folds one by one in the given random order, with classes spread evenly."""
     if bnn.likelihood.has_classes and y.ndim == 1:
         order = order[np.argsort(y[order], kind="stable")]
     fold_of_row = np.empty(len(y), int)
@@ -100,7 +100,7 @@ def dealt(bnn: BNN, y: np.ndarray, num_folds: int, order: np.ndarray) -> np.ndar
 
 
 def _evenly(sizes: np.ndarray, order: np.ndarray, num_folds: int) -> np.ndarray:
-    """Fold of every group: the largest come first, each into the fold with the fewest rows."""
+    """Assign every group to a fold: the largest first, each to the fold with the fewest rows."""
     filled, fold_of_group = np.zeros(num_folds, int), np.empty(len(sizes), int)
     for group in order[np.argsort(-sizes[order], kind="stable")]:
         fold_of_group[group] = filled.argmin()
@@ -109,7 +109,7 @@ def _evenly(sizes: np.ndarray, order: np.ndarray, num_folds: int) -> np.ndarray:
 
 
 def _by_splitter(splitter: Any, x: Any, y: np.ndarray, groups: np.ndarray | None) -> Folds:
-    """Folds of scikit-learn's splitters, which may leave rows out on either side."""
+    """Return the folds of a scikit-learn splitter, which may leave rows out of either side."""
     pairs = list(splitter.split(x, y, groups))
     seen, held = np.zeros((2, len(pairs), len(y)), bool)
     for fold, (train, test) in enumerate(pairs):
@@ -117,13 +117,13 @@ def _by_splitter(splitter: Any, x: Any, y: np.ndarray, groups: np.ndarray | None
     times = held.sum(axis=0)
     if times.max(initial=0) > 1:
         raise ValueError(
-            f"folds: expected every row to be held out once at most; got row {times.argmax()} held "
+            f"folds: expected every row to be held out at most once; got row {times.argmax()} held "
             f"out {times.max()} times. Pass each repetition of the splitter by itself."
         )
     if np.any(seen & held) or not (seen.any(axis=1) & held.any(axis=1)).all():
         raise ValueError(
-            "folds: expected train and test rows in every fold, none of them both; got a splitter "
-            "that makes others."
+            "folds: expected train and test rows in every fold, and no row in both; got a splitter "
+            "that makes other folds."
         )
     return Folds(np.arange(len(pairs)), seen, held)
 
@@ -135,6 +135,6 @@ def _check_groups(found: Folds, groups: np.ndarray) -> None:
             other = np.flatnonzero(seen & (groups == groups[torn[0]]))[0]
             raise ValueError(
                 f"folds: expected every group on one side of a fold; got rows {other} and {torn[0]}"
-                f", of one group, on either side of fold {label}. Make folds of whole groups, or "
+                f", of one group, on both sides of fold {label}. Make folds of whole groups, or "
                 "leave folds out."
             )

@@ -1,4 +1,4 @@
-"""Scores of predictions, from what every draw of a fit says of every row."""
+"""Scores of predictions, from the predictive distribution of every draw at every row."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,15 +28,15 @@ __all__ = [
     "summarise",
 ]
 
-# A row whose log density is below this has none, for all that a model can tell: 140 sds away from
-# a normal mean.
+# A row with a log density below this counts as a row without a density: it is 140 sds away from a
+# normal mean.
 NO_DENSITY = -1e4
-# Central intervals whose coverage is counted.
+# Probabilities of the central intervals for the coverage.
 LEVELS = np.round(np.arange(1, 20) * 0.05, 2)
-# Draws with noise that the CRPS is estimated from, at the least: its Monte-Carlo error is then
-# about one percent of a row's value, far less for the mean over rows.
+# Minimum number of draws with noise for an estimate of the CRPS. Its Monte-Carlo error is then
+# about one percent of a row's value, and far less for the mean over rows.
 _NUM_NOISY = 4000
-# Numbers held at once for each quantity: the rows are scored in blocks of this many over draws.
+# Numbers held at once for each quantity: this many, divided by the draws, are a block's rows.
 _NUMBERS_AT_ONCE = 4_000_000
 _NUM_BINS = 10
 _PER_OUTPUT = ("rmse", "r2", "crps", "accuracy", "brier", "calibration_error")
@@ -44,7 +44,7 @@ NAMES = ("elpd", "elpd_se", "elpd_i", "coverage", *_PER_OUTPUT)
 
 
 def dims_of_scores(scores: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Dims of every score; with one output only `elpd_i` and `coverage` have any."""
+    """Return the dims of every score; with one output, only `elpd_i` and `coverage` have any."""
     per_output = ("output",)[: np.ndim(scores["calibration_error"])]
     return {
         "elpd": (),
@@ -56,7 +56,7 @@ def dims_of_scores(scores: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def score_rows(bnn: BNN, weights: Draws, x: Any, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute what the scores are made of: arrays with a value, or several, for every row."""
+    """Compute the terms of the scores: arrays with one or several values for every row."""
     num_draws = weights.num_chains * weights.num_draws
     rows = max(1, _NUMBERS_AT_ONCE // max(num_draws, _NUM_NOISY))
     blocks = [slice(i, i + rows) for i in range(0, len(y), rows)]
@@ -68,7 +68,7 @@ def score_rows(bnn: BNN, weights: Draws, x: Any, y: np.ndarray) -> dict[str, np.
 def summarise(
     bnn: BNN, rowwise: dict[str, np.ndarray], y: np.ndarray, rows: Rows
 ) -> dict[str, Any]:
-    """All scores of one fit, from what `score_rows` returns."""
+    """Compute all scores of one fit from the terms that `score_rows` returns."""
     _, y = counted(bnn, y)
     of_kind = _summarise_classes if bnn.likelihood.has_classes else _summarise_numbers
     elpd_i = rowwise["elpd_i"]
@@ -81,13 +81,13 @@ def summarise(
 
 
 def log_mean(log_densities: np.ndarray) -> np.ndarray:
-    """Log of the mean density over the axes chain and draw."""
+    """Compute the log of the mean density over the axes chain and draw."""
     num_draws = np.prod(log_densities.shape[:2])
     return logsumexp(log_densities, axis=(0, 1)) - np.log(num_draws)
 
 
 def log_predictive_density(bnn: BNN, weights: Draws, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Log of the mean density of every row over draws, and nothing else that scores are made of."""
+    """Compute the log of the mean density of every row over draws, and no other score."""
     return log_mean(evaluate(density.pointwise_log_likelihood, bnn, weights, x, y))
 
 
@@ -106,7 +106,7 @@ def _score_classes(bnn: BNN, weights: Draws, x, y, block: int) -> dict[str, np.n
 
 
 def _densities(log_density: np.ndarray) -> dict[str, np.ndarray]:
-    """Log predictive density of each row, and how many draws it rests on (Kish)."""
+    """Compute each row's log predictive density and effective number of draws (Kish)."""
     mean = log_mean(log_density)
     with np.errstate(invalid="ignore"):  # a density of 0 under all draws
         relative_variance = np.exp(log_mean(2 * log_density) - 2 * mean)
@@ -122,14 +122,14 @@ def _summarise_classes(
     squares = np.square(probability - happened).sum(-1)
     return {
         "accuracy": rows.mean(probability.argmax(-1) == y),
-        # Of two classes the distance of one probability: the other's is the same.
+        # With two classes, one probability is enough: the other has the same distance.
         "brier": rows.mean(squares / 2 if num_classes == 2 else squares),
         "calibration_error": _calibration_error(probability, happened, rows),
     }
 
 
 def _calibration_error(probability: np.ndarray, happened: np.ndarray, rows: Rows) -> np.ndarray:
-    """Mean over rows and classes of the distance, within a bin, of probability from frequency."""
+    """Compute the mean distance of probability from frequency in bins, over rows and classes."""
     bins = np.minimum((probability * _NUM_BINS).astype(int), _NUM_BINS - 1)
     surplus = [rows.mean(np.where(bins == b, probability - happened, 0)) for b in range(_NUM_BINS)]
     return np.abs(surplus).sum(0).mean(-1)
@@ -138,7 +138,7 @@ def _calibration_error(probability: np.ndarray, happened: np.ndarray, rows: Rows
 def _numbers_of_draw(bnn: BNN, draw, x, y) -> dict[str, jax.Array]:
     weights, of_copies = draw
     elementwise = bnn.likelihood.distribution(density.outputs(bnn, weights, x), weights)
-    # A count's probability is spread over the step that its distribution function makes there.
+    # The probability of a count is spread over the step of the distribution function there.
     step = bnn.likelihood.step
     below = elementwise.cdf(y - step) if step else elementwise.cdf(y)
     return {
@@ -167,7 +167,7 @@ def _score_numbers(bnn: BNN, weights: Draws, x, y, block: int) -> dict[str, np.n
 
 
 def _crps(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """CRPS of each target from draws (first axis), by probability-weighted moments: unbiased."""
+    """Estimate CRPS of targets, unbiased, by probability-weighted moments of draws (first axis)."""
     count = len(draws)
     ordered = np.sort(draws, axis=0)
     weight = (2 * np.arange(1, count + 1) - count - 1) / (count * (count - 1))
@@ -192,7 +192,7 @@ def _summarise_numbers(
 
 
 def _share_inside(below: np.ndarray, upto: np.ndarray, level: float) -> np.ndarray:
-    """Share of each target's quantiles, between two values, that is in the central interval."""
+    """Compute the share of each target's quantiles, between two values, in the interval."""
     low, high = (1 - level) / 2, (1 + level) / 2
     width = upto - below
     overlap = np.clip(np.minimum(upto, high) - np.maximum(below, low), 0, None)

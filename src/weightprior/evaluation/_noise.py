@@ -1,7 +1,7 @@
-"""Noise of new targets, from chances that are drawn on the host.
+"""Noise of new targets, from random numbers that are drawn on the host.
 
-JAX's generator takes as long to compile as a network. So where targets are normal, NumPy draws
-standard normals for them; of others it draws the words of a key, and their law samples by that.
+JAX's generator takes as long to compile as a network. For normal targets, NumPy therefore draws
+standard normals. For other targets it draws a key, and their distribution samples with that key.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ __all__ = ["chances", "sampled"]
 def chances(
     bnn: BNN, key: jax.Array, shape: Sequence[int], num_rows: int, block: int = 0
 ) -> np.ndarray:
-    """Chances of the targets of so many rows.
+    """Draw the random numbers for the targets of some rows.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def chances(
     num_rows : int
         Rows of a sample.
     block : int
-        Number of the block that these rows are; each has chances of its own.
+        Index of this block of rows; each block has its own random numbers.
 
     Returns
     -------
     array of shape (*shape, numbers)
-        Random numbers that `sampled` takes for one sample on the last axis.
+        Random numbers. `sampled` takes those along the last axis for one sample.
     """
     entropy = np.asarray(jax.random.key_data(key)).ravel().tolist()
     seed = np.random.SeedSequence(entropy, spawn_key=(block,))
@@ -48,8 +48,8 @@ def chances(
 
 
 def sampled(bnn: BNN, law: Any, chance: jax.Array) -> jax.Array:
-    """Sample of a law of targets, from its chances."""
+    """Sample targets from their distribution with the random numbers of `chances`."""
     if not bnn.likelihood.normal_outputs:
         return law.sample(key_of(chance))
-    normal = getattr(law, "base_dist", law)  # of several outputs, whose event they are
+    normal = getattr(law, "base_dist", law)  # several outputs are one event
     return normal.loc + normal.scale * chance.reshape(law.shape())

@@ -1,4 +1,4 @@
-"""Predictions summed up row by row, in blocks of rows, so that no draws are held."""
+"""Predictions summarised row by row, in blocks of rows, without holding all draws."""
 
 from typing import Any
 
@@ -18,18 +18,18 @@ from weightprior.model.trials import in_trials
 
 __all__ = ["check_room", "checked_levels", "samples", "summed_up"]
 
-# Draws with noise that a quantile is estimated from, at the least: an sd is then off by one
-# percent, and the probability beneath a quantile by less than 0.01.
+# Minimum number of draws with noise for an estimate of a quantile. An sd is then off by one
+# percent, and the probability below a quantile by less than 0.01.
 _NUM_NOISY = 4000
 # Numbers held at once for each quantity.
 _NUMBERS_AT_ONCE = 4_000_000
 
 
 def checked_levels(bnn: BNN, quantiles: Any) -> np.ndarray:
-    """Return the levels of quantiles, or raise where they are none, or targets are classes."""
+    """Return the levels of quantiles; raise if they are not levels or targets are classes."""
     if bnn.likelihood.has_classes:
         raise ValueError(
-            "quantiles: expected None, for the targets are classes; got levels. Leave quantiles "
+            "quantiles: expected None since targets are classes; got levels. Leave quantiles "
             "out: `mean` is the probability of every class."
         )
     levels = np.atleast_1d(_arrays.finite("quantiles", quantiles))
@@ -41,7 +41,7 @@ def checked_levels(bnn: BNN, quantiles: Any) -> np.ndarray:
 
 
 def check_room(number: int) -> None:
-    """Raise where so many numbers of a prediction, twice, are more than the memory there is."""
+    """Raise if two copies of this many numbers of a prediction do not fit into memory."""
     needed, have = 16 * number, memory()
     if needed > have:
         raise MemoryError(
@@ -54,7 +54,7 @@ def check_room(number: int) -> None:
 def summed_up(
     part: Part, x: np.ndarray, key: jax.Array, levels: np.ndarray, trials: Any
 ) -> dict[str, np.ndarray]:
-    """Mean, sd and quantiles of new targets in every row.
+    """Compute the mean, sd and quantiles of new targets in every row.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def summed_up(
     size = min(len(x), max(1, _NUMBERS_AT_ONCE // (int(np.prod(lead)) * copies)))
 
     def of_block(block: int) -> dict[str, np.ndarray]:
-        # The last block is filled up with the last row: another shape would be compiled.
+        # The last block is padded with the last row: another shape would be compiled anew.
         rows = np.minimum(np.arange(block * size, (block + 1) * size), len(x) - 1)
         model = in_trials(part.model, None if trials is None else np.asarray(trials)[rows], size)
         draws = part.weights, chances(model, key, (*lead, copies), size, block)
@@ -87,14 +87,14 @@ def summed_up(
 
 
 def _sd(drawn: dict[str, np.ndarray], y: np.ndarray) -> np.ndarray:
-    """Compute the sd of new targets: from the variances of their laws, where these have any."""
+    """Compute the sd of new targets, from the variances of their distributions if finite."""
     means, variances = (drawn[name].reshape(-1, *y.shape[1:]) for name in ("mean", "variance"))
     total = variances.mean(axis=0) + means.var(axis=0, ddof=min(1, len(means) - 1))
     return np.where(np.isfinite(total), np.sqrt(total), y.std(axis=0, ddof=1))
 
 
 def samples(part: Part, x: np.ndarray, key: jax.Array, chosen: np.ndarray) -> np.ndarray:
-    """Draw new targets in every row, a sample for each draw that is chosen by its number.
+    """Draw new targets in every row, one sample for each chosen draw.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def samples(part: Part, x: np.ndarray, key: jax.Array, chosen: np.ndarray) -> np
     key : JAX key
         Decides the noise.
     chosen : array of int of shape (samples,)
-        Numbers of draws, those of all chains counted on.
+        Indices of draws, counted over all chains.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def _noisy(bnn: BNN, draw: Any, x: Any) -> dict[str, jax.Array]:
 
 
 def _variance(law: Any, mean: jax.Array) -> jax.Array:
-    """Variances of a law's targets; NaN where it does not tell them."""
+    """Return the variances of a distribution; NaN if it does not define them."""
     try:
         return jnp.broadcast_to(law.variance, mean.shape)
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""Ranks of a truth among draws, and whether they are uniform: an exact test and its band."""
+"""Ranks of a truth among draws, and an exact test with its band that they are uniform."""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -21,25 +21,25 @@ def rank(true: np.ndarray, draws: np.ndarray, num_draws: int, rng: np.random.Gen
     draws : array of shape (chains, draws, ...)
         At least `num_draws` in all.
     num_draws : int
-        Number of draws that are looked at.
+        Number of draws that are used.
     rng : Generator
-        Decides where the truth stands among draws that equal it.
+        Decides the rank of the truth among draws that equal it.
     """
     flat = draws.reshape(-1, *draws.shape[2:])
-    # The middles of equal stretches.
+    # The middle draw of each of `num_draws` equally long pieces.
     chosen = flat[((np.arange(num_draws) + 0.5) * (len(flat) / num_draws)).astype(int)]
     ties = (chosen == true).sum(axis=0)
     return (chosen < true).sum(axis=0) + rng.integers(0, ties, endpoint=True)
 
 
 def effective(draws: np.ndarray) -> np.ndarray:
-    """Effective sample sizes of all draws of a fit; the ranked draws alone do not tell them.
+    """Compute the effective sample sizes of all draws of a fit, not of the ranked draws alone.
 
-    If they exceed the number of ranked draws, those are about independent.
+    If they exceed the number of ranked draws, the ranked draws are about independent.
     """
     if draws.shape[1] < 4:  # halves of a chain need two draws each
         return np.full(draws.shape[2:], np.nan)
-    # ArviZ takes what never moves for independent.
+    # ArviZ takes draws that never move for independent ones.
     moves = np.ptp(draws, axis=(0, 1)) > 0
     ess = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="bulk")
     return np.where(moves, ess, 1.0)
@@ -75,7 +75,7 @@ def judge_ranks(ranks: Mapping[str, np.ndarray], num_draws: int, level: float) -
 
     The number of ranks below j is binomial. The statistic is the smallest two-sided tail
     probability over all j, so that the ends of the ECDF count as much as its middle. It is beyond
-    its critical value where the ECDF leaves the simultaneous band of Säilynoja et al. 2022,
+    its critical value if the ECDF leaves the simultaneous band of Säilynoja et al. 2022,
     doi:10.1007/s11222-022-10090-6.
 
     Parameters
@@ -83,9 +83,9 @@ def judge_ranks(ranks: Mapping[str, np.ndarray], num_draws: int, level: float) -
     ranks : mapping of str to array of int, of shape (simulations, ...)
         Independent along the first axis; quantities may depend on each other in any way.
     num_draws : int
-        The largest rank there can be.
+        The largest possible rank.
     level : float
-        Probability that uniform ranks are found to be something else, over all quantities.
+        Probability that uniform ranks are rejected, over all quantities.
     """
     num_simulations = len(next(iter(ranks.values())))
     num_quantities = sum(values[0].size for values in ranks.values())
@@ -110,9 +110,9 @@ def judge_ranks(ranks: Mapping[str, np.ndarray], num_draws: int, level: float) -
 
 
 class _Null(NamedTuple):
-    """Uniform ranks: how the number of those below j grows with j.
+    """Distribution of the number of ranks below j, for uniform ranks, as j grows.
 
-    It grows like a Poisson process that is known to arrive at the number of ranks.
+    It is a Poisson process, conditional on arriving at the number of all ranks.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class _Null(NamedTuple):
     step : array of shape (num_ranks + 1,)
         Probability of every number of arrivals from one j to the next.
     rest : array of shape (num_draws, num_ranks + 1)
-        Probability of the arrivals that are missing at j, over that of all arrivals.
+        Probability of the arrivals still missing at j, divided by that of all arrivals.
     """
 
     share: np.ndarray
@@ -146,7 +146,7 @@ class _Null(NamedTuple):
         )
 
     def beyond(self, tail: float) -> float:
-        """Probability of a tail as small as this at any j: the sum over where it comes first."""
+        """Compute the probability of a tail this small at any j, as a sum over the first one."""
         path, total = np.zeros(len(self.step)), 0.0
         path[0] = 1.0
         for is_beyond, rest in zip(self.tails <= tail, self.rest, strict=True):
@@ -156,13 +156,13 @@ class _Null(NamedTuple):
         return min(1.0, float(total))
 
     def critical(self, level: float) -> float:
-        """Largest tail that comes up with at most this probability; -1 where none is so rare."""
+        """Return the largest tail with at most this probability; -1 if no tail is so rare."""
         tails = np.unique(self.tails)
         index = bisect_right(tails, level, key=self.beyond)
         return float(tails[index - 1]) if index else -1.0
 
     def band(self, critical: float) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest `ecdf_diff` whose tail is above the critical one, by j."""
+        """Return, for every j, the smallest and largest `ecdf_diff` with a tail above critical."""
         inside, last = self.tails > critical, len(self.step) - 1
         lower, upper = inside.argmax(axis=1), last - inside[:, ::-1].argmax(axis=1)
         return lower / last - self.share[:, 0], upper / last - self.share[:, 0]

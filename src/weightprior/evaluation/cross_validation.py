@@ -1,4 +1,4 @@
-"""Cross-validation: which prior predicts rows that the fit has not seen, and how sure that is."""
+"""Cross-validation: scores of priors, with their errors, on rows that fits have not seen."""
 
 import json
 import time
@@ -57,9 +57,9 @@ def cross_validate(
 ) -> xr.Dataset:
     """Predict every row from a fit without it, under each prior.
 
-    All folds of all priors are one call of `fit`, in which the rows of a fold do not count: every
-    fit is exact, and nothing is compiled for a fold. All fits are held at once: chains of many
-    priors take memory for their weights, as many times as there are folds.
+    All folds of all priors are fitted in one call of `fit`, in which the rows of a fold have weight
+    0. So every fit is exact, and nothing is compiled per fold. All fits are held at once: the draws
+    of all priors take memory for every fold.
 
     Parameters
     ----------
@@ -70,64 +70,65 @@ def cross_validate(
     y : array of shape (rows,) or (rows, outputs)
         Targets.
     prior : NormalPrior
-        The prior; usually a stacked one, whose parts are compared.
+        The prior; usually a stacked one, to compare its parts.
     fit : callable
         `fit_map`, `fit_mcmc`, `fit_ensemble`, or ``functools.partial`` of one with options.
     num_folds : int
-        Folds, at least 2 and at most the number of rows, which is leave-one-out.
+        Number of folds, from 2 to the number of rows, which is leave-one-out.
     rng_key : int or JAX key
-        Decides which rows make a fold; classes are spread evenly over the folds. The fits take
-        theirs from `fit`.
+        Decides the folds; classes are spread evenly over them. The keys of the fits are those of
+        `fit`.
     folds : array of shape (rows,) or splitter, optional
-        The fold of every row, such as its year, where chance should not decide; or one of
-        scikit-learn's splitters, which may let a fold be predicted by the past alone
-        (``TimeSeriesSplit``). Rows that are in no test set have no score. Replaces `num_folds`.
+        The fold of every row, such as its year, if folds should not be random; or a scikit-learn
+        splitter, such as ``TimeSeriesSplit``, which predicts a fold from the past alone. Rows in
+        no test set have no score. Replaces `num_folds`.
     groups : array of shape (rows,), optional
         The group of every row, such as a patient. The rows of a group stay together in a fold, and
-        standard errors take groups for independent instead of rows.
+        standard errors take groups, not rows, as independent.
     row_weights : array of shape (rows,), optional
-        Number of times each row counts, in fits and in scores: a row of weight 2 is the row twice,
-        in one fold; a row of weight 0 is no row. Weights that `fit` carries (as a partial may) are
-        used.
+        Number of times each row counts, in fits and in scores. A row of weight 2 is two copies of
+        the row, in one fold. A row of weight 0 is left out. By default, the weights of `fit`, if it
+        is a partial with row weights.
 
     Returns
     -------
     Dataset
-        For a stacked prior with the dim `prior`. Log densities are in nats.
+        With the dim `prior` for a stacked prior. Log densities are in nats.
 
-        - what `score` returns, of every row predicted by the fits that have not seen it: `elpd`,
-          `elpd_se`, `elpd_i`, `rmse` and so on;
+        - the variables of `score`, with every row predicted by the fits that have not seen it:
+          `elpd`, `elpd_se`, `elpd_i`, `rmse` and so on;
         - for a stacked prior `elpd_diff`, each prior's `elpd` minus that of the best, and
-          `elpd_diff_se`, its standard error over rows; `prob_best`, the probability that it is
-          the best of them, as the share of 1,000 bootstrap samples of the rows in which it is
-          (fits stay as they are); the labels `best` and `one_se`: the strongest prior (smallest
+          `elpd_diff_se`, its standard error over rows; `prob_best`, the probability that a prior
+          is the best, as a share of 1,000 bootstrap samples of the rows (without refits); the
+          labels `best`, of the best prior, and `one_se`, of the strongest prior (smallest
           geometric mean of its scales) that falls short of the best by no more than one standard
           error of their difference;
-        - means over the fits to the folds of `train` (log density per row that was fitted), `norm`
-          (length of weights and biases), `distance` (from the prior's centre, where it is not
-          flat) and `effective_parameters`;
+        - means over the fits to the folds: `train` (log density per fitted row), `norm` (length of
+          weights and biases), `distance` (from the prior's centre, unless the prior is flat) and
+          `effective_parameters`;
         - `prior_loc.<site>` and `prior_scale.<site>`, as in a fit;
-        - for optima `converged`, for chains `divergences`, and of a learned Gaussian noise
-          `noise_collapsed`, with the dim `fold`; the coordinate
-          `fold_of_row` says which rows a fold holds, and `row_weights` and `group`, where there are
-          any, what was passed.
+        - with the dim `fold`: `converged` for optima, `divergences` for chains, and
+          `noise_collapsed` for a learned Gaussian noise;
+        - the coordinate `fold_of_row`, the fold of each row, and, if passed, `row_weights` and
+          `group`.
 
-        Standard errors take rows for independent, which predictions of one fit are not quite. For a
-        stacked prior ``attrs["note"]`` says where the best is at the end of a grid of three or more
-        and still better than its neighbour there, by more than one standard error; empty elsewhere.
+        Standard errors take rows as independent; predictions of one fit are not quite so. For a
+        stacked prior, ``attrs["note"]`` tells if the best is at the end of a grid of three or more
+        priors and better than its neighbour there by more than one standard error; else it is
+        empty.
 
     Raises
     ------
     ValueError, TypeError
         For data, a prior, folds or a fit function that cannot be used.
     KeyboardInterrupt
-        If the fits were interrupted: scores of a part of their draws would be no answer.
+        If the fits were interrupted: scores from a part of their draws would not be valid.
 
     Warns
     -----
     UserWarning
         If a learned noise collapsed: in some folds it is many times smaller than the residuals
-        of the rows held out.
+        of the held-out rows.
 
     References
     ----------
@@ -156,7 +157,7 @@ def cross_validate(
     key = _checks.random_key(rng_key)
     weights = row_weights_of(fit, row_weights, x)
     of_group = None if groups is None else grouped("groups", groups, x)[1]
-    labelled = folds is not None and not hasattr(folds, "split")  # a splitter divides what is left
+    labelled = folds is not None and not hasattr(folds, "split")  # a splitter divides the rows left
     if labelled:
         folds = grouped("folds", folds, x)[1]
     counted, given = weights > 0, (x, y)
@@ -199,7 +200,7 @@ def cross_validate(
 
 
 def _of_rows(divided: Folds, rows: Rows, groups: np.ndarray | None) -> dict[str, Any]:
-    """Coordinates of the rows: their fold and, where they were given, weight and group."""
+    """Return the coordinates of the rows: their fold and, if given, weight and group."""
     found = {"fold_of_row": divided.of_scored}
     if np.any(rows.weights != 1):
         found["row_weights"] = rows.weights
@@ -209,7 +210,7 @@ def _of_rows(divided: Folds, rows: Rows, groups: np.ndarray | None) -> dict[str,
 
 
 def _priors(bnn: BNN, x: Any, y: Any, prior: NormalPrior) -> xr.Dataset:
-    """Centres and scales of all priors; outputs that are no targets have a dim of their own."""
+    """Return the centres and scales of all priors; outputs without targets get another dim."""
     pieces = [prior_arrays(bnn, part) for part in prior.singles()]
     found = lay_out(pieces, (), prior_dims(bnn), fit_coords(bnn, x, y, prior))
     same = bnn.likelihood.num_targets(bnn.network.num_outputs) in (1, bnn.network.num_outputs)
@@ -222,7 +223,7 @@ def _score_part(
     prior: NormalPrior,
     data: tuple[np.ndarray, np.ndarray, Folds, Rows],
 ) -> tuple[dict[str, Any], Collapse | None]:
-    """Everything about one prior, from its fits to the folds, and how its noise did."""
+    """Compute all variables of one prior from its fits to the folds; tell if noise collapsed."""
     x, y, folds, rows = data
     rowwise: dict[str, np.ndarray] = {}
     of_fold: dict[str, list] = {}

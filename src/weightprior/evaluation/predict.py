@@ -38,10 +38,10 @@ def predict(
     trials: Any = None,
     quantiles: Any = None,
 ) -> xr.Dataset:
-    """Predict at new inputs with every draw of a fit, or sum all draws up.
+    """Predict at new inputs with every draw of a fit, or summarise all draws.
 
     Draws by `fit_laplace` with the Gauss-Newton matrix are weights of the network linearised at the
-    MAP, and so are their predictions.
+    MAP. Their predictions are those of the linearised network.
 
     Parameters
     ----------
@@ -57,22 +57,22 @@ def predict(
         Trials of every row, for `Binomial` alone; one by default.
     quantiles : sequence of float, optional
         Levels between 0 and 1, such as ``(0.05, 0.95)``, of quantiles of new targets. Draws are
-        then not returned, nor held: rows are predicted block by block, however many there are, and
-        `x` may be a memory map, a Zarr or dask array, or an HDF5 dataset.
+        then neither returned nor held: any number of rows is predicted block by block, and `x` may
+        be a memory map, a Zarr or dask array, or an HDF5 dataset.
 
     Returns
     -------
     Dataset
         `mean`, E[y | weights, x]: the location, the rate, the probability, or (dim `output`) the
-        probability of every class; and `y`, a draw with noise. With `trials`, numbers of successes:
-        `mean` the expected one. In the units of the y that was fitted, with dims chain, draw,
-        (prior,) obs_id(, output). Classes are numbers, of which ``bnn.likelihood.decode`` makes
-        labels.
+        probability of every class; and `y`, a draw with noise. With `trials`, both are numbers of
+        successes, and `mean` is the expected number. In the units of the y that was fitted, with
+        dims chain, draw, (prior,) obs_id(, output). Classes are numbers;
+        ``bnn.likelihood.decode`` turns them into labels.
 
-        With `quantiles` instead `mean`, the mean over draws; `sd`, the standard deviation of a new
-        target, noise included; and `quantiles` (dim `quantile`), of new targets as well, with dims
-        (prior,) obs_id(, output). Quantiles are estimated from at least 4,000 targets drawn for a
-        row, and so is `sd` where the likelihood's distribution does not tell its variance.
+        With `quantiles`, instead: `mean`, the mean over draws; `sd`, the standard deviation of a
+        new target, noise included; and `quantiles` (dim `quantile`) of new targets, with dims
+        (prior,) obs_id(, output). Quantiles are estimated from at least 4,000 targets drawn per
+        row, and so is `sd` if the likelihood's distribution does not define its variance.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def predict(
     """
     key = _checks.random_key(rng_key)
     parts = parts_of(bnn, fit)
-    # Whatever holds no draws needs no rows at once either.
+    # If no draws are held, the rows need not be held at once either.
     inputs = (new_inputs if quantiles is None else new_rows)(bnn, fit, x)
     models = [in_trials(part.model, trials, len(inputs)) for part in parts]
     if any(not part.model.likelihood.is_known for part in parts):
@@ -119,10 +119,10 @@ def predict(
 
 
 def _outputs_alone(bnn: BNN, fit: xr.DataTree, x: Any, parts: Any, inputs: Any) -> xr.Dataset:
-    """Compute the outputs of a network whose targets follow a model that stands elsewhere."""
+    """Compute the outputs of a network that is a part of a user's NumPyro model."""
     _checks.warn(
-        "predict: The targets of this fit follow a NumPyro model of which the network is a part. "
-        "These are the network's outputs alone; for targets use numpyro.infer.Predictive."
+        "predict: The targets of this fit follow a NumPyro model. The network is a part of it, and "
+        "these are the network's outputs alone. For targets, use numpyro.infer.Predictive."
     )
     pieces = [{"outputs": evaluate(_outputs_of_draw, p.model, p.weights, inputs)} for p in parts]
     coords = prediction_coords(bnn, fit, x)

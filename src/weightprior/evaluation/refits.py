@@ -1,6 +1,6 @@
 """Fits of one model to several sets of its rows, under several priors: one call of a fit function.
 
-The rows that a fit is not to see do not count in it, so that nothing is compiled for a set.
+Rows that a fit must not see have weight 0 in it. So nothing is compiled per set.
 """
 
 import inspect
@@ -27,11 +27,11 @@ class Refit(NamedTuple):
     Attributes
     ----------
     model : BNN
-        Model of the weights: that of the user, or its linearisation at the MAP.
+        Model of the weights: the user's model, or its linearisation at the MAP.
     weights : dict of str to array
-        Every site's draws, (chain, draw, ...).
+        Draws of every site, (chain, draw, ...).
     row_weights : array of shape (rows,)
-        Number of times each row counted; 0 for those that the fit was not to see.
+        Number of times each row counted; 0 for rows that the fit must not see.
     log_likelihood : array of shape (chain, draw, rows)
         Log likelihood of all rows.
     stats : dict of str to array
@@ -46,9 +46,9 @@ class Refit(NamedTuple):
 
 
 def _carried(fit: Any) -> Any:
-    """Return the row weights that a fit function carries, as a partial may; None where it has none.
+    """Return the row weights of a fit function, if it is a partial that has them; else None.
 
-    Raise where `fit` is no fit function whose rows can be weighted.
+    Raise if `fit` is not a fit function with an argument `row_weights`.
     """
     options = inspect.signature(fit).parameters if callable(fit) else {}
     if "row_weights" not in options:
@@ -61,20 +61,20 @@ def _carried(fit: Any) -> Any:
 
 
 def row_weights_of(fit: Any, row_weights: Any, x: Any) -> np.ndarray:
-    """Return how often each row counts, by an argument or by what a fit function carries."""
+    """Return the number of times each row counts, from the argument or the fit function."""
     carried = _carried(fit)
     if carried is not None and row_weights is not None:
         raise ValueError(
-            "row_weights: expected once; got them as an argument and in the fit function. Take "
-            "them out of the fit function."
+            "row_weights: expected them once; got them as an argument and in the fit function. "
+            "Take them out of the fit function."
         )
     return Rows.checked(carried if row_weights is None else row_weights, x).weights
 
 
 def grouped(argument: str, values: Any, x: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the groups in ascending order, at least two, and each row's; raise otherwise.
+    """Return the labels of at least two groups in ascending order, and each row's group, or raise.
 
-    `argument` is the plural of what a group is called.
+    `argument` is the name of the groups in the plural.
     """
     group, entries, num_obs = argument.removesuffix("s"), _arrays.entries(argument, values), len(x)
     if entries.shape != (num_obs,):
@@ -99,10 +99,10 @@ def grouped(argument: str, values: Any, x: Any) -> tuple[np.ndarray, np.ndarray]
 
 
 def _in_order(argument: str, entries: np.ndarray, values: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return different labels in ascending order, and each row's; raise where they have none."""
+    """Return the different labels in ascending order, and each row's; raise if unorderable."""
     texts = [isinstance(entry, str) for entry in entries]
     try:
-        # Of text and others numpy would make text; and what has no hash is no label.
+        # NumPy would turn a mix with text into text. A label must be hashable.
         if len({*entries}) and (all(texts) or not any(texts)):
             of_row = np.asarray(values)
             return np.unique(of_row), of_row
@@ -133,7 +133,7 @@ def refit(
     fit : callable
         A fit function.
     counts : mapping of str to array of shape (rows,)
-        Number of times each row counts in each set, by what a warning is to call it.
+        Number of times each row counts in each set, by the set's name in warnings.
 
     Returns
     -------
@@ -156,9 +156,9 @@ def refit(
 
 
 def _fits_of(bnn: BNN, tree: xr.DataTree, row_weights: np.ndarray) -> list[Refit]:
-    log_likelihood_of(tree)  # which has to be there
+    log_likelihood_of(tree)  # raises if there is none
     if tree.attrs.get("interrupted"):
-        raise KeyboardInterrupt("fits were interrupted, and a part of their draws is no answer")
+        raise KeyboardInterrupt("fits were interrupted, and a part of their draws is not enough")
     used = [part.row_weights for part in parts_of(bnn, tree)]
     if len(used) != len(row_weights) or not all(map(np.array_equal, used, row_weights)):
         raise ValueError(

@@ -28,11 +28,11 @@ from weightprior.model.trials import in_trials
 __all__ = ["simulation_based_calibration"]
 
 _NAME = "simulation_based_calibration"
-# Inputs at which outputs are ranked unless others are asked for: more are much alike, and each
-# one raises the bar for all.
+# Default number of inputs with ranked outputs. More are much alike, and each one makes the
+# threshold of every test stricter.
 _NUM_INPUTS = 10
-# Effective draws per ranked one that will do. With half of one, autoregressive chains had rank 0
-# 1.2 times as often as they should, with a quarter 1.5 times; several hundred simulations can tell.
+# Sufficient effective draws per ranked draw. With 0.5, autoregressive chains had rank 0 1.2 times
+# as often as they should, with 0.25 1.5 times; several hundred simulations can detect that.
 _EFFECTIVE_PER_DRAW = 0.5
 # Quantities that are ranked in every model, and their dims.
 _DIMS: dict[str, tuple[str, ...]] = {
@@ -58,15 +58,15 @@ def simulation_based_calibration(
     progress_bar: bool = True,
     trials: Any = None,
 ) -> xr.Dataset:
-    """Check a fit function by simulation: the truth must look like one more of its draws.
+    """Check a fit function by simulation: the true weights must look like one more draw.
 
     Each simulation draws weights from the prior and targets from their network, fits these, and
     counts how many draws of the fit lie below the truth. If the fit draws from the posterior, every
     rank from 0 to the number of draws is as likely as any other.
 
     The ranked quantities do not depend on the labels of hidden units: outputs, log densities, and
-    the noise where it is learned. Outputs alone would not do: those of a fit that returns the prior
-    have uniform ranks, too. Log densities depend on the data, and tell.
+    the noise if it is learned. Outputs alone are not enough: a fit that returns the prior has
+    uniform ranks of outputs, too. Log densities depend on the data, and detect such a fit.
 
     Parameters
     ----------
@@ -75,44 +75,44 @@ def simulation_based_calibration(
     x : array or data frame of shape (rows, features)
         Inputs of the simulated data.
     prior : NormalPrior or HierarchicalPrior
-        A single prior; a flat one cannot be drawn from.
+        A single prior. It cannot be flat: simulations draw from it.
     fit : callable
         A fit function that draws, such as `fit_mcmc`, or ``functools.partial`` of one with options.
         It is called as ``fit(bnn, x, y, prior=prior, rng_key=key)``.
     num_simulations : int
-        Data sets that are drawn and fitted.
+        Number of data sets that are drawn and fitted.
     rng_key : int or JAX key
         Decides data, fits and the order of ties.
     num_draws : int
-        Draws of each fit that the truth is ranked among, spread evenly over its chains. They have
-        to be about independent: a fit should hold several times as many.
+        Number of draws of each fit that the truth is ranked among, spread evenly over its chains.
+        They must be about independent: a fit should hold several times as many.
     at : array or data frame of shape (inputs, features), optional
-        Inputs whose outputs are ranked; by default up to ten rows of `x`, evenly spread.
+        Inputs at which outputs are ranked; by default up to ten rows of `x`, evenly spread.
     level : float
         Probability that a fit which draws from the posterior is found uncalibrated.
     progress_bar : bool
-        Show one, where the output is a terminal.
+        Show a progress bar if the output is a terminal.
     trials : array of shape (rows,), optional
         Trials of every row of `x`, for `Binomial` alone; one by default.
 
     Returns
     -------
     Dataset
-        `calibrated`: whether all ranks look uniform, at the given level. `p_value`: the smallest
+        `calibrated`: true if all ranks look uniform at the given level. `p_value`: the smallest
         level at which they would not. For each of the quantities `outputs` (dims obs_id, the row of
         `x` or of `at`, and output), `lp` (log density of weights and targets), `log_likelihood` and
         `noise`, and the centres and log scales that a hierarchical prior learns:
 
         - ``rank.<quantity>``, from 0 to `num_draws`, by simulation;
-        - ``ess.<quantity>``, effective draws of the whole fit, by simulation; NaN where chains have
+        - ``ess.<quantity>``, effective draws of the whole fit, by simulation; NaN if chains have
           fewer than four draws;
         - ``p_value.<quantity>``, of this quantity alone;
         - ``ecdf_diff.<quantity>``, the share of ranks below each `probability`, minus that
           probability. First above and then below 0: the fit is too narrow; the reverse: too wide;
           above throughout: too high.
 
-        All of `ecdf_diff` stays between `band_lower` and `band_upper` where `calibrated` is true.
-        After an interrupt, all of this from the simulations that were complete, and the attribute
+        All of `ecdf_diff` stays between `band_lower` and `band_upper` if `calibrated` is true.
+        After an interrupt, the result is that of the complete simulations, and the attribute
         `interrupted` is 1.
 
     Raises
@@ -132,8 +132,8 @@ def simulation_based_calibration(
     Notes
     -----
     The test of each quantity is exact, by its most extreme point within the simultaneous band of
-    Säilynoja et al.; the level is divided by the number of quantities (Bonferroni), which may
-    depend on each other within a simulation.
+    Säilynoja et al. The level is divided by the number of quantities (Bonferroni), since
+    quantities may depend on each other within a simulation.
 
     References
     ----------
@@ -198,7 +198,7 @@ def simulation_based_calibration(
 
 
 def _watched(bnn: BNN, inputs: np.ndarray, at: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows at which outputs are ranked, and the rows."""
+    """Return the indices of the rows at which outputs are ranked, and the rows."""
     if at is not None:
         watched = _data.inputs(at, bnn.network.feature_names)
         return np.arange(len(watched)), watched
@@ -207,7 +207,7 @@ def _watched(bnn: BNN, inputs: np.ndarray, at: Any) -> tuple[np.ndarray, np.ndar
 
 
 class _Plan(NamedTuple):
-    """Everything that all simulations have in common."""
+    """Arguments that all simulations have in common."""
 
     bnn: BNN
     x: Any
@@ -219,7 +219,7 @@ class _Plan(NamedTuple):
 
 
 def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, count: Count):
-    """Ranks and effective sample sizes by quantity, simulations in front, and the method's name."""
+    """Compute ranks and effective sample sizes (simulations first); return the method, too."""
     of_prior, of_fits, of_ties = jax.random.split(key, 3)
     options = {"prior": plan.prior, "num_samples": num_simulations, "trials": plan.trials}
     drawn = prior_predictive(plan.bnn, plan.x, rng_key=of_prior, **options)
@@ -249,7 +249,7 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, count: Count):
                     f"rng_key=np.uint32({_words(keys[i])})."
                 )
                 raise
-            if tree.attrs.get("interrupted"):  # a part of its draws is no simulation
+            if tree.attrs.get("interrupted"):  # an incomplete fit does not count
                 raise KeyboardInterrupt
             ranks = {n: rank(true[n], values, plan.num_draws, rng) for n, values in draws.items()}
             ess = {n: effective(values) for n, values in draws.items()}
@@ -276,17 +276,17 @@ def _simulate(plan: _Plan, num_simulations: int, key: jax.Array, count: Count):
 
 
 def _sites(plan: _Plan) -> list[str]:
-    """Weights, and what is latent above them."""
+    """Return the names of the weights, and of the latent variables above them."""
     return [*plan.prior.sites, *plan.bnn.sites]
 
 
 def _words(key: jax.Array) -> list[int]:
-    """Return a key as numbers that can be written down."""
+    """Return a key as a list of integers, for a message."""
     return jax.random.key_data(key).tolist()
 
 
 def _quantities(plan: _Plan, truth: Mapping[str, np.ndarray], y: np.ndarray, tree: Any):
-    """Quantities to rank: of the truth and, with chains and draws in front, of its fit."""
+    """Compute the quantities to rank: of the truth, and of its fit (chains and draws first)."""
     inputs, targets = _data.checked(plan.bnn, plan.x, y)
     part, weights = _checked_draws(plan, targets, tree)
     true, draws = (
@@ -302,16 +302,16 @@ def _quantities(plan: _Plan, truth: Mapping[str, np.ndarray], y: np.ndarray, tre
 
 
 def _checked_draws(plan: _Plan, y: np.ndarray, tree: Any) -> tuple[Part, Draws]:
-    """Read a fit and its draws, where it is one of the data and holds enough of them."""
+    """Read a fit and its draws; raise if it is of other data or has too few draws."""
     part, *others = parts_of(plan.bnn, tree)
     validate(tree)
     if part.label is not None or others:
-        raise ValueError("fit: expected fits of the single prior; got one of a stacked prior.")
+        raise ValueError("fit: expected fits of the single prior; got a fit of a stacked prior.")
     for group, name, given in (("constant_data", "x", plan.x), ("observed_data", "y", y)):
         held = tree[group][name].to_numpy()
-        # As close as single precision would keep them.
+        # Equal up to single precision.
         if held.shape != np.shape(given) or not np.allclose(held, given):
-            raise ValueError(f"fit: expected fits of the {name} passed in; got one of another.")
+            raise ValueError(f"fit: expected fits of the {name} passed in; got one of other data.")
     posterior = tree["posterior"].dataset
     above = {
         name: posterior[name].transpose(*SAMPLE_DIMS, ...).to_numpy().astype(np.float64)
@@ -321,7 +321,7 @@ def _checked_draws(plan: _Plan, y: np.ndarray, tree: Any) -> tuple[Part, Draws]:
     if total < plan.num_draws:
         point = " One point, such as a MAP, has no ranks." if total == 1 else ""
         raise ValueError(
-            f"fit: expected fits of at least num_draws={plan.num_draws} draws; got one of "
+            f"fit: expected fits with at least num_draws={plan.num_draws} draws; got one with "
             f"{total}.{point} Let the fit draw more, or lower num_draws."
         )
     return part, Draws(part.weights | above)
@@ -338,9 +338,9 @@ def _of_draw(bnn: BNN, weights: Any, x: Any, y: Any, prior: Prior, watched: Any)
 
 
 def _warn_correlated(ess: Mapping[str, np.ndarray], num_draws: int) -> None:
-    """Warn where ranks stray because draws are correlated, whether or not they are wrong.
+    """Warn if correlated draws distort the ranks, even those of a correct fit.
 
-    Correlation adds to a rank's variance in proportion to 1 / ESS, hence the harmonic mean.
+    Correlation adds to a rank's variance in proportion to 1 / ESS; hence the harmonic mean.
     """
     typical = {name: np.min(1 / np.mean(1 / values, axis=0)) for name, values in ess.items()}
     worst = min(typical, key=lambda name: typical[name])
@@ -348,7 +348,7 @@ def _warn_correlated(ess: Mapping[str, np.ndarray], num_draws: int) -> None:
         _checks.warn(
             f"{_NAME}: the fits hold {int(typical[worst])} effective draws of {worst} (harmonic "
             f"mean), and num_draws={num_draws} are ranked. Ranks among correlated draws pile up "
-            "at both ends even where the posterior is right. Let the fit draw more, or lower "
+            "at both ends even if the posterior is right. Let the fit draw more, or lower "
             "num_draws."
         )
 

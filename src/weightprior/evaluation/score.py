@@ -1,4 +1,4 @@
-"""Scores of predictions on rows that were held out."""
+"""Scores of predictions on held-out rows."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
@@ -27,8 +27,8 @@ from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["score"]
 
-# A row's density that rests on fewer draws than these, of at least so many, is a matter of chance:
-# the standard error of its log is then above half a nat, and what is known of it not much better.
+# If a row's density rests on fewer draws than `_MIN_EFFECTIVE`, of at least `_MIN_DRAWS`, it is too
+# noisy: the standard error of its log is above half a nat, and that estimate itself is noisy.
 _MIN_EFFECTIVE, _MIN_DRAWS = 3, 100
 
 
@@ -49,46 +49,46 @@ def score(
     bnn : BNN
         The model that was fitted.
     fit : DataTree or Dataset
-        The fit, or what `cross_validate` returns, whose rows were held out in turn.
+        The fit, or the result of `cross_validate`, in which every row was held out in turn.
     x : array or data frame of shape (rows, features)
-        Held-out inputs; none for a cross-validation. A memory map, a Zarr or dask array or an HDF5
+        Held-out inputs; None for a cross-validation. A memory map, a Zarr or dask array or an HDF5
         dataset is read a block of rows at a time.
     y : array of shape (rows,) or (rows, outputs)
-        Held-out targets; none for a cross-validation.
+        Held-out targets; None for a cross-validation.
     row_weights : array of shape (rows,), optional
-        Number of times each row counts: a row of weight 2 is the row twice; one of weight 0 is left
-        out.
+        Number of times each row counts. A row of weight 2 is two copies of the row. A row of weight
+        0 is left out.
 
     Returns
     -------
     Dataset
-        In the units of y (log densities in nats), with the dim `prior` where the fit has it:
+        In the units of y (log densities in nats), with the dim `prior` if the fit has it:
 
-        - `elpd`: log predictive density summed over rows, `elpd_se` its standard error over rows
-          (NaN where there is but one), `elpd_i` its terms, each once (dim `obs_id`). The predictive
-          density of a row is the mean over all draws of its density; divide by the number of rows
+        - `elpd`, the log predictive density summed over rows; `elpd_se`, its standard error over
+          rows (NaN for a single row); `elpd_i`, its terms, each once (dim `obs_id`). The predictive
+          density of a row is the mean over all draws of its density. Divide by the number of rows
           to compare data sets.
-        - for numbers and counts (for `Binomial` of successes, given a row's trials) `rmse` of the
+        - for numbers and counts (for `Binomial`, successes given a row's trials) `rmse` of the
           posterior mean prediction, and `r2`, the share of the targets' variance that it explains
-          (NaN where they do not vary); `crps`, the continuous
-          ranked probability score, mean over rows; `coverage`, the share of targets inside the
-          central predictive interval (dim `level`); `calibration_error`, the mean distance of
-          that share from the level. With several outputs each has the dim `output`.
-        - for classes `accuracy`; `brier`, the mean squared distance of the probabilities from
-          what came, as scikit-learn has it: of two classes that of one probability, of more the sum
-          over all; `calibration_error`, the expected distance of a class's probability from its
-          frequency (ten bins), mean over classes.
+          (NaN if they do not vary); `crps`, the continuous ranked probability score, mean over
+          rows; `coverage`, the share of targets inside the central predictive interval (dim
+          `level`); `calibration_error`, the mean distance of that share from the level. With
+          several outputs each has the dim `output`.
+        - for classes `accuracy`; `brier`, the mean squared distance of the probabilities from the
+          observed classes, as scikit-learn defines it: with two classes that of one probability,
+          with more the sum over all; `calibration_error`, the expected distance of a class's
+          probability from its frequency (ten bins), mean over classes.
 
     Raises
     ------
     ValueError, TypeError
-        If the data do not suit the model, or the fit is another model's.
+        If the data do not suit the model, or the fit is of another model.
 
     Warns
     -----
     UserWarning
-        If few draws decide about a row's density, so that `elpd` is a matter of chance; if rows
-        have none, or a learned noise collapsed.
+        If few draws dominate a row's density, so that `elpd` is too noisy; if rows have no density;
+        or if a learned noise collapsed.
 
     References
     ----------
@@ -129,14 +129,14 @@ def score(
 
 
 class Doubt(NamedTuple):
-    """Something that is the matter with scores, in a few words, and what follows from it."""
+    """Problem of scores, in a few words, and advice."""
 
     finding: str
     advice: str
 
 
 class Held(NamedTuple):
-    """Held-out rows, checked, of which each counts.
+    """Checked held-out rows, all of positive weight.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class Held(NamedTuple):
 
     @classmethod
     def checked(cls, bnn: BNN, inputs: Any, x: Any, y: Any, row_weights: Any = None) -> Self:
-        """Check what a user passed, `inputs` of it already, and leave out rows of weight 0."""
+        """Check a user's data (`inputs` are checked already), and leave out rows of weight 0."""
         targets = _data.targets(bnn, x, y)
         rows = Rows.checked(row_weights, x)
         counted = rows.weights > 0
@@ -166,7 +166,7 @@ class Held(NamedTuple):
         return cls(inputs, targets, rows.take(counted), coords)
 
     def score(self, bnn: BNN, part: Part) -> tuple[dict[str, Any], list[Doubt]]:
-        """Scores of a part of a fit, and why their `elpd` is in doubt, the gravest reason first."""
+        """Compute the scores of a part of a fit, and doubts about their `elpd`, gravest first."""
         rowwise = score_rows(part.model, part.weights, self.x, self.y)
         scores = summarise(bnn, rowwise, self.y, self.rows)
         noise, elpd_i = noise_of_draws(bnn, part.weights), scores["elpd_i"]
@@ -183,8 +183,8 @@ class Held(NamedTuple):
             return []
         finding = f"the density of {self._named(chance)} rests on fewer than {_MIN_EFFECTIVE} draws"
         advice = (
-            ", so that other draws would give another elpd. Such rows are far from what the fit "
-            "predicts: look at them, raise num_samples, or take a likelihood with heavier tails, "
+            ", so other draws would give another elpd. Such rows are far from the fit's "
+            "predictions: look at them, raise num_samples, or use a likelihood with heavier tails, "
             "such as StudentT."
         )
         return [Doubt(finding, advice)]
@@ -196,8 +196,8 @@ class Held(NamedTuple):
         lowest = elpd_i[without].min()
         finding = f"without a density (log {lowest:.1g}): {self._named(without)}"
         advice = (
-            ", which decide about elpd. They are far from what the fit predicts: look at them, and "
-            "see that x and y are on the scale of the rows that were fitted."
+            ", which dominate elpd. They are far from the fit's predictions: look at them, and "
+            "check that x and y are on the scale of the rows that were fitted."
         )
         return [Doubt(finding, advice)]
 
@@ -208,10 +208,10 @@ class Held(NamedTuple):
 
 
 def _scores_of(found: xr.Dataset, given: Mapping[str, Any]) -> xr.Dataset:
-    """Scores that `cross_validate` has computed already."""
+    """Return the scores that `cross_validate` has computed already."""
     if any(values is not None for values in given.values()):
         raise ValueError(
-            "x: expected no rows beside a cross-validation, which has held out its own; "
+            "x: expected no rows with a cross-validation, which has held-out rows of its own; "
             "got some. Leave x, y and row_weights out."
         )
     return found[[name for name in found if name in NAMES]]
@@ -220,10 +220,10 @@ def _scores_of(found: xr.Dataset, given: Mapping[str, Any]) -> xr.Dataset:
 def weight_norms(
     bnn: BNN, weights: Mapping[str, np.ndarray], prior: NormalPrior
 ) -> dict[str, np.ndarray | float]:
-    """Euclidean norms of weights and biases, mean over draws.
+    """Compute Euclidean norms of weights and biases, mean over draws.
 
-    `norm` is from zero, and `distance` that from the prior's centre, of those where the prior
-    is not flat and has one (NaN where there are none).
+    `norm` is the distance from zero, and `distance` that from the prior's centre, over weights
+    with a prior that is not flat (NaN if there are none).
     """
     proper = {name: np.isfinite(prior.scale[name]) for name in bnn.network.sites}
     apart = {n: np.where(proper[n], weights[n] - prior.loc[n], 0.0) for n in proper}

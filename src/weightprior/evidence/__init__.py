@@ -1,1 +1,1 @@
-"""The evidence of data under a prior, codes by it, and which prior it prefers."""
+"""Evidence of the data under a prior, code lengths, and comparisons of priors by them."""

@@ -1,4 +1,4 @@
-"""Code of one block of rows by the mean of its density over draws, and how sure that is."""
+"""Code of one block of rows, by the mean of its density over draws, and its error."""
 
 from typing import Any, NamedTuple
 
@@ -10,16 +10,16 @@ from weightprior.fits.importance import MAX_PARETO_K, pareto_smoothed
 
 __all__ = ["Block", "mcse", "weigh"]
 
-_stats: Any = array_stats  # whose annotations are narrower than what it takes
-# Densities that are so many nats apart are the same, up to rounding.
+_stats: Any = array_stats  # its annotations are too narrow
+# Log densities closer than this, in nats, are equal up to rounding.
 _SAME_BY_ROUNDING = 1e-6
-# The tail of fewer draws says nothing about those that were not drawn; above this Pareto k a mean
-# over draws need not exist; and chains that agree less than this are in different places.
+# The tail of fewer draws tells nothing about the region without draws. Above this Pareto k, a mean
+# over draws need not exist. Chains with a larger R-hat are in different places.
 _MIN_DRAWS, _MAX_PARETO_K_OF_A_MEAN, _MAX_RHAT = 100, 1.0, 1.1
 
 
 class Block(NamedTuple):
-    """Code of one block, as its draws have it.
+    """Code of one block, estimated from its draws.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Block(NamedTuple):
     relative : array of shape (chain, draw)
         Every draw's density as a multiple of their mean.
     trouble : str
-        The problem; empty where there is none.
+        The problem; empty if there is none.
     """
 
     nats: float
@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
 
 def weigh(log_density: np.ndarray) -> Block:
-    """Judge the mean of a block's density over draws, (chain, draw)."""
+    """Estimate the mean of a block's density over draws, (chain, draw), and judge it."""
     nats = -float(log_mean(log_density))
     if log_density.size == 1:
         return Block(nats, 0.0, np.nan, np.zeros((1, 1)), "")
@@ -65,7 +65,7 @@ def weigh(log_density: np.ndarray) -> Block:
 
 
 def mcse(series: np.ndarray) -> float:
-    """Monte-Carlo error of the mean of (chain, draw), which knows how chains wander and differ."""
+    """Compute the Monte-Carlo error of a mean over (chain, draw), within and between chains."""
     return float(_stats.mcse(series, chain_axis=0, draw_axis=1, method="mean"))
 
 

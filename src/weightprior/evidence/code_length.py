@@ -18,37 +18,37 @@ _BITS_BACK = (
 
 
 def code_length(fit: xr.DataTree) -> xr.Dataset:
-    """Bits that it takes to send the targets to someone who knows the inputs and the prior.
+    """Compute the bits needed to send the targets to a receiver with the inputs and the prior.
 
-    It is minus the evidence's logarithm to the base of two, or an upper bound of it. For targets
-    that are real numbers it counts from those of density one, in their own units: differences
-    between priors of one data set are what it is for.
+    The code length is minus the base-two logarithm of the evidence, or an upper bound of it. For
+    real-valued targets it is relative to a density of one in their units: use it for differences
+    between priors of one data set.
 
-    Variational inference has a code of its own, bits-back: weights drawn from the approximation
-    are sent at some fine precision, then the targets given them; the receiver knows the
-    approximation in the end, and gets the bits back that chose among its draws. Whatever the
-    precision, this leaves the divergence of the approximation from the prior for the weights.
+    Variational inference has a code of its own, bits-back. Weights drawn from the approximation
+    are sent at some fine precision, then the targets given them. The receiver knows the
+    approximation in the end, and recovers the bits that chose among its draws. At any precision,
+    the weights then cost the divergence of the approximation from the prior.
 
     Parameters
     ----------
     fit : DataTree
-        Result of `fit_tempered`, `fit_laplace` or `fit_vi`. For a MAP use `two_part_code`, and with
+        Result of `fit_tempered`, `fit_laplace` or `fit_vi`. For a MAP use `two_part_code`, and for
         any fit function `prequential_code`.
 
     Returns
     -------
     Dataset
-        With the dim `prior` where the fit has it:
+        With the dim `prior` if the fit has it:
 
-        - `bits` and `bits_error`, `bits_per_observation` and its error (by rows, or what
-          `row_weights` count them);
-        - `reliable` and `reason`, as `log_evidence` has them;
-        - of a fit by `fit_vi` its parts, which sum to `bits`: `bits_residuals`, those of the
+        - `bits` and `bits_error`, `bits_per_observation` and its error (per row, or per unit of
+          `row_weights`);
+        - `reliable` and `reason`, as in `log_evidence`;
+        - for a fit by `fit_vi` its parts, which sum to `bits`: `bits_residuals`, those of the
           targets given the weights, and `bits_weights`, the divergence of the approximation from
-          the prior; and the error of each. They err in opposite directions, so that `bits` may be
-          better known than either.
+          the prior; and the error of each. Their errors have opposite signs, so `bits` may be more
+          precise than either part.
 
-        The attribute `code` tells which of the codes it is.
+        The attribute `code` names the code.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def code_length(fit: xr.DataTree) -> xr.Dataset:
     if fit.attrs["draws"] == "point":
         raise ValueError(
             "fit: expected one with an estimate of the evidence; got a MAP, which is one point. "
-            "weightprior.two_part_code has its code; for the evidence fit with "
+            "For its code use weightprior.two_part_code; for the evidence fit with "
             "weightprior.fit_tempered."
         )
     found, counts = evidence_of(fit), _num_observations(fit)
@@ -110,7 +110,7 @@ def _num_observations(fit: xr.DataTree) -> Any:
 
 
 def _bits_back(fit: xr.DataTree) -> dict[str, xr.DataArray]:
-    """Return the two parts of the bits-back code, from the draws by which its total is known."""
+    """Return the two parts of the bits-back code, from the same draws as its total."""
     stats = fit["sample_stats"].dataset
     log_prior = fit["log_prior"].dataset.to_dataarray().sum("variable")
     terms = {"residuals": log_prior - stats["lp"], "weights": stats["log_q"] - log_prior}

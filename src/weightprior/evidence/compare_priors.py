@@ -38,12 +38,14 @@ def compare_priors(
 ) -> xr.Dataset:
     """Compare priors by evidence, leave-one-out and cross-validation, side by side.
 
-    The evidence is the probability of all rows, foretold one after the other from no data on: a
-    prior is charged for what it expected before the first. Leave-one-out and cross-validation ask
-    how well the next row is foretold by all others, which forgives a prior whatever the data
-    correct. The first two are of the posterior, the last is of the fit that was cross-validated.
+    The evidence is the probability of all rows, predicted one after the other, the first without
+    any data: a prior is charged for its predictions before the data. Leave-one-out and
+    cross-validation measure how well one row is predicted from all others. They do not charge a
+    prior for errors that the data correct. The evidence and leave-one-out are those of the
+    posterior; cross-validation is that of the cross-validated fit.
 
-    Nothing is fitted here: what this reads was made with options of its own, and stays at hand.
+    Nothing is fitted here. The results passed in were computed with options of their own, and can
+    be used again.
 
     Parameters
     ----------
@@ -58,37 +60,37 @@ def compare_priors(
     Returns
     -------
     Dataset
-        Log densities are in nats, of all rows together. By `prior`:
+        Log densities are in nats, summed over all rows. By `prior`:
 
-        - `log_evidence`, `log_evidence_error` (a standard error, Monte Carlo), `reliable` and
-          `reason`, as `log_evidence` gives them; `probability`: that of each prior given the data,
-          where all in the stack were equally probable before;
-        - `elpd_loo`, `elpd_loo_se` (over rows) and `pareto_k`, its largest, of PSIS-LOO from the
+        - `log_evidence`, `log_evidence_error` (a Monte-Carlo standard error), `reliable` and
+          `reason`, as in `log_evidence`; `probability`: that of each prior given the data, if all
+          in the stack were equally probable before;
+        - `elpd_loo`, `elpd_loo_se` (over rows) and `pareto_k` (the largest), of PSIS-LOO from the
           draws at temperature one;
-        - `elpd_cv` and `elpd_cv_se` (over rows), as `cross_validate` gives them;
+        - `elpd_cv` and `elpd_cv_se` (over rows), as in `cross_validate`;
         - `effective_parameters`, mean over posterior draws, and `effective_parameters_cv`, mean
           over the fits to the folds.
 
-        By `criterion`, of ``"evidence"``, ``"loo"`` and ``"cv"``:
+        By `criterion`, one of ``"evidence"``, ``"loo"`` and ``"cv"``:
 
-        - `doubtful` (and by `prior`): true if it is not reliable: the evidence for its `reason`,
-          PSIS-LOO where k is above ArviZ's limit, 0.7 or less, and its estimate as a rule too high;
-          cross-validation where a learned noise collapsed;
-        - `best`: label of the prior that it prefers among the others. If all are doubtful it is the
-          best of all, close to none, and the verdict says that none is preferred;
-        - `difference` (and by `prior`) from that one; `difference_se`: of the evidence both
+        - `doubtful` (and by `prior`): true if the criterion is not reliable. For the evidence, see
+          `reason`. PSIS-LOO is not reliable, and as a rule too high, if k is above ArviZ's limit,
+          0.7 or less; nor is cross-validation if a learned noise collapsed;
+        - `best`: label of the best prior that is not doubtful. If all are doubtful, it is the best
+          of all, none is close to it, and the verdict says that none is preferred;
+        - `difference` (and by `prior`) from the best; `difference_se`: for the evidence, both
           Monte-Carlo errors combined, else the standard error over rows of the paired differences,
-          NaN of a single row;
+          NaN for a single row;
         - `close` (and by `prior`): by the evidence, less than 20 times less probable than the best
           (3.0 nats), or within two Monte-Carlo errors of that; else within two standard errors of
-          the best, or within 4 nats, below which that error is not reliable. A doubtful prior is
-          not close;
-        - `agree`: whether its best is close by all other criteria.
+          the best, or within 4 nats, since that error is not reliable below 4 nats. A doubtful
+          prior is not close;
+        - `agree`: true if its best is close by all other criteria.
 
-        `verdict` says in words which prior each criterion prefers; where they disagree by how much,
-        and which priors are close by all; which numbers are not reliable; and where the best of
-        three priors or more is at the end of their grid, and better than its neighbour by more than
-        one standard error.
+        `verdict` says in words which prior each criterion prefers; by how much they disagree, if
+        they do, and which priors are close by all; and which numbers are not reliable. It also says
+        if the best of three priors or more is at the end of their grid, and better than its
+        neighbour by more than one standard error.
 
     Raises
     ------
@@ -161,20 +163,20 @@ def _check_fit(bnn: BNN, fit: Any) -> None:
     check_fit(bnn, fit)
     if "evidence" not in fit.children or fit.attrs["draws"] != "chains":
         raise ValueError(
-            f"fit: expected one by fit_tempered, which has the evidence and the posterior's draws; "
+            f"fit: expected one by fit_tempered, with the evidence and draws of the posterior; "
             f"got one by {fit.attrs.get('method')!r}."
         )
     if "prior" not in fit["posterior"].dims:
         raise ValueError(
-            "fit: expected one of a stacked prior; got one of a single prior. Stack those to be "
-            "compared: weightprior.stack_priors."
+            "fit: expected one of a stacked prior; got one of a single prior. Stack the priors to "
+            "compare: weightprior.stack_priors."
         )
 
 
 def _check_cross_validation(bnn: BNN, fit: xr.DataTree, found: Any) -> None:
     if not isinstance(found, xr.Dataset):
         raise TypeError(
-            f"cross_validation: expected what cross_validate returns; got {type(found).__name__}."
+            f"cross_validation: expected a result of cross_validate; got {type(found).__name__}."
         )
     check_cross_validation(bnn, found)
     known = fit["constant_data"].dataset
@@ -190,7 +192,7 @@ def _check_cross_validation(bnn: BNN, fit: xr.DataTree, found: Any) -> None:
     if other is not None:
         raise ValueError(
             f"cross_validation: expected one of the fit's priors; got other numbers in {other!r}, "
-            "though under the same labels."
+            "under the same labels."
         )
     rows, fitted = found.sizes["obs_id"], fit["observed_data"].sizes["obs_id"]
     if rows != fitted:
@@ -210,7 +212,7 @@ def _check_finite(argument: str, name: str, values: Any) -> None:
 
 
 def _of_evidence(fit: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
-    """Evidence of each prior, and between them."""
+    """Return the evidence of each prior, and differences between them."""
     found = log_evidence(fit).rename(error="log_evidence_error")
     value, error = (found[name].to_numpy() for name in ("log_evidence", "log_evidence_error"))
     _check_finite("fit", "log evidence", value)
@@ -224,12 +226,12 @@ def _of_loo(fit: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
     parts = [loo for loo, _ in found if loo is not None]
     if len(parts) < len(found):
         raise ValueError(
-            f"fit: expected one that leave-one-out can be had from; got none: {found[0][1]}."
+            f"fit: expected one that allows leave-one-out; got one that does not: {found[0][1]}."
         )
     rows = parts[0].rows
     if not all(np.array_equal(part.rows.weights, rows.weights) for part in parts):
         raise ValueError(
-            "fit: expected the same row_weights for all priors; got others, under which the data "
+            "fit: expected the same row_weights for all priors; got different ones, so the data "
             "are not the same."
         )
     k = np.array([float(np.max(part.pareto_k)) for part in parts])

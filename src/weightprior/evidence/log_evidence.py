@@ -1,4 +1,4 @@
-"""The evidence of the data under a prior, in nats."""
+"""Evidence of the data under a prior, in nats."""
 
 import numpy as np
 import xarray as xr
@@ -9,10 +9,10 @@ __all__ = ["evidence_of", "log_evidence"]
 
 
 def log_evidence(fit: xr.DataTree) -> xr.Dataset:
-    """Read the evidence of the data off a fit, and judge whether it can be relied on.
+    """Read the evidence of the data off a fit, and judge if it is reliable.
 
-    The evidence is the probability density of the targets under the prior, all weights integrated
-    out: what decides between priors without held-out data.
+    The evidence is the probability density of the targets under the prior, with all weights
+    integrated out. It compares priors without held-out data.
 
     Parameters
     ----------
@@ -22,17 +22,17 @@ def log_evidence(fit: xr.DataTree) -> xr.Dataset:
     Returns
     -------
     Dataset
-        With the dim `prior` where the fit has it:
+        With the dim `prior` if the fit has it:
 
-        - `log_evidence`, in nats, and `error`, its standard error; NaN where it is not known;
-        - `reliable`, and the `reason` where it is not: neighbouring temperatures share too few
-          draws, chains disagree, a coarser ladder gives something else, or it is Laplace's or the
+        - `log_evidence`, in nats, and `error`, its standard error; NaN if it is not known;
+        - `reliable`, and the `reason` if it is not: neighbouring temperatures share too few draws,
+          chains disagree, a coarser ladder gives another value, or it is Laplace's estimate or the
           lower bound of variational inference.
 
     Raises
     ------
     ValueError
-        If the fit has no estimate of it.
+        If the fit has no estimate of the evidence.
 
     References
     ----------
@@ -58,7 +58,7 @@ def log_evidence(fit: xr.DataTree) -> xr.Dataset:
 
 
 def evidence_of(fit: xr.DataTree) -> xr.Dataset:
-    """Return the evidence that a method has written into its fit, or raise where it has none."""
+    """Return the evidence that a method has written into its fit; raise if there is none."""
     check_tree(fit)
     if "evidence" not in fit.children:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Which prior a criterion prefers, which others are as good, and what criteria say together."""
+"""Preferences of criteria among priors: the best, the priors close to it, and a verdict."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from weightprior.fits.rows import Rows
 
 __all__ = ["agreement", "between_evidences", "between_rows", "open_grid", "verdict"]
 
-# A prior is close to the best where the data make it less than so many times less probable, and
-# where its predictions fall short by less than so many standard errors, or by so few nats that
-# this error is not reliable.
+# A prior is close to the best if the data make it less than _ODDS times less probable. By rows, it
+# is close if its predictions fall short by less than _NUM_ERRORS standard errors, or by less than
+# _FEW_NATS nats, since the error is not reliable there.
 _ODDS, _NUM_ERRORS, _FEW_NATS = 20.0, 2.0, 4.0
 _NAMES = {"evidence": "the evidence", "loo": "PSIS-LOO", "cv": "cross-validation"}
 
 
 def between_evidences(value: np.ndarray, error: np.ndarray, reliable: np.ndarray) -> xr.Dataset:
-    """Differences of independent estimates, and which priors are nearly as probable."""
+    """Compute differences of independent estimates; tell which priors are nearly as probable."""
     best = _best(value, reliable)
     both = np.where(np.arange(len(value)) == best, 0.0, np.hypot(error, error[best]))
     short = np.log(_ODDS) + _NUM_ERRORS * both
@@ -27,7 +27,7 @@ def between_evidences(value: np.ndarray, error: np.ndarray, reliable: np.ndarray
 
 
 def between_rows(terms: np.ndarray, reliable: np.ndarray, rows: Rows) -> xr.Dataset:
-    """Differences summed over rows, and which priors predict nearly as well; (prior, row)."""
+    """Sum differences over rows, (prior, row), and tell which priors predict nearly as well."""
     best = _best(rows.total(terms), reliable)
     paired = terms - terms[best]
     error = np.array([rows.standard_error(row) for row in paired])
@@ -36,7 +36,7 @@ def between_rows(terms: np.ndarray, reliable: np.ndarray, rows: Rows) -> xr.Data
 
 
 def _best(values: np.ndarray, reliable: np.ndarray) -> int:
-    """Return the number of the best prior among reliable ones, or among all if there are none."""
+    """Return the index of the best prior among reliable ones, or among all if there are none."""
     return int(np.where(reliable | ~reliable.any(), values, -np.inf).argmax())
 
 
@@ -54,13 +54,13 @@ def _lay_out(
 
 
 def agreement(found: xr.Dataset) -> xr.DataArray:
-    """Tell of each criterion if its best is close by all others."""
+    """Tell for each criterion if its best is close by all others."""
     close = found["close"].rename(criterion="other")
     return close.sel(prior=found["best"]).all("other").drop_vars("prior")
 
 
 def verdict(found: xr.Dataset, fitted: str) -> str:
-    """Say which prior each criterion prefers, and where they disagree; `fitted`: what folds are."""
+    """Say which prior each criterion prefers, and if they disagree; folds are fits by `fitted`."""
     names = _NAMES | {"cv": f"{_NAMES['cv']} of fits by {fitted}"}
     best = {c: found["best"].sel(criterion=c).item() for c in _judges(found)}
     if not best:
@@ -77,7 +77,7 @@ def verdict(found: xr.Dataset, fitted: str) -> str:
 
 
 def _judges(found: xr.Dataset) -> list[str]:
-    """Criteria that have a reliable estimate of some prior, and may prefer one."""
+    """Return the criteria with a reliable estimate of some prior, which may prefer one."""
     doubtful = found["doubtful"].all("prior")
     return found["criterion"][~doubtful].to_numpy().tolist()
 
@@ -114,9 +114,9 @@ def _caveats(found: xr.Dataset) -> str:
 
 
 def open_grid(found: xr.Dataset, grid: Grid) -> str:
-    """Say by which criteria the best prior is at an end of the grid, so that others may be better.
+    """Say by which criteria the best prior is at an end of the grid: others may be better.
 
-    A sentence behind the verdict; empty where there is nothing to say.
+    Return a sentence to append to the verdict; empty if there is no such criterion.
     """
     labels = found["prior"].to_numpy().tolist()
     told: dict[str, list[str]] = {}
@@ -124,7 +124,7 @@ def open_grid(found: xr.Dataset, grid: Grid) -> str:
         one = found.sel(criterion=criterion)
         shorts, errors = -one["difference"].to_numpy(), one["difference_se"].to_numpy()
         best = labels.index(one["best"].item())
-        # All differences are those from the best, which is one of the two.
+        # All differences are from the best, which is one of the two.
         if ends := open_ends(grid, best, lambda _, other, d=shorts, e=errors: (d[other], e[other])):
             told.setdefault(ends, []).append(_NAMES[criterion])
     return "".join(

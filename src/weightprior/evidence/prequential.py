@@ -1,4 +1,4 @@
-"""The prequential code: each block of rows, coded by what was learned from those before it."""
+"""Prequential code: each block of rows is coded by a fit to the blocks before it."""
 
 import json
 import time
@@ -27,7 +27,7 @@ from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["prequential_code"]
 
-# Networks drawn from the prior, for the first block.
+# Number of networks drawn from the prior for the first block.
 _NUM_DRAWS = 10_000
 
 
@@ -45,12 +45,12 @@ def prequential_code(
     blocks: Any = None,
     row_weights: Any = None,
 ) -> xr.Dataset:
-    """Code the targets block after block, each by the prediction of a fit to those before it.
+    """Code the targets block after block, each by the prediction of a fit to earlier blocks.
 
     The rows are taken in the order given. The first block is predicted by the prior. With the
-    exact posterior the whole is minus the log evidence, in whatever order and blocks: a second way
-    to it, which needs no ladder of temperatures, and for a fit that is no posterior, as a MAP, a
-    code all the same.
+    exact posterior, the total is minus the log evidence, for any order and blocks. So this is a
+    second estimate of the evidence, without a ladder of temperatures. It is a valid code also for a
+    fit that is no posterior, such as a MAP.
 
     Parameters
     ----------
@@ -61,23 +61,24 @@ def prequential_code(
     y : array of shape (rows,) or (rows, outputs)
         Targets.
     prior : NormalPrior
-        The prior, flat nowhere; of a stacked one every part has a code.
+        The prior, flat nowhere. Every part of a stacked prior has a code.
     fit : callable
         `fit_mcmc`, `fit_laplace`, `fit_map`, or ``functools.partial`` of one with options. All
-        blocks of all priors are one call of it.
+        blocks of all priors are fitted in one call of it.
     num_blocks : int
-        Blocks, at least 2 and at most the number of rows. The first has one row, and each makes
-        the rows about as many times as many: a posterior changes by how many times its rows
-        multiply, so that no block is much harder to predict than another.
+        Number of blocks, from 2 to the number of rows. The first has one row, and each block
+        multiplies the number of rows by about the same factor. A posterior changes with that
+        factor, so no block is much harder to predict than another.
     rng_key : int or JAX key
-        Decides the 10,000 networks drawn from the prior to predict the first block. The fits take
-        theirs from `fit`.
+        Decides the 10,000 networks drawn from the prior to predict the first block. The keys of the
+        fits are those of `fit`.
     blocks : array of shape (rows,), optional
         The block of every row, such as its year; blocks are coded in ascending order. Replaces
         `num_blocks`.
     row_weights : array of shape (rows,), optional
-        Number of times each row counts: a row of weight 2 is the row twice, in one block; a row of
-        weight 0 is no row. Weights that `fit` carries (as a partial may) are used.
+        Number of times each row counts. A row of weight 2 is two copies of the row, in one block. A
+        row of weight 0 is left out. By default, the weights of `fit`, if it is a partial with row
+        weights.
 
     Returns
     -------
@@ -86,36 +87,36 @@ def prequential_code(
 
         - `bits`, `bits_error`, and `bits_per_observation`;
         - `bits_by_block` and `bits_by_block_error` (dim `block`): each block is coded as a whole,
-          by the mean over draws of the product of its rows' densities. Errors are one standard
-          error by Monte Carlo: 0 for a single draw, as of a MAP, which codes by what it is; NaN
-          where a draw outweighs all others together, or the mean of the densities need not
+          by the mean over draws of the product of its rows' densities. Errors are one Monte-Carlo
+          standard error: 0 for a single draw, such as a MAP, which is coded without sampling; NaN
+          if a draw outweighs all others together, or if the mean of the densities need not
           exist (a Pareto k above 1);
-        - `pareto_k` of those products, by block; NaN where there are too few draws;
-        - `reliable` and the `reason` where it is not: a Pareto k above 0.7, fewer than 100 draws,
+        - `pareto_k` of those products, by block; NaN if there are too few draws;
+        - `reliable`, and the `reason` if it is not: a Pareto k above 0.7, fewer than 100 draws,
           chains that disagree about a block, a search for the MAP that did not converge, or a
           learned noise that collapsed, many times smaller than the residuals of the next block.
-          More blocks, or more draws, help with the first.
+          More blocks, or more draws, help with a high Pareto k.
 
-        The coordinate `num_rows` counts the rows up to each block and with it, `block_of_row` tells
-        the block of each row. For a stacked prior ``attrs["note"]`` says where the
-        shortest code is at the end of a grid of three priors or more, and shorter than its
-        neighbour's by more than one standard error.
+        The coordinate `num_rows` counts the rows up to and including each block; `block_of_row` is
+        the block of each row. For a stacked prior, ``attrs["note"]`` tells if the shortest code is
+        at the end of a grid of three priors or more, and shorter than its neighbour's by more than
+        one standard error.
 
     Raises
     ------
     ValueError, TypeError
         For data, a prior, blocks or a fit function that cannot be used.
     KeyboardInterrupt
-        If the fits were interrupted: a part of their draws would be no code.
+        If the fits were interrupted: a part of their draws would give no valid code.
 
     Notes
     -----
-    The first block is predicted by draws of the prior for every `fit`, a MAP's too: the prior's own
-    mode would be a code as well, but one network's, that knows nothing.
+    The first block is predicted by draws of the prior for every `fit`, even for a MAP. The mode of
+    the prior would give a code, too, but the code of one network without any data.
 
-    The blocks' errors are not independent where a fit function gives all priors of a stack the same
-    random numbers, as those of this package do. The error of their sum is therefore that of the sum
-    of what equal draws contribute to each.
+    The errors of the blocks are not independent if a fit function gives all priors of a stack the
+    same random numbers, as the fit functions of this package do. The error of their sum is
+    therefore computed from the sum, draw by draw, of the blocks' relative densities.
 
     References
     ----------
@@ -185,7 +186,7 @@ def prequential_code(
 
 
 def _note(prior: NormalPrior, found: xr.Dataset) -> str:
-    """Say that the shortest code is at the end of a grid of priors; nothing where it is not."""
+    """Return a note if the shortest code is at the end of a grid of priors, else no text."""
     bits, errors = found["bits"].to_numpy(), found["bits_error"].to_numpy()
 
     def gain(one: int, other: int) -> tuple[float, float]:
@@ -197,7 +198,7 @@ def _note(prior: NormalPrior, found: xr.Dataset) -> str:
 
 
 def _blocks(x: Any, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Names of the blocks, in order, and the block of every row."""
+    """Return the names of the blocks, in order, and the block of every row."""
     if blocks is not None:
         return grouped("blocks", blocks, x)
     num_obs = len(x)
@@ -207,7 +208,7 @@ def _blocks(x: Any, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.ndarra
             f"num_blocks: expected at most a block per row, {num_obs}; got {num_blocks}."
         )
     labels = np.arange(num_blocks)
-    # A row more than the block before at least, and one less than the next at most.
+    # Every block ends at least one row after the block before, and one before the next.
     ends = np.rint(np.geomspace(1, num_obs, num_blocks)).astype(int)
     ends = np.maximum.accumulate(ends - labels) + labels
     ends = np.minimum(ends, num_obs - labels[::-1])
@@ -217,14 +218,14 @@ def _blocks(x: Any, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.ndarra
 def _predict_first(
     bnn: BNN, x: Any, y: Any, prior: NormalPrior, key: Any, counts: np.ndarray
 ) -> list[np.ndarray]:
-    """Log density of the first block under draws of each part of the prior, as of one chain."""
+    """Compute log densities of the first block, (one chain, draw), for each part of the prior."""
     first = counts > 0
     data = x[first], y[first], counts[first]
     numbers = numbered(1, _NUM_DRAWS)
     found = [
         evaluate(_log_density_of_draw, bnn, numbers, data, part, key) for part in prior.singles()
     ]
-    # Outputs that overflow leave the targets no density.
+    # If outputs overflow, the targets have no density.
     return [np.where(np.isnan(densities), -np.inf, densities) for densities in found]
 
 
@@ -248,7 +249,7 @@ def _of_fit(bnn: BNN, fit: Refit, counts: np.ndarray) -> Block:
 def _code(labels: np.ndarray, blocks: list[Block]) -> dict[str, Any]:
     """Return the code of all blocks under one prior."""
     first, *later = blocks
-    # Of blocks that share their random numbers the errors may add up, or cancel.
+    # Errors of blocks with the same random numbers may add up, or cancel.
     together = np.sum([block.relative for block in later], axis=0)
     error = np.hypot(first.error, 0.0 if together.size == 1 else mcse(together))
     errors = np.array([block.error for block in blocks])

@@ -1,4 +1,4 @@
-"""A code in two parts: weights, rounded, and then what they leave to be said of the targets."""
+"""Code in two parts: rounded weights, and then the targets given these weights."""
 
 from typing import Any
 
@@ -17,22 +17,22 @@ from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["two_part_code"]
 
-# Widths of cells, in prior sds, among which the best is chosen: from those whose middle one holds
-# nearly all of the prior to those that only weights known to nine digits could need.
+# Widths of cells, in prior sds, to choose from: from widths for which the middle cell holds nearly
+# all of the prior, to widths that only weights known to nine digits could need.
 _WIDTHS = 2.0 ** np.arange(3, -31, -1)
-# In cells narrower than this, in sds, differences of probabilities would round.
+# In cells narrower than this, in sds, differences of probabilities lose digits.
 _NARROW = 1e-4
 
 
 def two_part_code(
     bnn: BNN, fit: xr.DataTree, x: Any = None, *, precision: float | None = None
 ) -> xr.Dataset:
-    """Bits that it takes to send the MAP's weights, rounded, and the targets given them.
+    """Compute the bits needed to send the MAP's weights, rounded, and the targets given them.
 
     Every weight is rounded to the nearest point of a grid around the prior's centre, and costs
     minus the log of the prior's probability of the cell around that point. The targets then cost
-    minus their log density under the network with the rounded weights. Coarse cells make weights
-    cheap, and targets dear.
+    minus their log density under the network with the rounded weights. With coarse cells, weights
+    cost few bits, and targets many.
 
     Parameters
     ----------
@@ -41,39 +41,38 @@ def two_part_code(
     fit : DataTree
         Result of `fit_map` or `fit_laplace`. The best restart is sent.
     x : array or data frame of shape (rows, features), optional
-        The inputs that were fitted, for a fit of a table on a disk, which does not hold them.
+        The inputs that were fitted; needed for a fit of a table on disk, which does not hold them.
     precision : float, optional
         The width of the cells, in units of each weight's prior sd. By default the power of two,
-        from 8 down to 2^-30, with the shortest code; to say which costs bits as well.
+        from 8 down to 2^-30, with the shortest code; the choice costs bits as well.
 
     Returns
     -------
     Dataset
-        With the dim `prior` where the fit has it:
+        With the dim `prior` if the fit has it:
 
-        - `bits`, of which `bits_weights` are for the weights, `bits_residuals` for the targets
-          given these and `bits_precision` for the choice of the precision (none where it was
-          given); and `bits_per_observation` (by rows, or what `row_weights` count them);
-        - `bits_weights_by_layer` (dim `layer`, where `log_noise` counts as one);
+        - `bits`, the sum of `bits_weights` for the weights, `bits_residuals` for the targets given
+          these, and `bits_precision` for the choice of the precision (0 if it was given); and
+          `bits_per_observation` (per row, or per unit of `row_weights`);
+        - `bits_weights_by_layer` (dim `layer`, with `log_noise` as a layer);
         - `precision`, the width of the cells in prior sds, and ``precision.<site>``, in the units
           of the weights.
 
     Raises
     ------
     TypeError, ValueError
-        For a fit without a MAP, another model's, or one whose prior is flat somewhere: a weight has
-        no code where it has no probability. For inputs that are needed and not passed, or that are
-        not those that were fitted.
+        For a fit without a MAP, of another model, or with a prior that is flat somewhere: a weight
+        with a flat prior has no code. For inputs that are needed and not passed, or that differ
+        from those that were fitted.
 
     Notes
     -----
-    The cells of a grid hold all of the prior's probability, so that a receiver could decode these
-    lengths (to within a bit or two in all, as any code of whole bits). It is longer than minus the
-    log evidence under the prior on the grid, of which it takes one term alone: by at least the bits
-    that tell apart weights which explain the data about as well, the label of every hidden unit
-    among them.
-    For targets that are real numbers it counts from those of density one, in their own units, as
-    `code_length` does.
+    The cells of a grid hold all of the prior's probability. So a code of this length exists (to
+    within a bit or two in all, as for any code of whole bits). It is longer than minus the log
+    evidence under the prior on the grid, since it takes one term alone of that sum. The excess is
+    at least the bits that distinguish weights that explain the data about as well, among them the
+    permutations of hidden units.
+    For real-valued targets it is relative to a density of one in their units, as in `code_length`.
 
     References
     ----------
@@ -98,14 +97,14 @@ def two_part_code(
     if "restarts" not in fit.children:
         raise ValueError(
             f"fit: expected one with a MAP; got one by {fit.attrs.get('method')!r}. Fit with "
-            "weightprior.fit_map; of a fit with an evidence weightprior.code_length has the code."
+            "weightprior.fit_map. For a fit with an evidence use weightprior.code_length."
         )
     if precision is not None:
         precision = _checks.number("precision", precision, above=0)
     widths = _WIDTHS if precision is None else np.array([precision])
     inputs, y = inputs_of(bnn, fit, x), targets_of(fit)
     for part in parts:
-        _checks.prior(bnn, part.prior, proper="a weight has no code where it has no probability")
+        _checks.prior(bnn, part.prior, proper="a weight without a probability has no code")
     pieces = []
     for part in parts:
         restarts = part.fit["restarts"].dataset.isel(restart=0)
@@ -118,7 +117,7 @@ def two_part_code(
 
 
 def _of_part(bnn: BNN, mode: Any, prior: NormalPrior, data: Any, widths: Any) -> dict[str, Any]:
-    """Find the shortest code of one prior's MAP, of those with cells of these widths."""
+    """Find the shortest code of one prior's MAP among those with cells of these widths."""
     weights, nats = {}, {}
     for name, values in mode.items():
         weights[name], nats[name] = _rounded(values, prior.loc[name], prior.scale[name], widths)
@@ -152,7 +151,7 @@ def _of_part(bnn: BNN, mode: Any, prior: NormalPrior, data: Any, widths: Any) ->
 
 
 def _rounded(values: Any, loc: Any, scale: Any, widths: Any) -> tuple[np.ndarray, np.ndarray]:
-    """One site's weights on the grid of each width, and the nats that they cost together."""
+    """Round one site's weights to the grid of each width; return them and their cost in nats."""
     width = widths.reshape(-1, *[1] * values.ndim)
     index = np.rint((values - loc) / scale / width)
     nats = -_log_mass(np.abs(index), width)
@@ -160,14 +159,14 @@ def _rounded(values: Any, loc: Any, scale: Any, widths: Any) -> tuple[np.ndarray
 
 
 def _log_mass(index: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Log of a standard normal's probability of a cell, `index` cells from the middle one.
+    """Compute the log probability, under a standard normal, of the cell `index` from the middle.
 
-    By the upper tails at its edges, of which the difference keeps its digits however far out it is;
-    of narrow cells by the density, which is off by a 24th of the squared width in sds of the tail.
+    It is the difference of the upper tails at the cell's edges, which is precise even far out. For
+    narrow cells the density is used; its error is a 24th of the squared width in sds of the tail.
     """
     narrow = width * np.maximum(index * width, 1.0) < _NARROW
     upper, lower = log_ndtr(-(index - 0.5) * width), log_ndtr(-(index + 0.5) * width)
-    with np.errstate(divide="ignore"):  # where it is narrow, the two may be equal
+    with np.errstate(divide="ignore"):  # in a narrow cell, both may be equal
         exact = upper + np.log(-np.expm1(lower - upper))
     density = -0.5 * np.square(index * width) - 0.5 * np.log(2 * np.pi) + np.log(width)
     return np.where(narrow, density, exact)

@@ -1,15 +1,15 @@
-"""Draw figures, from fits and what is computed from them.
+"""Figures of fits and of results computed from them.
 
-Every function takes what it draws first, and options by name, among them the figure's `width` in
-mm. It returns a 1-D array of matplotlib.axes.Axes for further changes, one per panel, also where
-there is a single one: ``axes[0].figure`` is the figure, to be saved. They need the extra
-``weightprior[plots]``.
+The first argument of every function is the data to plot. Options are passed by name, among them
+the figure's `width` in mm. Every function returns a 1-D array of matplotlib.axes.Axes for further
+changes, one per panel, even for a single panel: ``axes[0].figure`` is the figure, to be saved. The
+functions need the extra ``weightprior[plots]``.
 """
 
 import lazy_loader
 
 from weightprior._checks.extras import needs_extra
 
-# Names load with their first use, and matplotlib with the first of them.
+# Names load at their first use, and matplotlib with the first of them.
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __getattr__ = needs_extra(_load, "plots", ("matplotlib", "arviz_plots"))

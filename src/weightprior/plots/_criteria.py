@@ -11,15 +11,15 @@ __all__ = ["COLORS", "TITLES", "compressed", "nats_axis", "nats_norm"]
 
 COLORS = {"evidence": BLUE, "loo": ORANGE, "cv": GREEN}
 TITLES = {"evidence": "evidence", "loo": "PSIS-LOO", "cv": "cross-validation"}
-# Differences are drawn to scale up to so many nats, and those beyond as their logarithms: what
-# matters is near the best.
+# Differences up to this many nats have a linear axis, larger ones a logarithmic one: those near the
+# best matter most.
 _NEAR = 10.0
-# Of a few hundred nats at most, and of more.
+# Ticks for differences up to a few hundred nats, and for larger ones.
 _TICKS, _FEW_TICKS = (0, -5, -10, -30, -100, -300), (0, *(-(10.0**power) for power in range(1, 9)))
 
 
 def nats_axis(axis: Any, lowest: float) -> None:
-    """Scale an axis of differences from the best, of which `lowest` is the largest."""
+    """Scale an axis of differences from the best down to `lowest`."""
     axis.margins(y=0.1)
     if compressed(lowest):
         axis.set_yscale("symlog", linthresh=_NEAR)
@@ -31,7 +31,7 @@ def nats_axis(axis: Any, lowest: float) -> None:
 
 
 def compressed(lowest: float) -> str:
-    """Say of an axis of nats what its scale is; nothing where it is a plain one."""
+    """Describe the scale of an axis of nats; return no text for a linear one."""
     return f"\nlogarithmic below -{_NEAR:g}" if lowest < -3 * _NEAR else ""
 
 

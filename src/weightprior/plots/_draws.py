@@ -1,4 +1,4 @@
-"""Draws as a point and an interval."""
+"""Summary of draws by a point and an interval."""
 
 import numpy as np
 import xarray as xr
@@ -7,14 +7,14 @@ from weightprior.fits.layout import SAMPLE_DIMS
 
 __all__ = ["INTERVAL", "SPREAD", "interval"]
 
-# Central interval over draws, as its ends, and in words.
+# Central interval over draws: the probabilities of its ends, and its name.
 INTERVAL, SPREAD = (0.05, 0.95), "90 %"
 
 
 def interval(values: xr.DataArray) -> np.ndarray:
     """Compute the median over draws and the interval's ends, by all other dims: (3, ...).
 
-    Draws without a number (NaN) are left out; where no draw has one, neither has the result.
+    NaN draws are left out. If all draws are NaN, so is the result.
     """
     draws = values.stack(sample=SAMPLE_DIMS).transpose("sample", ...).to_numpy()
     found = np.full((3, *draws.shape[1:]), np.nan)

@@ -1,4 +1,4 @@
-"""Small multiples: panels of one size, at the width of a page's column or of the page."""
+"""Panels of equal size, in figures as wide as a column of a page or the page."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from matplotlib.textpath import TextPath
 
 __all__ = ["FONT_SIZE", "MM", "STYLE", "add_legend", "columns_of", "panels"]
 
-# Legible in print at the width that was asked for; and a millimetre in inches.
+# Font size that is legible in print at the figure's width; and a millimetre in inches.
 FONT_SIZE, MM = 8, 1 / 25.4
 STYLE: Any = {
     "font.size": FONT_SIZE,
@@ -18,15 +18,15 @@ STYLE: Any = {
     "lines.markersize": 4,
     "lines.linewidth": 1,
 }
-# Of a panel, in mm, with what is written beside it.
+# Sizes of a panel, in mm, including the text beside it.
 _LEAST_WIDTH, _HEIGHT, _ROOM, _BESIDE = 42.0, 38.0, 16.0, 10.0
-# Width of what stands before the words of a legend and after them, and of a letter, about, in mm.
+# Width in mm of the space before and after the text of a legend, and about that of a letter.
 _HANDLE = 14.0
 _LETTER = 0.6 * FONT_SIZE / 72 / MM
 
 
 def columns_of(count: int, width: float, least: float = _LEAST_WIDTH) -> int:
-    """Count the panels, of at least a width, that stand side by side in a figure, in mm."""
+    """Return the number of panels of at least a width, in mm, that fit side by side."""
     return max(1, min(count, int(width // least)))
 
 
@@ -41,7 +41,7 @@ def panels(
     below: float = 0.0,
     least: float = _LEAST_WIDTH,
 ) -> np.ndarray:
-    """Make a figure of one panel per title, row by row.
+    """Make a figure with one panel per title, row by row.
 
     Parameters
     ----------
@@ -50,15 +50,15 @@ def panels(
     width : float
         Width of the figure, in mm.
     xlabel, ylabel : str
-        Written beneath the lowest panels, and to the left of the leftmost ones.
+        Labels below the lowest panels, and to the left of the leftmost ones.
     same_y : sequence, optional
-        One per panel: those for which it is equal share their y-axis. By default none do.
+        One per panel: panels with equal values share their y-axis. By default none do.
     same_x : bool
         True if all share their x-axis.
     below : float
-        Height in mm that tick labels take beneath a panel, beyond that of a line.
+        Height in mm of tick labels below a panel, in excess of one line.
     least : float
-        Least width of a panel, in mm.
+        Minimum width of a panel, in mm.
     """
     count, columns = len(titles), columns_of(len(titles), width, least)
     rows = -(-count // columns)
@@ -77,7 +77,7 @@ def panels(
             sharey=axes[first] if first < i else None,
         )
         axis.set_title(textwrap.fill(title, letters), loc="left")
-        # The ticks of a shared axis are written once, beneath and to the left.
+        # Tick labels of a shared axis are written once, below and to the left.
         beside = same_y is not None and i % columns and same_y[i - 1] == same_y[i]
         lowest = i + columns >= count
         axis.tick_params(labelbottom=lowest or not same_x, labelleft=not beside)
@@ -87,7 +87,7 @@ def panels(
 
 
 def add_legend(figure: Any, handles: Sequence[Any], width: float) -> None:
-    """Explain what is drawn, beneath all panels, in as many columns as the width has room for."""
+    """Add a legend below all panels, in as many columns as fit into the width."""
     lengths = [_HANDLE + _length(handle.get_label()) for handle in handles]
     counts = range(len(handles), 1, -1)
     columns = next((count for count in counts if _taken(lengths, count) <= width), 1)
@@ -101,5 +101,5 @@ def _length(words: str) -> float:
 
 
 def _taken(lengths: Sequence[float], columns: int) -> float:
-    """Measure a legend of so many columns, each as wide as its longest entry, in mm."""
+    """Measure a legend, in mm, with columns as wide as their longest entry."""
     return sum(max(column) for column in np.array_split(lengths, columns))

@@ -1,4 +1,4 @@
-"""Priors along an axis, and checks of the dataset that a figure is drawn from."""
+"""Axes of priors, and checks of the dataset for a figure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -25,40 +25,40 @@ __all__ = [
     "titles_of",
 ]
 
-# Okabe and Ito's, which the colour-blind can tell apart.
+# Colours of Okabe and Ito, which colour-blind readers can distinguish.
 ORANGE, BLUE, GREEN, PLAIN = "#D55E00", "#0072B2", "#009E73", "#333333"
-# For what has no colour of its own, in this order.
+# Colours for anything without a colour of its own, in this order.
 SEVERAL = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", PLAIN)
-# Letters that fit beneath an axis of so many mm, all labels together.
+# Number of letters, of all labels together, that fit below an axis of this width in mm.
 _MOST_LETTERS, _WIDTH = 40, 85.0
 _FEW_DECADES = 2.5
 
 
 def check_stacked(found: Any, function: str) -> None:
-    """Raise where `found` is not what a function of this name returns for a stacked prior."""
+    """Raise if `found` is not the result of a function of this name for a stacked prior."""
     if not (isinstance(found, xr.Dataset) and found.attrs.get("function") == function):
-        raise TypeError(f"found: expected what {function} returns; got {type(found).__name__}.")
+        raise TypeError(f"found: expected a result of {function}; got {type(found).__name__}.")
     if "prior" not in found.dims:
         raise ValueError(
-            f"found: expected what {function} returns for a stacked prior; got that for a single "
+            f"found: expected a result of {function} for a stacked prior; got one for a single "
             "prior. Stack priors of several scales: weightprior.stack_priors."
         )
 
 
 def labels_of(found: Any) -> list[Any]:
-    """Return the labels of the priors; of a single prior an empty list."""
+    """Return the labels of the priors; for a single prior, an empty list."""
     return found["prior"].to_numpy().tolist() if "prior" in found.dims else []
 
 
 def titles_of(labels: Iterable[Any]) -> list[str]:
-    """Write what stands above a prior's panel."""
+    """Return the title of the panel of every prior."""
     return [
         f"prior {label:g}" if isinstance(label, float) else f"prior {label}" for label in labels
     ]
 
 
 def colors_of(labels: Sequence[Any]) -> list[Any]:
-    """Choose a colour per prior: from dark to light along numbers, different ones for words."""
+    """Choose a colour per prior: from dark to light for numbers, distinct ones for words."""
     if len(labels) > 1 and _are_numbers(np.asarray(labels)):
         order = np.argsort(np.argsort(labels))
         # The lightest colours would not show on white.
@@ -67,23 +67,23 @@ def colors_of(labels: Sequence[Any]) -> list[Any]:
 
 
 def in_order(found: xr.Dataset) -> xr.Dataset:
-    """Put priors in the order of their labels where these are numbers, for lines along them."""
+    """Sort priors by their labels if these are numbers, for lines along them."""
     return found.sortby("prior") if _are_numbers(found["prior"].to_numpy()) else found
 
 
 def places(found: xr.Dataset) -> np.ndarray:
-    """Place priors on their axis: at their labels, or counted where these are no numbers."""
+    """Place priors on their axis: at their labels, or at 0, 1, ... if these are no numbers."""
     labels = found["prior"].to_numpy()
     return labels if _are_numbers(labels) else np.arange(len(labels))
 
 
 def line_between(found: xr.Dataset, style: str = "-") -> str:
-    """Style of the lines between priors: none where their labels are words, which have no order."""
+    """Return the style of lines between priors: no lines if labels are words, without order."""
     return style if _are_numbers(found["prior"].to_numpy()) else ""
 
 
 def label_priors(axes: Iterable[Any], found: xr.Dataset, width: float = _WIDTH) -> None:
-    """Make their axis a log axis where labels are positive numbers; write those that are none.
+    """Make a log axis of priors if labels are positive numbers; write labels that are words.
 
     `width` is that of a panel, in mm.
     """
@@ -101,13 +101,13 @@ def label_priors(axes: Iterable[Any], found: xr.Dataset, width: float = _WIDTH) 
 
 
 def room_below(found: xr.Dataset) -> float:
-    """Measure the height in mm that labels may need beneath an axis, if words are slanted."""
+    """Measure the height in mm of labels below an axis, if words are slanted."""
     labels = found["prior"].to_numpy()
     return 0.0 if _are_numbers(labels) else 1.2 * max(map(len, labels))
 
 
 def _write_out(axis: Any, decades: float, subs: tuple[int, ...]) -> None:
-    """Write 0.5 for half a unit; powers of ten alone, and as such, would leave few ticks."""
+    """Write ticks as plain numbers, such as 0.5; powers of ten alone would be too few."""
     axis.set_minor_formatter(NullFormatter())
     if decades < _FEW_DECADES:
         axis.set_major_locator(LogLocator(subs=subs))

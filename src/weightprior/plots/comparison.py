@@ -1,4 +1,4 @@
-"""Scores of several fits with their errors, as `compare` puts them side by side."""
+"""Scores of several fits with their errors, from the table of `compare`."""
 
 import textwrap
 from typing import Any
@@ -16,7 +16,7 @@ from weightprior.plots._priors import BLUE, GREEN, ORANGE, PLAIN
 __all__ = ["plot_comparison"]
 
 _NUM_ERRORS = 2
-# Columns of the table, the column of their error, and how they look; LOO and CV as elsewhere.
+# Columns of the table, the columns of their errors, and their style; LOO and CV as elsewhere.
 _SCORES: dict[str, tuple[str | None, str, dict[str, Any]]] = {
     "lpd_train": (None, "fitted rows", {"marker": "o", "mfc": "white", "color": "#777777"}),
     "lpd_test": ("lpd_test_se", "held-out rows", {"marker": "s", "color": BLUE}),
@@ -24,25 +24,25 @@ _SCORES: dict[str, tuple[str | None, str, dict[str, Any]]] = {
     "elpd_cv": ("elpd_cv_se", "cross-validation", {"marker": "D", "color": GREEN, "ms": 3.5}),
 }
 _CROSS: Any = {"marker": "x", "ls": "", "ms": 7, "color": PLAIN, "zorder": 4}
-# Columns that say if a score is reliable: of all of a fit's, and of single ones.
+# Columns that tell if scores are reliable: all scores of a fit, and single scores.
 _OF_FIT, _OF_SCORE = "converged", {"elpd_loo": "loo_reliable"}
-# Height of a row and of all else, in mm, and letters of a name's line.
+# Height of a row and of the rest, in mm, and letters per line of a name.
 _ROW, _ROOM, _LETTERS = 8.0, 26.0, 22
 
 
 def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> np.ndarray:
-    """Plot the scores of several fits, a row each, with bars of two standard errors.
+    """Plot the scores of several fits, one row per fit, with bars of two standard errors.
 
-    Log predictive densities, in nats per row: of the rows that were fitted, of held-out rows, by
-    PSIS-LOO, and by cross-validation, as far as the table has them. The distance of the first to
-    the right of the others is overfitting. Crosses mark scores that are not reliable, for the
-    reasons in the table's column `note`: all of a fit where `converged` is False, LOO where
-    `loo_reliable` is.
+    Scores are log predictive densities, in nats per row: of the rows that were fitted, of held-out
+    rows, by PSIS-LOO, and by cross-validation, as far as the table has them. The distance of the
+    first to the right of the others is overfitting. Crosses mark scores that are not reliable, for
+    the reasons in the table's column `note`: all scores of a fit if `converged` is False, LOO if
+    `loo_reliable` is False.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Result of `compare`, or some of its rows, in the order in which they are to be drawn.
+        Result of `compare`, or some of its rows, in the order of the figure.
     width : float
         Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
@@ -58,8 +58,8 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> np.ndarray:
 
     Notes
     -----
-    Standard errors are over rows, and fits share their rows: that two bars overlap does not say
-    that neither fit is better. `compare_priors` and `cross_validate` compare row by row.
+    Standard errors are over rows, and fits share their rows: one fit may be better than another
+    even if their bars overlap. `compare_priors` and `cross_validate` compare row by row.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> np.ndarray:
         size = (width * MM, (_ROOM + _ROW * len(table)) * MM)
         figure, axis = plt.subplots(figsize=size, layout="constrained")
         rows = np.arange(len(table))
-        # Scores of a fit stand close together, one beneath the other.
+        # Scores of a fit are close together, one below the other.
         offsets = 0.16 * (np.arange(len(scores)) - (len(scores) - 1) / 2)
         doubted = False
         for name, offset in zip(scores, offsets, strict=True):
@@ -97,9 +97,9 @@ def plot_comparison(table: pd.DataFrame, *, width: float = 85.0) -> np.ndarray:
 
 
 def _check(table: Any) -> list[str]:
-    """Return the scores that there are, or raise where there are none."""
+    """Return the scores in the table; raise if there are none."""
     if not isinstance(table, pd.DataFrame) or not {"lpd_train", _OF_FIT} <= set(table):
-        raise TypeError(f"table: expected what compare returns; got {type(table).__name__}.")
+        raise TypeError(f"table: expected a result of compare; got {type(table).__name__}.")
     scores = [name for name in _SCORES if name in table and table[name].notna().any()]
     if not scores:
         raise ValueError(
@@ -110,7 +110,7 @@ def _check(table: Any) -> list[str]:
 
 
 def _plot_score(axis: Any, table: pd.DataFrame, name: str, at: np.ndarray) -> bool:
-    """Draw one score of all fits, and say whether any of it is doubtful."""
+    """Draw one score of all fits; return true if any of it is doubtful."""
     error, _, style = _SCORES[name]
     values = table[name].to_numpy(dtype=float)
     if error in table:
@@ -124,7 +124,7 @@ def _plot_score(axis: Any, table: pd.DataFrame, name: str, at: np.ndarray) -> bo
 
 
 def _doubtful(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Tell which fits the table calls not reliable in a score; what it leaves open is no doubt."""
+    """Tell which fits the table calls not reliable in a score; blank cells are no doubt."""
     said = [table[column] for column in (_OF_FIT, _OF_SCORE.get(name)) if column in table]
     return np.any([column.eq(False).fillna(False).to_numpy(dtype=bool) for column in said], axis=0)
 

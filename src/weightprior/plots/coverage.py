@@ -1,4 +1,4 @@
-"""Coverage of predictive intervals, beside what they claim."""
+"""Coverage of predictive intervals, against their level."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ _BAND = 0.95
 
 
 def plot_coverage(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
-    """Plot which share of targets fell into central predictive intervals, against their level.
+    """Plot the share of targets inside central predictive intervals, against their level.
 
-    A panel per prior, and for several outputs one for each. On the diagonal intervals hold what
-    they claim. Below it they are too narrow, the fit is too sure of itself; above it they are too
-    wide. The band holds 95 % of the shares, at every level for itself, that so many rows would have
-    if the intervals were right: beyond it is more than chance.
+    There is a panel per prior and, with several outputs, per output. On the diagonal, intervals are
+    right. Below it they are too narrow: the fit is overconfident. Above it they are too wide. If
+    intervals were right, 95 % of the shares for this number of rows would be within the band, at
+    each level separately: deviations beyond it are more than chance.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def plot_coverage(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
 
     Notes
     -----
-    The band takes rows to be independent, and to have nothing to do with the fit: rows that were
-    held out. Shares at neighbouring levels are of the same rows, and stray together.
+    The band assumes that rows are independent of one another and of the fit: held-out rows. Shares
+    at neighbouring levels are of the same rows, and deviate together.
 
     Examples
     --------
@@ -81,11 +81,11 @@ def plot_coverage(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
 
 def _check(found: Any) -> None:
     if not (isinstance(found, xr.Dataset) and "elpd_i" in found):
-        raise TypeError(f"found: expected what score returns; got {type(found).__name__}.")
+        raise TypeError(f"found: expected a result of score; got {type(found).__name__}.")
     if "coverage" not in found:
         raise ValueError(
             "found: expected scores of numbers or counts; got those of classes, which have no "
-            "intervals: `calibration_error` sums up their probabilities."
+            "intervals. Use `calibration_error` for their probabilities."
         )
 
 
@@ -105,7 +105,7 @@ def _lines(coverage: xr.DataArray) -> tuple[list[np.ndarray], list[str]]:
 
 
 def _plot_band(axis: Any, num_rows: int) -> None:
-    """Draw what chance leaves, finely: at any level the share is binomial."""
+    """Draw the band of chance, on a fine grid: at every level the share is binomial."""
     level = np.linspace(0.0, 1.0, 401)
     low, high = (
         stats.binom.ppf(tail, num_rows, level) / num_rows

@@ -1,4 +1,4 @@
-"""Evidence, leave-one-out and cross-validation, which decide between priors, along one axis."""
+"""Evidence, leave-one-out and cross-validation of priors, along one axis."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from weightprior.plots._priors import PLAIN, check_stacked, label_priors, places
 __all__ = ["plot_evidence"]
 
 _STYLE: Any = {**STYLE, "lines.markersize": 5}
-# Panels stand side by side from this width, in mm.
+# Minimum width, in mm, for panels side by side.
 _WIDE = 130.0
 _NUM_ERRORS = 2
 _MARKS: dict[str, dict[str, Any]] = {
@@ -28,13 +28,13 @@ _MARKS: dict[str, dict[str, Any]] = {
 
 
 def plot_evidence(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
-    """Plot how far each prior falls short of the best, by every criterion.
+    """Plot the difference of each prior from the best, by every criterion.
 
-    A panel per criterion over the priors, on a log axis where their labels are positive numbers.
-    Bars reach two standard errors to each side. A star marks the best prior; full circles mark
-    those that are close to it, open ones those that are not, crosses those that are not reliable.
-    Lines in the criteria's colours mark the best of each in all panels: where these stand apart,
-    and a line meets an open circle, the criteria disagree.
+    There is a panel per criterion over the priors, with a log axis if their labels are positive
+    numbers. Bars are two standard errors to each side. A star marks the best prior, full circles
+    those close to it, open circles those that are not close, and crosses those that are not
+    reliable. Lines in the criteria's colours mark the best prior of each criterion in all panels.
+    If a line meets an open circle, the criteria disagree.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def plot_evidence(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
         Result of `compare_priors`.
     width : float
         Width of the figure, in mm: 85 is one column of a page, with the panels one above the other;
-        from 130 on they stand side by side.
+        from 130 on they are side by side.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def _plot_criterion(axis: Any, one: xr.Dataset, criterion: str) -> None:
 
 
 def _kinds(one: xr.Dataset) -> dict[str, np.ndarray]:
-    """Tell priors that are the best, close to it, or not, and numbers not to be trusted."""
+    """Tell which priors are the best, close to it, or not close, and which are not reliable."""
     best = one["prior"].to_numpy() == one["best"].item()
     close = one["close"].to_numpy()
     return {

@@ -1,4 +1,4 @@
-"""A criterion that decides between priors, over centre and scale."""
+"""Map of a criterion for priors, over centre and scale."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ from weightprior.plots._priors import PLAIN, check_stacked
 
 __all__ = ["plot_evidence_map"]
 
-# Letters of what is written in a cell, and the smallest size that is legible.
+# Letters of the text in a cell, and the smallest legible font size.
 _LETTERS, _SMALLEST = 8, 5
-# Height of a row of cells and of all else, in mm.
+# Height of a row of cells and of the rest, in mm.
 _CELL_HEIGHT, _ROOM = 10.0, 20.0
 _CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.1}
 
@@ -31,21 +31,21 @@ def plot_evidence_map(
     criterion: str = "evidence",
     width: float = 85.0,
 ) -> np.ndarray:
-    """Plot how far each prior falls short of the best, over where it sits and how wide it is.
+    """Plot the difference of each prior from the best, over its centre and scale.
 
-    A cell per prior, in which its difference from the best is written with its standard error, in
-    nats. A star marks the best, a dot what is close to it; hatched cells are not reliable. Cells
-    without a prior stay empty.
+    Each prior has a cell with its difference from the best and the standard error, in nats. A star
+    marks the best, a dot the priors close to it. Hatched cells are not reliable. Cells without a
+    prior are empty.
 
     Parameters
     ----------
     found : Dataset
         Result of `compare_priors`.
     loc, scale : str, or array of shape (priors,)
-        Centre and scale of every prior in the stack: a coordinate, by its name in
-        ``stack_priors(..., coords=)``, or numbers, which are put in order, or words.
+        Centre and scale of every prior in the stack: the name of a coordinate in
+        ``stack_priors(..., coords=)``, or numbers, which are sorted, or words.
     criterion : {"evidence", "loo", "cv"}
-        Which is drawn.
+        The criterion to plot.
     width : float
         Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
@@ -99,7 +99,7 @@ def plot_evidence_map(
 
 
 def _places(argument: str, values: Any, found: xr.Dataset) -> tuple[list[str], np.ndarray]:
-    """Return the ticks of an axis, and at which of them each prior stands."""
+    """Return the ticks of an axis, and the index of each prior's tick."""
     along = [str(name) for name, c in found.coords.items() if c.dims == ("prior",)]
     if isinstance(values, str):
         if values not in along:
@@ -130,13 +130,13 @@ def _check_cells(found: xr.Dataset, row: np.ndarray, column: np.ndarray) -> None
         other = cells.setdefault((cell[0], cell[1]), label)
         if other != label:
             raise ValueError(
-                "loc and scale: expected another pair for every prior; got the same for "
+                "loc and scale: expected a different pair for every prior; got the same for "
                 f"{_checks.several([other, label])}."
             )
 
 
 def _fill(axis: Any, one: xr.Dataset, row: np.ndarray, column: np.ndarray, width: float) -> None:
-    """Draw a cell per prior, for which there are so many mm."""
+    """Draw a cell per prior, in a figure of this width in mm."""
     difference, colors = one["difference"].to_numpy(), mpl.colormaps["cividis"]
     fills = colors(nats_norm(difference.min())(difference))
     # A letter is about 0.6 times as wide as it is high, and row labels take some of the width.
@@ -163,7 +163,7 @@ def _kinds(one: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def _texts(one: xr.Dataset) -> list[str]:
-    """Write what stands in the cells."""
+    """Return the texts in the cells."""
     best, texts = one["best"].item(), []
     for label in one["prior"].to_numpy().tolist():
         nats, error = (one[n].sel(prior=label).item() for n in ("difference", "difference_se"))
@@ -174,7 +174,7 @@ def _texts(one: xr.Dataset) -> list[str]:
 
 
 def _legend(one: xr.Dataset) -> list[Any]:
-    """Explain what stands in a cell beside numbers, if anything does."""
+    """Return a legend for the marks in cells, if there are any."""
     signs: dict[str, Any] = {
         "close to the best": Line2D([], [], marker="o", color=PLAIN, ls="", ms=3),
         "not reliable": Patch(fc="white", ec=PLAIN, hatch="////"),

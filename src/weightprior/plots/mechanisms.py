@@ -1,4 +1,4 @@
-"""Saturation, nonlinearity and loads of hidden units along the priors of a fit."""
+"""Saturation, nonlinearity and ablation losses of hidden units, along priors of a fit."""
 
 from typing import Any, NamedTuple
 
@@ -34,9 +34,9 @@ class _Panel(NamedTuple):
 
 
 _SHARE = (-0.04, 1.04)
-# Where an axis from zero ends at the least.
+# Smallest upper end of an axis that starts at zero.
 _MIN_TOP = 1e-9
-# In the order in which they are drawn.
+# Panels in the order of the figure.
 _PANELS = {
     "saturated_by_layer": _Panel("saturated, share of rows", _SHARE),
     "linear_regime_by_layer": _Panel("nearly linear, share of rows", _SHARE),
@@ -46,22 +46,22 @@ _PANELS = {
     "effective_units_by_layer": _Panel("units that bear the load", (0, None)),
     "rank_correlation_by_layer": _Panel("rank correlation, size and loss", (-1.08, 1.08)),
 }
-# Size of a unit that losses are ranked against: what L2 shrinks.
+# Measure of size for the rank correlation with losses: the norm that L2 shrinks.
 _MEASURE = "both"
 
 
 def plot_mechanisms(*found: xr.Dataset, width: float = 85.0) -> np.ndarray:
-    """Plot what the priors of a stacked fit do to its network, along the priors.
+    """Plot the effects of the priors of a stacked fit on its network, along the priors.
 
-    A panel for each of these that the given diagnostics hold, with the median over draws and, where
-    there are several, a bar from their 5 % to their 95 % quantile:
+    There is a panel for each of these results in the given diagnostics, with the median over draws
+    and, if there are several draws, a bar from their 5 % to their 95 % quantile:
 
     - of `diagnostics.saturation`: the shares of rows at which units are saturated, and at which
       they are nearly linear, by layer;
     - of `diagnostics.nonlinearity`: the share of units that are dead (relu), by layer; the share of
       the outputs' variance that no linear function of x explains; the largest slope (the Lipschitz
       constant over the rows, in units of the outputs per unit of x);
-    - of `diagnostics.unit_ablation`: the number of units that bear the load, and the rank
+    - of `diagnostics.unit_ablation`: the number of units that share the loss, and the rank
       correlation of the size of a unit's weights (``both``) with the loss without it, by layer.
 
     Parameters
@@ -123,15 +123,13 @@ def plot_mechanisms(*found: xr.Dataset, width: float = 85.0) -> np.ndarray:
 
 def _check(found: tuple[Any, ...]) -> None:
     if not found:
-        raise ValueError(
-            "found: expected what diagnostics.saturation returns, or others; got none."
-        )
+        raise ValueError("found: expected a result of diagnostics.saturation, or others; got none.")
     labels = None
     for one in found:
         if not isinstance(one, xr.Dataset) or not set(_PANELS) & set(one.data_vars):
             raise TypeError(
-                "found: expected what diagnostics.saturation, nonlinearity or unit_ablation "
-                f"return; got {type(one).__name__}."
+                "found: expected results of diagnostics.saturation, nonlinearity or unit_ablation; "
+                f"got {type(one).__name__}."
             )
         if "prior" not in one.dims:
             raise ValueError(
@@ -147,7 +145,7 @@ def _check(found: tuple[Any, ...]) -> None:
 
 
 def _drawn(found: tuple[xr.Dataset, ...]) -> dict[str, xr.DataArray]:
-    """Select what there is to draw, in order: variables with a number somewhere."""
+    """Select the variables to draw, in order: those with any value that is not NaN."""
     given = {str(name): values for one in found for name, values in one.data_vars.items()}
     drawn = {}
     for name in _PANELS:

@@ -1,4 +1,4 @@
-"""The regularisation path: gains and costs of a prior's width."""
+"""Regularisation path: scores, norms and effective parameters along prior scales."""
 
 from typing import Any
 
@@ -23,34 +23,34 @@ from weightprior.plots._priors import (
 
 __all__ = ["plot_path"]
 
-# Height of the figure for a width of one, and heights of the panels beside each other.
+# Ratio of the figure's height to its width, and relative heights of the panels.
 _HEIGHT, _SHARES = 1.3, (2, 1, 1)
 
 
 def plot_path(
     found: xr.Dataset, *, test: xr.Dataset | None = None, width: float = 85.0
 ) -> np.ndarray:
-    """Plot what a cross-validated path says about each prior.
+    """Plot the scores and norms of each prior on a cross-validated path.
 
-    Three panels over the priors, on a log axis where their labels are positive numbers (their
-    scales, say): log predictive density per row, of rows that were fitted and of rows that were
-    held out with one standard error to each side; the norm of weights and biases, from zero and,
-    where that differs, from the prior's centre, flat ones left out; the effective number of
-    parameters. Lines mark the best prior and the strongest one within a standard error of it.
+    Three panels over the priors, with a log axis if their labels are positive numbers (such as
+    scales), show: the log predictive density per row, of fitted rows and of held-out rows, with one
+    standard error to each side; the norm of weights and biases, from zero and, if that differs,
+    from the prior's centre, without flat ones; and the effective number of parameters. Lines mark
+    the best prior and the strongest prior within one standard error of it.
 
     Parameters
     ----------
     found : Dataset
         Result of `cross_validate` for a stacked prior.
     test : Dataset, optional
-        Result of `score` for fits of the same priors, on rows kept apart from all this.
+        Result of `score` for fits of the same priors, on rows outside the cross-validation.
     width : float
         Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
     array of matplotlib.axes.Axes
-        The three, from above, for further changes.
+        The three panels, from top to bottom, for further changes.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def _plot_scores(axis: Any, at: np.ndarray, found: xr.Dataset, test: xr.Dataset 
 
 def _plot_lengths(axis: Any, at: np.ndarray, found: xr.Dataset) -> None:
     [norm] = axis.plot(at, found["norm"], f".{line_between(found)}", color=PLAIN)
-    # The same around zero, where no prior is flat.
+    # Both are the same for priors centred at zero, if none is flat.
     if not np.allclose(found["distance"], found["norm"], rtol=1e-3):
         norm.set_label("norm from zero")
         dashed = f".{line_between(found, '--')}"
@@ -142,6 +142,6 @@ def _mark_choice(axes: Any, at: np.ndarray, found: xr.Dataset) -> None:
 
 
 def _legend(axes: Any) -> list[Any]:
-    """Explain every kind of line once, whichever panels it is in."""
+    """Return a legend with every kind of line once, for all panels."""
     handles = [handle for axis in axes for handle in axis.get_legend_handles_labels()[0]]
     return list({handle.get_label(): handle for handle in handles}.values())

@@ -16,10 +16,10 @@ from weightprior.plots._priors import BLUE, PLAIN, SEVERAL, labels_of, titles_of
 
 __all__ = ["plot_predictive"]
 
-# Central intervals of the mean, the wider first, and how strongly they are filled.
+# Central intervals of the mean, the wider first, and the opacity of their colour.
 _LEVELS, _ALPHAS = (0.95, 0.5), (0.3, 0.4)
 _NEW = "#DDDDDD"
-# Room above and below the data at the most, in ranges of the data.
+# Largest room above and below the data, in ranges of the data.
 _MARGIN = 0.75
 
 
@@ -28,22 +28,22 @@ def plot_predictive(
 ) -> np.ndarray:
     """Plot predictions along one input: the mean function and new targets, with central bands.
 
-    A panel per prior, and for several outputs one for each. A line is the mean over draws of
-    E[y | weights, x]; around it are its 50 % and 95 % bands, over draws of the weights, and in grey
-    the 95 % band of new targets, which have noise as well. For classes the bands are of the
-    probability alone; of more than two each has a colour and its 95 % band. With data the axis ends
-    three quarters of their range above and below them.
+    There is a panel per prior and, with several outputs, per output. A line is the mean over draws
+    of E[y | weights, x]. Around it are its 50 % and 95 % bands, over draws of the weights, and in
+    grey the 95 % band of new targets, including noise. For classes, the bands are of the
+    probability alone; with more than two classes, each has a colour and its 95 % band. With data,
+    the axis ends three quarters of their range above and below them.
 
     Parameters
     ----------
     found : Dataset
-        Result of `predict`, or the group `prior_predictive` of what `prior_predictive` returns.
+        Result of `predict`, or the group `prior_predictive` of the result of `prior_predictive`.
         A fit with a single draw (a MAP) has a line and no bands.
     x : array or data frame of shape (rows,) or (rows, 1)
-        The input of the predictions. With several features it is the one that varies: predict at
-        rows that are alike in all others, and pass that column.
+        The input of the predictions. With several features, it is the one that varies: predict at
+        rows that are the same in all others, and pass that column.
     x_data, y_data : array, optional
-        Data to draw beside it: that feature, and the targets.
+        Data to draw as well: that feature, and the targets.
     width : float
         Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
@@ -96,7 +96,7 @@ def _kind(found: Any) -> str:
         hint = ""
         if isinstance(found, xr.DataTree):
             hint = " Pass predict(bnn, fit, x)."
-        raise TypeError(f"found: expected what predict returns; got {type(found).__name__}.{hint}")
+        raise TypeError(f"found: expected a result of predict; got {type(found).__name__}.{hint}")
     if "output" in found["mean"].dims and "output" not in found["y"].dims:
         return "classes"
     y, mean = found["y"].to_numpy(), found["mean"].to_numpy()
@@ -113,7 +113,7 @@ def _feature(argument: str, values: Any) -> tuple[np.ndarray, str]:
     if array.ndim != 1:
         raise ValueError(
             f"{argument}: expected one feature, an array of shape (rows,) or (rows, 1); got shape "
-            f"{array.shape}. Of several, predict at rows along which one varies, and pass that one."
+            f"{array.shape}. With several, vary one of them alone, and pass that one."
         )
     return array, str(names[0])
 
@@ -124,7 +124,7 @@ def _check_rows(at: np.ndarray, found: xr.Dataset) -> None:
         raise ValueError(f"x: expected the {count} rows of found; got {len(at)}.")
     if len(np.unique(at)) < count:
         raise ValueError(
-            f"x: expected another number in every row; got {len(np.unique(at))} different ones "
+            f"x: expected different numbers in all rows; got {len(np.unique(at))} different ones "
             f"of {count}. Predict along a grid."
         )
 
@@ -149,7 +149,7 @@ def _data(x: Any, y: Any, found: xr.Dataset, kind: str) -> tuple[np.ndarray, dic
 
 
 def _numbered(y: Any, found: xr.Dataset) -> Any:
-    """Numbers of classes that are given by their labels."""
+    """Return the numbers of classes that are given by their labels."""
     labels = found["y"].attrs.get("classes")
     if labels is None:
         return y
@@ -160,7 +160,7 @@ def _numbered(y: Any, found: xr.Dataset) -> Any:
 
 
 def _cells(found: xr.Dataset) -> tuple[list[xr.Dataset], list[str], list[Any]]:
-    """Return what each panel shows, its title, and the output that it is of."""
+    """Return the predictions in each panel, its title, and its output."""
     labels = labels_of(found)
     outputs = found["output"].to_numpy().tolist() if "output" in found["y"].dims else [None]
     cells, titles, drawn = [], [], []
@@ -210,14 +210,14 @@ def _plot_data(axis: Any, at: np.ndarray, y: np.ndarray, kind: str) -> None:
 
 
 def _leave_room(axis: Any, y: np.ndarray) -> None:
-    """Cut bands off that would leave the data less than a part of the panel."""
+    """Cut off bands that would leave too small a part of the panel for the data."""
     margin = _MARGIN * (np.ptp(y) or 1.0)
     low, high = axis.get_ylim()
     axis.set_ylim(max(low, y.min() - margin), min(high, y.max() + margin))
 
 
 def _legend(found: xr.Dataset, kind: str, with_data: bool) -> list[Any]:
-    """Explain the colours."""
+    """Return a legend of the colours."""
     several = found.sizes["chain"] * found.sizes["draw"] > 1
     wide, narrow = (f"{100 * level:.0f} %" for level in _LEVELS)
     if kind == "classes":

@@ -1,4 +1,4 @@
-"""Ranks of the truth among draws of its fits, against what chance would do."""
+"""Ranks of the truth among draws of its fits, against uniform ranks."""
 
 from typing import Any
 
@@ -14,20 +14,20 @@ from weightprior.plots._priors import BLUE, ORANGE, PLAIN
 
 __all__ = ["plot_sbc"]
 
-# Rounding leaves so much of a difference of shares.
+# Smaller differences of shares are rounding.
 _SHARE_BY_ROUNDING = 1e-12
 _KIND = "ecdf_diff."
 _WORDS = {"lp": "log joint density", "log_likelihood": "log likelihood"}
 
 
 def plot_sbc(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
-    """Plot how ranks of the truth among draws of its fits depart from uniform ones.
+    """Plot the deviations of ranks of the truth, among draws of its fits, from uniform ranks.
 
-    A panel per quantity, a line for each of its numbers (`outputs` has one per input and output):
-    the share of ranks below each probability, minus that probability. Lines within the band are
-    what a fit that draws from the posterior gives, and those that leave it are drawn in another
-    colour. First above and then below 0: the fit is too narrow; the reverse: too wide; above
-    throughout: it draws too high values.
+    There is a panel per quantity, with a line for each of its numbers (`outputs` has one per input
+    and output): the share of ranks below each probability, minus that probability. A fit that draws
+    from the posterior has lines within the band. Lines that leave it have another colour. If a line
+    is first above and then below 0, the fit is too narrow; in the reverse order, it is too wide; if
+    it is above 0 throughout, the fit draws too high values.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ def plot_sbc(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
 
     Notes
     -----
-    The band is simultaneous: of all quantities, at all probabilities, and at the level with which
-    `simulation_based_calibration` was called. It is that function's, so that `calibrated` says no
-    more and no less than the figure.
+    The band is simultaneous for all quantities and all probabilities, at the level in the call of
+    `simulation_based_calibration`. It is the band of that function, so `calibrated` agrees with the
+    figure.
 
     References
     ----------
@@ -77,8 +77,7 @@ def plot_sbc(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
         and found.attrs.get("function") == "simulation_based_calibration"
     ):
         raise TypeError(
-            "found: expected what simulation_based_calibration returns; got "
-            f"{type(found).__name__}."
+            f"found: expected a result of simulation_based_calibration; got {type(found).__name__}."
         )
     width = _checks.number("width", width, above=0)
     lines = {
@@ -107,7 +106,7 @@ def plot_sbc(found: xr.Dataset, *, width: float = 85.0) -> np.ndarray:
 
 
 def _plot_lines(axis: Any, at: np.ndarray, lines: np.ndarray, low: Any, high: Any) -> bool:
-    """Draw lines, and say whether any leaves the band."""
+    """Draw lines; return true if any of them leaves the band."""
     leaves = (
         (lines < low[:, None] - _SHARE_BY_ROUNDING) | (lines > high[:, None] + _SHARE_BY_ROUNDING)
     ).any(axis=0)

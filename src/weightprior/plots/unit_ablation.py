@@ -20,9 +20,9 @@ _SIZES = {
     "both": "norm of a unit's weights",
     "contribution": "outgoing norm × sd",  # noqa: RUF001
 }
-# Beyond so many nats losses are drawn as their logarithms, except for those of less than one.
+# If losses exceed this many nats, losses above one nat have a logarithmic axis.
 _MANY_NATS = 30.0
-# Of a panel, in mm, for a long title.
+# Minimum width of a panel, in mm, for a long title.
 _LEAST_WIDTH = 60.0
 
 
@@ -31,14 +31,15 @@ def plot_unit_ablation(
 ) -> np.ndarray:
     """Plot the loss without each hidden unit against the size of its weights.
 
-    A panel per hidden layer, a point per unit: the median over draws, with bars over the central
-    90 %. Above it stands the rank correlation of size and loss within a draw, likewise.
+    There is a panel per hidden layer, with a point per unit: the median over draws, with bars over
+    the central 90 %. The title has the rank correlation of size and loss within a draw, with the
+    same interval over draws.
 
     Parameters
     ----------
     found : Dataset
-        Result of `diagnostics.unit_ablation` for a single prior; ``found.sel(prior=label)`` of a
-        stack. If hidden units can be exchanged, the labels of chains mean nothing: look at
+        Result of `diagnostics.unit_ablation` for a single prior; ``found.sel(prior=label)`` for a
+        stack. If hidden units can be exchanged, their labels have no meaning in chains: use
         ``unit_ablation(bnn, align(bnn, fit), x, y)``. The rank correlation does not depend on them.
     measure : {"incoming", "outgoing", "both", "contribution"}
         Measure of the size of a unit.
@@ -92,12 +93,12 @@ def _layers(found: Any) -> list[str]:
     named = isinstance(found, xr.Dataset) and "effective_units_by_layer" in found
     if not named:
         raise TypeError(
-            f"found: expected what diagnostics.unit_ablation returns; got {type(found).__name__}."
+            f"found: expected a result of diagnostics.unit_ablation; got {type(found).__name__}."
         )
     if "prior" in found.dims:
         raise ValueError(
-            "found: expected what diagnostics.unit_ablation returns for a single prior; got that "
-            "for a stacked one. Take one: found.sel(prior=label)."
+            "found: expected a result of diagnostics.unit_ablation for a single prior; got one "
+            "for a stacked prior. Take one: found.sel(prior=label)."
         )
     return found["layer"].to_numpy().tolist()
 
@@ -139,7 +140,7 @@ def _plot_layer(axis: Any, size: np.ndarray, loss: np.ndarray, several: bool) ->
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Choose zero and a few powers of ten to either side."""
+    """Choose zero and a few powers of ten on both sides."""
     most = int(np.log10(max(high, -low)))
     step = 1 + most // 4
     powers = [10.0**power for power in range(most, -1, -step)]

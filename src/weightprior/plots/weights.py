@@ -16,10 +16,10 @@ from weightprior.plots._priors import PLAIN, colors_of
 
 __all__ = ["plot_weights"]
 
-# Prior sds to each side that are always in view, and the share of draws that is left out of it at
-# each end: a few far draws would leave no room for the others.
+# Prior sds on each side that are always visible, and the share of draws outside the visible range
+# at each end: a few far draws would leave no room for the others.
 _REACH, _TAIL, _NUM_BINS = 3.5, 0.001, 50
-# Room beside what is in view, as a share of it.
+# Margin beside the visible range, as a share of it.
 _MARGIN = 0.03
 # Height of a row of ticks, as a share of the highest density.
 _ROW = 0.1
@@ -30,11 +30,12 @@ def plot_weights(
 ) -> np.ndarray:
     """Plot the posterior of the weights beside their prior, a panel per site.
 
-    All weights of a site are pooled, so that how hidden units are labelled does not matter. In
-    prior sds from its centre the prior is the same curve for all of them. If the posterior lies on
-    it, the data say nothing; if it is narrower, they do; if it reaches far beyond, the prior is in
-    the way. Fits of several priors are drawn as outlines on one another. A fit with a single draw
-    (a MAP) has a tick per weight beneath the curve, in a row per prior.
+    All weights of a site are pooled, so the labels of hidden units do not matter. In prior sds from
+    its centre, the prior is the same curve for all of them. If the posterior is equal to it, the
+    data say nothing about the weights; if it is narrower, the data are informative; if it reaches
+    far beyond, the prior's scale is too small. Fits of several priors are drawn as outlines, one
+    over the other. A fit with a single draw (a MAP) has a tick per weight below the curve, in a row
+    per prior.
 
     Parameters
     ----------
@@ -43,28 +44,28 @@ def plot_weights(
     fit : DataTree
         The fit.
     standardised : bool
-        In prior sds from the prior's centre; otherwise in the weights' own units, for the fit of a
-        single prior: ``unstack_fit(fit)[label]`` is one of a stack. The prior is then the mean of
-        those of the site's weights.
+        If true, plot in prior sds from the prior's centre. Otherwise plot in the units of the
+        weights, for the fit of a single prior: take ``unstack_fit(fit)[label]`` of a stack. The
+        prior is then the mean of the priors of the site's weights.
     width : float
         Width of the figure, in mm: 85 is one column of a page, 170 are two.
 
     Returns
     -------
     array of matplotlib.axes.Axes
-        One per site of the network, for further changes. Sites whose prior is flat, or has no sd as
-        a horseshoe, have no panel, and single weights with such a prior are left out.
+        One per site of the network, for further changes. Sites with a prior that is flat, or has no
+        sd, such as a horseshoe, have no panel. Single weights with such a prior are left out.
 
     Raises
     ------
     TypeError, ValueError
-        If `fit` is another model's or something else, all of its prior is flat, or it is that of
-        a stacked prior and not to be standardised.
+        If `fit` is of another model or something else, all of its prior is flat, or it is of a
+        stacked prior and `standardised` is False.
 
     Notes
     -----
-    For a prior that was learned (`hierarchical_prior`) the curve is a normal of the prior's mean
-    and sd over all values that its hyperparameters may have.
+    For a learned prior (`hierarchical_prior`), the curve is a normal with the mean and sd of the
+    prior over all values of its hyperparameters.
 
     Examples
     --------
@@ -82,13 +83,15 @@ def plot_weights(
     labels = [part.label for part in parts if part.label is not None]
     if labels and not standardised:
         raise ValueError(
-            "standardised: expected True for a fit of a stacked prior, whose priors differ; got "
-            "False. Take one: unstack_fit(fit)[label]."
+            "standardised: expected True for a fit of a stacked prior, since its priors differ; "
+            "got False. Take one: unstack_fit(fit)[label]."
         )
     sites = {site: _draws(parts, site, standardised) for site in bnn.network.sites}
     sites = {site: draws for site, draws in sites.items() if any(d.size for d in draws)}
     if not sites:
-        raise ValueError("fit: expected a prior that is not flat; got one that is, in all sites.")
+        raise ValueError(
+            "fit: expected a prior that is not flat; got one that is flat in all sites."
+        )
     colors = colors_of(labels or [""])
     single = parts[0].weights.num_chains * parts[0].weights.num_draws == 1
     with mpl.rc_context(STYLE):
@@ -101,7 +104,7 @@ def plot_weights(
 
 
 def _draws(parts: list[Part], site: str, standardised: bool) -> list[np.ndarray]:
-    """Return all weights of a site whose prior is not flat, by prior."""
+    """Return all weights of a site with a prior that is not flat, by prior."""
     draws = []
     for part in parts:
         loc, scale = part.prior.loc[site], part.prior.scale[site]
@@ -113,7 +116,7 @@ def _draws(parts: list[Part], site: str, standardised: bool) -> list[np.ndarray]
 
 
 def _prior(part: Part, site: str, standardised: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centres and scales whose mean density is drawn."""
+    """Return the centres and scales for the mean density to draw."""
     if standardised:
         return np.zeros(1), np.ones(1)
     loc, scale = part.prior.loc[site], part.prior.scale[site]
@@ -133,7 +136,7 @@ def _legend(labels: list[Any], colors: list[Any], single: bool) -> list[Line2D]:
 def _plot_site(
     axis: Any, parts: list[np.ndarray], prior: Any, colors: list[Any], single: bool
 ) -> None:
-    """Draw a site's prior, and of every part its posterior, or a tick per weight."""
+    """Draw a site's prior, and the posterior of every part, or a tick per weight."""
     loc, scale = prior
     tail = 0.0 if single else _TAIL
     seen = [np.quantile(part, [tail, 1 - tail]) for part in parts if part.size]

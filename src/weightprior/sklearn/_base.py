@@ -1,4 +1,4 @@
-"""Common ground of the two estimators: from their parameters to a chosen prior and its fit."""
+"""Common base of the two estimators: parameters, choice of a prior, and the fit."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,7 +24,7 @@ from weightprior.sklearn._standardization import Standardization, moved
 
 __all__ = ["BayesianMLP"]
 
-# Methods, and whether they rest on optima of all that is unknown, the noise included.
+# Methods, with true for those that rest on joint optima of all unknowns, noise included.
 METHODS = {
     "map": True,
     "mcmc": False,
@@ -34,18 +34,18 @@ METHODS = {
     "ensemble": True,
 }
 SCALES = (0.3, 0.6, 1.2, 2.4, 4.8)
-# Methods that tell the evidence themselves; of the others Laplace's approximation does.
+# Methods with an estimate of the evidence; the others use Laplace's approximation.
 _TELL_EVIDENCE = ("laplace", "tempered", "vi")
-# Options of fit functions that the estimators give themselves.
+# Options of fit functions that the estimators set themselves.
 _GIVEN = {"prior": "loc and scale", "rng_key": "random_state", "row_weights": "sample_weight"}
-# Numbers of a prediction that are held at once.
+# Numbers of a prediction held at once.
 _NUMBERS_AT_ONCE = 2**22
 
 
 class BayesianMLP(BaseEstimator):
-    """A perceptron under a Gaussian prior whose scale is given, or chosen."""
+    """Perceptron under a Gaussian prior with a given or chosen scale."""
 
-    # The scales to choose from where the fit rests on an optimum.
+    # The scales to choose from if the fit rests on an optimum.
     scales_of_optima: ClassVar[tuple[float, ...]] = SCALES
     hidden_layer_sizes: Any
     activation: Any
@@ -110,7 +110,7 @@ class BayesianMLP(BaseEstimator):
     def _chosen(
         self, priors: Mapping[float, wp.NormalPrior], data: Padded, seed: int
     ) -> wp.NormalPrior:
-        """Return the prior of the scale that was given, or that is chosen among several."""
+        """Return the prior with the given scale, or with the one chosen among several."""
         self.scale_ = next(iter(priors))
         if len(priors) == 1:
             if hasattr(self, "selection_"):  # of an earlier fit
@@ -147,7 +147,7 @@ class BayesianMLP(BaseEstimator):
         return found
 
     def _center(self, units: Standardization) -> Any:
-        """Return the centre, for standardised rows where it was for others."""
+        """Return the centre for standardised rows; convert a network for other rows."""
         loc = self.loc
         numbers = loc.values() if isinstance(loc, Mapping) else [loc]
         if all(isinstance(number, Real) for number in numbers):
@@ -159,13 +159,13 @@ class BayesianMLP(BaseEstimator):
         weights = reference_weights(self.bnn_, getattr(loc, "fit_", loc), argument="loc")
         if len(before.y_mean) != len(units.y_mean):
             raise ValueError(
-                f"loc: expected a network of {len(units.y_mean)} targets; got one of "
+                f"loc: expected a network for {len(units.y_mean)} targets; got one for "
                 f"{len(before.y_mean)}."
             )
         return moved(self.bnn_, weights, before, units)
 
     def _check_classes(self, loc: Any) -> None:
-        """Raise where a centre is a network of other classes."""
+        """Raise if a centre is a network for other classes."""
 
     def _selection(self, data: Padded, prior: wp.NormalPrior, seed: int) -> xr.Dataset:
         _checks.one_of("select", self.select, CRITERIA)
@@ -208,7 +208,7 @@ class BayesianMLP(BaseEstimator):
         return np.concatenate(pieces)
 
     def _mean(self, x: np.ndarray) -> np.ndarray:
-        """Mean over draws of E[y | weights, x], for standardised inputs."""
+        """Compute the mean over draws of E[y | weights, x], for standardised inputs."""
 
         def mean(block: np.ndarray) -> np.ndarray:
             drawn = wp.predict(self.bnn_, self.fit_, block)["mean"]
@@ -217,7 +217,7 @@ class BayesianMLP(BaseEstimator):
         return self._by_blocks(mean, x)
 
     def log_density(self, X: Any, y: Any) -> np.ndarray:
-        """Log predictive density of every row, in nats.
+        """Compute the log predictive density of every row, in nats.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class BayesianMLP(BaseEstimator):
         -------
         array of shape (rows,)
             Log of the mean over draws of the density of a row, in units of y; for classes and
-            counts of the probability.
+            counts, of its probability.
         """
         x = self._inputs(X)
         targets = self._targets(y, len(x))
@@ -241,18 +241,18 @@ class BayesianMLP(BaseEstimator):
         return found - self.standardization_.log_unit
 
     def _targets(self, y: Any, number: int) -> np.ndarray:
-        """Return targets as the model has them, standardised where it is."""
+        """Return targets as in the model, standardised if the model's are."""
         raise NotImplementedError
 
     def __sklearn_clone__(self) -> Self:
-        """Copy the parameters; a trained network stays the centre that it is."""
+        """Copy the parameters; a trained network as the centre is not cloned."""
         copied = super().__sklearn_clone__()
         copied.loc = self.loc
         return copied
 
 
 def _counts(sample_weight: Any, X: np.ndarray) -> np.ndarray:
-    """Return how often each row counts."""
+    """Return the number of times each row counts."""
     row_weights = np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
     if row_weights.min() < 0:
         raise ValueError(
@@ -264,7 +264,7 @@ def _counts(sample_weight: Any, X: np.ndarray) -> np.ndarray:
 def _in_units(
     likelihood: wp.Likelihood, units: Standardization, num_outputs: int
 ) -> wp.Likelihood | None:
-    """Return the likelihood of standardised targets; None where they stay as they are."""
+    """Return the likelihood of standardised targets; None if they are not standardised."""
     factor = 1.0 / units.y_scale
     told = likelihood.restated(-units.y_mean * factor, factor, num_outputs)
     return None if told is None else told.likelihood

@@ -1,4 +1,4 @@
-"""Likelihoods of a regressor, by name or as such, and how many outputs they need."""
+"""Likelihoods of a regressor, by name or as an instance, and their numbers of outputs."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ LIKELIHOODS = {
 
 
 def likelihood_of(given: Any) -> wp.Likelihood:
-    """Return the likelihood that was named, or given, or raise."""
+    """Return the likelihood for a name or an instance; raise for anything else."""
     if isinstance(given, str):
         _checks.one_of("likelihood", given, LIKELIHOODS)
         return LIKELIHOODS[given]()
@@ -29,15 +29,15 @@ def likelihood_of(given: Any) -> wp.Likelihood:
     if given.has_classes or given.columns:
         advice = "BayesianMLPClassifier" if given.has_classes else "weightprior.fit_map"
         raise ValueError(
-            f"likelihood: expected one of numbers, a column per target; got {given!r}. "
+            f"likelihood: expected one for numbers, with a column per target; got {given!r}. "
             f"Take {advice}."
         )
     return given
 
 
 def outputs_for(likelihood: wp.Likelihood, num_targets: int) -> int:
-    """Return the number of outputs that a network needs for so many targets."""
+    """Return the number of outputs that a network needs for this number of targets."""
     for number in range(1, 4 * num_targets + 1):
         if likelihood.num_targets(number) == num_targets:
             return number
-    raise ValueError(f"likelihood: expected one of {num_targets} targets; got {likelihood!r}.")
+    raise ValueError(f"likelihood: expected one for {num_targets} targets; got {likelihood!r}.")

@@ -1,4 +1,4 @@
-"""Numbers of rows out of a few sizes, so that new ones compile nothing."""
+"""Padding of rows to a few sizes, so that new numbers of rows compile nothing."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Self
@@ -8,15 +8,15 @@ import xarray as xr
 
 __all__ = ["Padded", "padded", "size_for"]
 
-# Fewer rows than this cost less to compute than another size costs to compile: with powers of two
-# alone four fifths of the rows, as folds have, are as a rule of the same size as all of them.
+# Fewer rows than this cost less to compute than another size costs to compile. With powers of two
+# alone, four fifths of the rows, as in folds, usually have the same size as all rows.
 _SMALLEST, _MANY = 16, 1024
 
 
 def size_for(number: int) -> int:
-    """Return the smallest size that holds so many rows.
+    """Return the smallest size for at least this number of rows.
 
-    The sizes are powers of two and, of many rows, three quarters of them.
+    The sizes are powers of two and, for many rows, three quarters of powers of two as well.
     """
     power = max(_SMALLEST, 1 << (number - 1).bit_length())
     between = power * 3 // 4
@@ -36,9 +36,9 @@ class Padded(NamedTuple):
     x, y : array
         Inputs and targets.
     row_weights : array of shape (rows,)
-        Number of times each row counts, 0 for those that were added.
+        Number of times each row counts, 0 for the added rows.
     number : int
-        Rows that were there.
+        Number of rows without padding.
     """
 
     x: np.ndarray
@@ -48,7 +48,7 @@ class Padded(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray, row_weights: np.ndarray) -> Self:
-        """Pad rows."""
+        """Pad rows to one of the sizes."""
         counts = padded(row_weights)
         counts[len(x) :] = 0
         return cls(padded(x), padded(y), counts, len(x))
@@ -56,16 +56,16 @@ class Padded(NamedTuple):
     def without_padding(
         self, fit: xr.DataTree, row_coords: Mapping[str, np.ndarray], weighted: bool
     ) -> xr.DataTree:
-        """Return a fit of the rows that were there.
+        """Return a fit without the added rows.
 
         Parameters
         ----------
         fit : DataTree
             A fit of the padded rows.
         row_coords : mapping of str to array of shape (rows,)
-            Coordinates that the rows have.
+            Coordinates of the rows.
         weighted : bool
-            True if weights were given, which otherwise are left out.
+            True if weights were given; otherwise they are left out.
         """
         named = {name: ("obs_id", values) for name, values in row_coords.items()}
 

@@ -1,4 +1,4 @@
-"""Choosing the scale of a prior: by folds, each predicted by a fit without it, or by evidence."""
+"""Choice of the scale of a prior, by cross-validation or by the evidence."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,16 +38,16 @@ def selection(
     bnn, data, prior
         Model, data and prior of the fits.
     fit, evidence_fit : callable
-        Fit functions: of folds, and the one whose evidence counts.
+        Fit functions: one for folds, and one for the evidence.
     seed : int
-        Decides which rows make a fold.
+        Decides the folds.
     """
     compare, label = _COMPARISONS[criterion]
     fit = evidence_fit if criterion == "evidence" else fit
     with _checks.held_warnings() as told:
         found = compare(bnn, data, prior, fit, seed)
     found = found.assign(chosen=found[label])
-    # The problems of scales that lost are no news, but stay readable.
+    # Problems of scales that were not chosen are not warned about, but can be read here.
     found.attrs["warnings"] = "\n".join(told)
     if found["trouble"].sel(prior=found["chosen"]):
         for message in told:
@@ -58,7 +58,7 @@ def selection(
 def by_folds(
     bnn: wp.BNN, data: Padded, prior: wp.NormalPrior, fit: Callable[..., xr.DataTree], seed: int
 ) -> xr.Dataset:
-    """Compare priors by five folds, all of whose fits are one call of a fit function."""
+    """Compare priors by five folds, with one call of a fit function for all fits."""
     counted = np.flatnonzero(data.row_weights)
     num_folds = min(_NUM_FOLDS, len(counted))
     if num_folds < 2:
@@ -88,13 +88,13 @@ def by_folds(
 def by_evidence(
     bnn: wp.BNN, data: Padded, prior: wp.NormalPrior, fit: Callable[..., xr.DataTree], seed: int
 ) -> xr.Dataset:
-    """Compare priors by the evidence of all rows, one fit each."""
+    """Compare priors by the evidence of all rows, with one fit per prior."""
     tree = fit(bnn, data.x, data.y, prior=prior, row_weights=data.row_weights)
     found = wp.log_evidence(tree)
     known = np.isfinite(found["log_evidence"])
     if not known.any():
         raise ValueError(
-            "select: expected an evidence of some scale; got none that is known "
+            "select: expected an evidence of some scale; got no known one "
             f"({found['reason'][0].item()}). Choose by select='cv'."
         )
     return found.assign(best=found["log_evidence"].where(known).idxmax(), trouble=~known)
@@ -105,7 +105,7 @@ def _trouble(one: Refit) -> bool:
     return not one.stats.get("converged", True) or one.stats.get("divergences", 0) > 0
 
 
-# Function that compares, and the label that is taken.
+# Function that compares, and the name of the chosen label.
 _COMPARISONS: dict[str, tuple[Callable[..., Any], str]] = {
     "cv": (by_folds, "best"),
     "one_se": (by_folds, "one_se"),

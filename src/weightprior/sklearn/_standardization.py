@@ -1,4 +1,4 @@
-"""Inputs and targets on a scale of one, and networks moved from one such scale to another."""
+"""Standardised inputs and targets, and networks converted between standardisations."""
 
 import json
 from typing import Any, NamedTuple, Self
@@ -12,7 +12,7 @@ __all__ = ["Standardization", "moved"]
 
 
 class Standardization(NamedTuple):
-    """Means and standard deviations of inputs and of targets; 0 and 1 where nothing is done.
+    """Means and standard deviations of inputs and targets; 0 and 1 if not standardised.
 
     Attributes
     ----------
@@ -29,12 +29,12 @@ class Standardization(NamedTuple):
 
     @classmethod
     def none(cls, num_features: int, num_targets: int) -> Self:
-        """Leave everything as it is."""
+        """Return a standardisation that changes nothing."""
         return cls(*(f(n) for n in (num_features, num_targets) for f in (np.zeros, np.ones)))
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray | None, row_weights: np.ndarray) -> Self:
-        """Measure rows, each as often as it counts; targets only where they are given."""
+        """Measure rows by their weights; measure targets only if they are given."""
         found = cls.none(x.shape[1], 1)
         x_mean, x_scale = _mean_and_scale(x, row_weights)
         if y is None:
@@ -43,12 +43,12 @@ class Standardization(NamedTuple):
 
     @classmethod
     def written_in(cls, fit: Any) -> Self | None:
-        """Read what `write_into` wrote into a fit; None where there is none."""
+        """Read the standardisation that `write_into` wrote into a fit; None if there is none."""
         written = getattr(fit, "attrs", {}).get("standardization")
         return None if written is None else cls(*map(np.array, json.loads(written).values()))
 
     def write_into(self, fit: Any) -> None:
-        """Write it into the attributes of a fit."""
+        """Write the standardisation into the attributes of a fit."""
         lists = {name: values.tolist() for name, values in self._asdict().items()}
         fit.attrs["standardization"] = json.dumps(lists)
 
@@ -61,16 +61,16 @@ class Standardization(NamedTuple):
         return ((y.reshape(len(y), -1) - self.y_mean) / self.y_scale).reshape(y.shape)
 
     def locations(self, y: np.ndarray, axis: int = -1) -> np.ndarray:
-        """Bring means or quantiles back into the units of y; `axis` is that of the targets."""
+        """Convert means or quantiles back to the units of y; `axis` is that of the targets."""
         return self.distances(y, axis) + self._along(self.y_mean, y, axis)
 
     def distances(self, y: np.ndarray, axis: int = -1) -> np.ndarray:
-        """Bring standard deviations back into the units of y."""
+        """Convert standard deviations back to the units of y."""
         return y * self._along(self.y_scale, y, axis)
 
     @property
     def log_unit(self) -> float:
-        """Log of the volume that has a density of 1: what log densities in units of y are less."""
+        """Log of the targets' scales: subtract it from log densities to get those in units of y."""
         return float(np.log(self.y_scale).sum())
 
     @staticmethod
@@ -90,16 +90,16 @@ def _mean_and_scale(values: np.ndarray, row_weights: np.ndarray) -> tuple[np.nda
 def moved(
     bnn: wp.BNN, weights: dict[str, np.ndarray], before: Standardization, after: Standardization
 ) -> dict[str, np.ndarray]:
-    """Write a network of one standardisation in another: it predicts the same.
+    """Convert a network from one standardisation to another, with the same predictions.
 
     Parameters
     ----------
     bnn : BNN
-        The model, whose network is an `mlp`.
+        The model; its network is an `mlp`.
     weights : dict of str to array
         By site; latents of the likelihood may be among them.
     before, after : Standardization
-        Those that the weights were for, and are to be for.
+        The standardisations that the weights are for, and are converted to.
     """
     network: Any = bnn.network
     layers = {layer: (f"{layer}.weight", f"{layer}.bias") for layer in network.layers}

@@ -1,4 +1,4 @@
-"""The estimator of classes."""
+"""Estimator for classes."""
 
 from typing import Any, Self
 
@@ -15,30 +15,30 @@ __all__ = ["BayesianMLPClassifier"]
 
 
 class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
-    """Perceptron for classes, under a Gaussian prior whose scale is chosen.
+    """Perceptron for classes, under a Gaussian prior with a chosen scale.
 
-    Two classes have one output, the logit of the second; more have one each.
+    Two classes have one output, the logit of the second class. More classes have one output each.
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int
         Units of each hidden layer; empty for a linear model.
     activation : str, callable, or a sequence of them
-        Activations of the hidden layers, as `weightprior.mlp` takes them.
+        Activations of the hidden layers, as in `weightprior.mlp`.
     loc : float, dict, or trained network
-        Centre of the prior, as `BayesianMLPRegressor` takes it.
+        Centre of the prior, as in `BayesianMLPRegressor`.
     scale : float, sequence of float, or None
-        Scale of the prior, by which `weightprior.fan_in_scale` is multiplied. A number is taken
-        as it is; of several, one is chosen by `select`. None: 0.3, 0.6, 1.2, 2.4 and 4.8.
+        Scale of the prior, a factor on `weightprior.fan_in_scale`. A number is used as it is. Among
+        several, `select` chooses one. None: 0.3, 0.6, 1.2, 2.4 and 4.8.
     method : str
         ``"map"``, ``"mcmc"``, ``"laplace"``, ``"vi"``, ``"tempered"`` or ``"ensemble"``: the fit
         function.
     select : str
-        ``"cv"``, ``"one_se"`` or ``"evidence"``, as for `BayesianMLPRegressor`.
+        ``"cv"``, ``"one_se"`` or ``"evidence"``, as in `BayesianMLPRegressor`.
     standardize : bool
         True if the prior is for standardised X.
     random_state : int, RandomState or None
-        Decides folds, starts and draws. None: another at every call.
+        Decides folds, starts and draws. None: a new seed at every call.
     fit_options : dict, optional
         Options of the fit function, such as ``{"num_restarts": 4}``.
 
@@ -47,7 +47,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     classes_ : array of shape (classes,)
         Labels, in ascending order.
     bnn_, prior_, fit_, scale_, selection_, standardization_, n_features_in_, feature_names_in_
-        As those of `BayesianMLPRegressor`.
+        As in `BayesianMLPRegressor`.
 
     See Also
     --------
@@ -92,7 +92,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         self.fit_options = fit_options
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Choose a scale where several are given, and fit.
+        """Choose a scale if several are given, and fit.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         y : array of shape (rows,)
             Classes: text, numbers or booleans.
         sample_weight : array of shape (rows,), optional
-            Number of times each row counts: a row of weight 2 is the row twice.
+            Number of times each row counts: a row of weight 2 is two copies of the row.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         )
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict the probability of every class, mean over draws.
+        """Predict the probability of every class, as a mean over draws.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         return self.bnn_.likelihood.class_probabilities(mean)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Predict the log of the probability of every class, as `predict_proba` does."""
+        """Predict the log of the probability of every class, as in `predict_proba`."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
@@ -157,7 +157,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         Returns
         -------
         array of shape (rows,)
-            Labels, of `classes_`.
+            Labels in `classes_`.
         """
         probability = self.predict_proba(X)
         return self.classes_[probability.argmax(axis=1)]
@@ -172,6 +172,6 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         theirs = getattr(loc, "classes_", self.classes_)
         if not np.array_equal(theirs, self.classes_):
             raise ValueError(
-                f"loc: expected a network of the classes {_checks.several(self.classes_.tolist())};"
-                f" got one of {_checks.several(np.asarray(theirs).tolist())}."
+                f"loc: expected a network for classes {_checks.several(self.classes_.tolist())};"
+                f" got one for {_checks.several(np.asarray(theirs).tolist())}."
             )

@@ -1,4 +1,4 @@
-"""The estimator of real targets and of counts."""
+"""Estimator for real targets and counts."""
 
 from typing import Any, ClassVar, Self
 
@@ -17,39 +17,39 @@ __all__ = ["BayesianMLPRegressor"]
 
 
 class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
-    """Perceptron for real targets or counts, under a Gaussian prior whose scale is chosen.
+    """Perceptron for real targets or counts, under a Gaussian prior with a chosen scale.
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int
         Units of each hidden layer; empty for a linear model.
     activation : str, callable, or a sequence of them
-        Activations of the hidden layers, as `weightprior.mlp` takes them.
+        Activations of the hidden layers, as in `weightprior.mlp`.
     loc : float, dict, or trained network
-        Centre of the prior: a number or a dict by layer or kind, as `weightprior.normal_prior`
-        takes them; or a network of X and y as they are passed to `fit`: weights by site, a fitted
-        ``MLPRegressor``, a module, a state dict. A fitted estimator of this class, or the `fit_`
-        of one, brings its standardisation along. A network is rewritten for the standardisation
-        of this estimator, and predicts the same.
+        Centre of the prior: a number or a dict by layer or kind, as in `weightprior.normal_prior`;
+        or a network for X and y as they are passed to `fit`: weights by site, a fitted
+        ``MLPRegressor``, a module, a state dict. A fitted estimator of this class, or its `fit_`,
+        has its own standardisation, which is used. A network is converted to the standardisation
+        of this estimator, with the same predictions.
     scale : float, sequence of float, or None
-        Scale of the prior, by which `weightprior.fan_in_scale` is multiplied. A number is taken
-        as it is; of several, one is chosen by `select`. None: 0.3, 0.6, 1.2, 2.4
-        and 4.8; of optima (``"map"``, ``"laplace"``, ``"ensemble"``) 0.3, 0.42, 0.6, 0.85 and 1.2.
+        Scale of the prior, a factor on `weightprior.fan_in_scale`. A number is used as it is. Among
+        several, `select` chooses one. None: 0.3, 0.6, 1.2, 2.4 and 4.8; for optima (``"map"``,
+        ``"laplace"``, ``"ensemble"``) 0.3, 0.42, 0.6, 0.85 and 1.2.
     likelihood : str or Likelihood
         ``"gaussian"``, ``"student_t"`` (for outliers), ``"heteroscedastic"`` (noise that depends
-        on X), ``"poisson"``, ``"negative_binomial"``, or a likelihood of `weightprior`, whose known
+        on X), ``"poisson"``, ``"negative_binomial"``, or a likelihood of `weightprior`. A known
         noise is in units of y.
     method : str
         ``"map"``, ``"mcmc"``, ``"laplace"``, ``"vi"``, ``"tempered"`` or ``"ensemble"``: the fit
         function.
     select : str
-        ``"cv"``: the scale that predicts best in five folds; ``"one_se"``: the smallest that falls
-        short of it by no more than one standard error; ``"evidence"``: the one of the largest
-        evidence (of the method's own, else of Laplace's approximation).
+        ``"cv"``: the scale that predicts best in five folds; ``"one_se"``: the smallest scale that
+        falls short of it by no more than one standard error; ``"evidence"``: the scale with the
+        largest evidence (estimated by the method itself, else by Laplace's approximation).
     standardize : bool
         True if the prior is for standardised X and y (counts stay as they are).
     random_state : int, RandomState or None
-        Decides folds, starts and draws. None: another at every call.
+        Decides folds, starts and draws. None: a new seed at every call.
     fit_options : dict, optional
         Options of the fit function, such as ``{"num_restarts": 4}``.
 
@@ -58,20 +58,20 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
     bnn_ : BNN
         The model of standardised rows.
     prior_ : NormalPrior
-        Its prior.
+        The prior of the model.
     fit_ : DataTree
         The fit, of standardised rows.
     scale_ : float
         The scale that was given, or chosen.
     selection_ : Dataset
-        If there are several scales: how each did, in units of y, with the error of the differences,
-        and the one that was `chosen`. Absent where one was given.
+        If there are several scales: the scores of each, in units of y, with the errors of their
+        differences, and the one that was `chosen`. Absent if a single scale was given.
     standardization_ : Standardization
-        Means and standard deviations that were taken off.
+        Means and standard deviations of the standardisation.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : array of str
-        Their names, where they are text.
+        Names of the columns, if they are text.
 
     See Also
     --------
@@ -79,8 +79,9 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
 
     Notes
     -----
-    Rows are filled up with rows that do not count: to a power of two, or, of many, to three
-    quarters of one. New numbers of rows so compile nothing, and the fit is the one without them.
+    Rows are padded with rows of weight 0: to a power of two, or, for many rows, also to three
+    quarters of one. So new numbers of rows compile nothing, and the fit is the same as without
+    padding.
 
     Examples
     --------
@@ -97,8 +98,8 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
     array([2.])
     """
 
-    # Where optima are best on UCI data: a noise that is learned with the weights runs to zero under
-    # scales that are twice too large.
+    # The scales at which optima are best on UCI data: a noise that is learned with the weights goes
+    # to zero under scales that are twice too large.
     scales_of_optima: ClassVar[tuple[float, ...]] = (0.3, 0.42, 0.6, 0.85, 1.2)
 
     def __init__(
@@ -127,7 +128,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         self.fit_options = fit_options
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Choose a scale where several are given, and fit.
+        """Choose a scale if several are given, and fit.
 
         Parameters
         ----------
@@ -136,7 +137,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         y : array or data frame of shape (rows,) or (rows, targets)
             Targets.
         sample_weight : array of shape (rows,), optional
-            Number of times each row counts: a row of weight 2 is the row twice.
+            Number of times each row counts: a row of weight 2 is two copies of the row.
 
         Returns
         -------
@@ -168,9 +169,9 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         X : array or data frame of shape (rows, features)
             Inputs.
         return_std : bool
-            True if the standard deviation of a new target is returned as well: that of the noise
-            and of what is not known of the network together. With ``method="map"``, which knows
-            one network, of the noise alone.
+            If true, return the standard deviation of a new target as well: that of the noise and
+            the uncertainty of the network together. With ``method="map"``, which has one network,
+            that of the noise alone.
 
         Returns
         -------
@@ -196,8 +197,8 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         Returns
         -------
         array of shape (rows,) or (rows, targets)
-            For several levels with an axis more, the last one. They are estimated from at least
-            4,000 targets drawn for a row.
+            With several levels, one more axis, the last one. Quantiles are estimated from at least
+            4,000 targets drawn per row.
         """
         x = self._inputs(X)
         levels = [_checks.number("q", level, above=0, below=1) for level in np.ravel(q).tolist()]
@@ -234,9 +235,9 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
         X : array or data frame of shape (rows, features)
             Inputs.
         n_samples : int
-            Samples.
+            Number of samples.
         random_state : int, RandomState or None
-            Decides them.
+            Decides the samples.
 
         Returns
         -------
@@ -256,7 +257,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
 
     @property
     def _target_axis(self) -> int:
-        """Axis of targets where there is one behind it."""
+        """Axis of targets in an array with one more axis after it."""
         return -2
 
     def _summed_up(self, x: np.ndarray, levels: Any) -> Any:
@@ -272,11 +273,11 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
 
     @staticmethod
     def _flat(y: np.ndarray, warn: bool) -> np.ndarray:
-        """Return a single column as a vector, of which scikit-learn warns."""
+        """Return a single column as a vector, with scikit-learn's warning if `warn`."""
         return column_or_1d(y, warn=warn) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def __sklearn_tags__(self) -> Any:
-        """Say that there may be several targets."""
+        """Return tags that allow several targets."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags

@@ -1,4 +1,4 @@
-"""The score by which probabilistic predictions are compared."""
+"""Score for probabilistic predictions."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ __all__ = ["log_density_scorer"]
 def log_density_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
     """Score an estimator of this package by its mean log predictive density.
 
-    R2 and accuracy look at the mean alone, and so prefer other scales. This is for ``scoring=`` of
-    ``GridSearchCV`` and ``cross_val_score``; the larger the better.
+    R2 and accuracy depend on the mean alone, and so prefer other scales. Use this as ``scoring=``
+    in ``GridSearchCV`` and ``cross_val_score``. Larger is better.
 
     Parameters
     ----------
     estimator : BayesianMLPRegressor or BayesianMLPClassifier
-        A fitted one, or a pipeline or grid search of one.
+        A fitted estimator, or a pipeline or grid search with one.
     X : array or data frame of shape (rows, features)
-        Inputs that were held out.
+        Held-out inputs.
     y : array of shape (rows,) or (rows, targets)
         Their targets.
     sample_weight : array of shape (rows,), optional
