@@ -7,14 +7,14 @@ copyright = f"2026, {author}"
 release = version = installed_version("weightprior")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # with myst_parser
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.extlinks",
 ]
 # What scripts have written, for pages to include.
-exclude_patterns = ["_build", "posterior/*.md", "study/*.md"]
+exclude_patterns = ["_build", "**/.ipynb_checkpoints", "posterior/*.md", "study/*.md"]
 templates_path = ["_templates"]
 nitpicky = False  # without other projects' inventories their types cannot be resolved
 
@@ -22,6 +22,15 @@ extlinks = {"doi": ("https://doi.org/%s", "doi:%s")}
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
+
+# Notebooks hold no outputs and run whenever their page is built; pages in Markdown do not.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_execution_timeout = 300  # seconds for a cell
+nb_execution_in_temp = True
+nb_merge_streams = True
+nb_output_stderr = "remove"  # progress, and what a machine tells of itself
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections name the types

@@ -315,7 +315,7 @@ def changed(part, name, value):
         (
             {"loc": 0.0, "scale": 1.0},
             TypeError,
-            "prior: expected a NormalPrior...got dict of 2. Of several, stack_priors",
+            "prior: expected a NormalPrior...got dict of 2. To fit several, use stack_priors",
         ),
         (OTHER, ValueError, "prior.loc: expected the sites and shapes...another model?"),
         (KNOWN_NOISE, ValueError, "prior.loc: expected the sites and shapes...'log_noise'"),

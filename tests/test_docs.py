@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import json
 import re
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -14,6 +16,7 @@ PAGES = [
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
     if "```python" in page.read_text()
 ]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 # Pages that take longest.
 LONG = {
     *("arviz.md", "centers.md", "coming_from.md", "evidence.md", "in_a_pipeline.md", "l2.md"),
@@ -43,6 +46,29 @@ def test_code_of_the_page_runs_and_prints_what_follows_it(page, monkeypatch, tmp
             printed = output.getvalue()
         else:
             assert skeleton(printed) == skeleton(text)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.name)
+def test_a_notebook_holds_no_outputs_and_is_listed(notebook):
+    document = json.loads(notebook.read_text())
+    cells = document["cells"]
+    assert document["metadata"]["kernelspec"]["name"] == "python3"
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    listed = (ROOT / "docs" / "index.md").read_text().splitlines()
+    assert f"notebooks/{notebook.stem}" in listed
+
+
+# The documentation's build runs them too, but not again where only the package has changed.
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.name)
+def test_code_of_the_notebook_runs(notebook, monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: None)
+    namespace: dict = {"__name__": "page"}
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), namespace)
+    plt.close("all")
 
 
 def test_readme_says_the_essential_in_its_first_40_lines():

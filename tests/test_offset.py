@@ -89,7 +89,7 @@ class TestTheNetwork:
         ("num_features", "offset", "error", "message"),
         [
             (NAMES, "exposure", ValueError, "offset: expected names among 'age'.*got 'exposure'"),
-            (3, "exposure", ValueError, "offset: expected none, for there is none to name; got"),
+            (3, "exposure", ValueError, "offset: expected none, since there are no names; got"),
             (3, 3, ValueError, "offset: expected the index of a column, at most 2; got 3"),
             (3, -1, ValueError, "offset: expected at least 0; got -1"),
             (3, True, TypeError, "offset: expected a whole number; got True"),

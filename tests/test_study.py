@@ -102,20 +102,51 @@ def test_the_table_shows_what_there_is(verdicts):
     ]
 
 
+def test_a_claim_that_is_asked_of_no_network_has_no_verdict(verdicts):
+    asked = verdicts.Question("", "number", WIDE, RIGHT, units=("relu",))
+    found = measured({("a", "tanh", WIDE): [11.0, 21.0], ("a", "tanh", RIGHT): [10.0, 20.0]})
+    assert verdicts.verdict(verdicts.differences(found, asked)) == ""
+
+
+QUICK = (
+    {"num_chains": 2, "num_warmup": 50, "num_samples": 50},
+    {"num_temperatures": 4, "num_samples": 50, "num_chains": 4},
+)
+
+
 @pytest.mark.slow
 def test_it_runs(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    run = importlib.import_module("run_study")
-    found = run.main(tmp_path, 2, seed=0, quick=True)
+    runs, size = (
+        importlib.import_module("study.runs"),
+        importlib.import_module("study.measure").Size,
+    )
+    given = range(2), size(), ("tanh", "relu"), ("penguins", "teacher"), QUICK
+    runs.measure(tmp_path, *given)
+    found = runs.judge(tmp_path, {})
     assert found["verdict"].isin(["confirmed", "refuted", "not confirmed", "depends"]).all()
     assert found["verdict"][0] == "confirmed"  # the claim that is exact
     assert len(list(tmp_path.glob("*.png"))) == len(sys.modules["study.claims"].CLAIMS)
     # The same call again has nothing left to measure.
-    monkeypatch.setattr(run, "of_split", None)
-    pd.testing.assert_frame_equal(run.main(tmp_path, 2, seed=0, quick=True), found)
+    monkeypatch.setattr(runs, "of_split", None)
+    runs.measure(tmp_path, *given)
+    pd.testing.assert_frame_equal(runs.judge(tmp_path, {}), found)
     # Beside itself, all is the same.
-    beside = run.judge(tmp_path, again=tmp_path).dropna()
+    beside = runs.judge(tmp_path, {"again": tmp_path})[1:]
     assert (beside["verdict"] == beside["again"]).all()
     told = (tmp_path / "verdicts.md").read_text()
-    assert f"Of {len(beside)} verdicts, {len(beside)} came out the same" in told
-    assert "none turned" in told
+    assert f"Again: {len(beside)} of {len(beside)} verdicts are the same, and none of" in told
+
+
+@pytest.mark.slow
+def test_other_sizes_and_a_network_from_elsewhere_run(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    runs, size = (
+        importlib.import_module("study.runs"),
+        importlib.import_module("study.measure").Size,
+    )
+    runs.measure(tmp_path, range(2), size(4, 60), ("residual",), ("penguins",), QUICK)
+    found = runs.judge(tmp_path, {}).set_index("question")["verdict"]
+    of_relu = found.index.str.contains("kink|linear at gain|linear under a narrow")
+    assert (found[of_relu] == "").all()
+    assert found["A wide prior leaves more effective parameters than a narrow one."]

@@ -2,11 +2,12 @@
 
     python tests/words.py
 
-Words are those of prose and tables; code and what it prints are not counted. `test_words.py` holds
-the documentation to the figures.
+Words are those of prose and tables, notebooks included; code and what it prints are not counted.
+`test_words.py` holds the documentation to the figures.
 """
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,15 @@ SLOW = ("What", "Where", "Whether", "How", "Of")
 
 def words() -> dict[str, int]:
     """Words of every page of the documentation."""
-    pages = sorted((ROOT / "docs").glob("*.md"))
-    return {page.name: len(_words(page.read_text())) for page in pages}
+    docs = ROOT / "docs"
+    texts = {page: page.read_text() for page in sorted(docs.glob("*.md"))}
+    texts |= {page: _markdown(page) for page in sorted(docs.glob("notebooks/*.ipynb"))}
+    return {page.name: len(_words(text)) for page, text in texts.items()}
+
+
+def _markdown(notebook: Path) -> str:
+    cells = json.loads(notebook.read_text())["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 
 
 def _words(text: str) -> list[str]:

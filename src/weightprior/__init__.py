@@ -1,7 +1,7 @@
 """Bayesian neural networks with a Gaussian prior on every weight.
 
-MAP (which is L2 regularisation), the full posterior, and the same prior centred away from zero,
-side by side; every fit is an ArviZ DataTree.
+MAP (which is L2 regularisation), the full posterior, and the same prior centred away from zero, for
+comparison. Every fit is an ArviZ DataTree.
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
-"""Arrays from what people hold them in: numbers, or entries of any kind, and nothing lost silently.
+"""Arrays from the containers of users: numbers, or entries of any kind, without silent losses.
 
-A container whose masks, zeros, categories or dates an array would not keep is refused, with what to
-pass instead.
+Containers with masks, sparse zeros, categories or dates, which an array would lose, are refused.
+The message says what to pass instead.
 """
 
 from collections.abc import Iterator, Mapping, MappingView
@@ -23,12 +23,12 @@ __all__ = [
     "weights",
 ]
 
-# Bytes that XLA wants an array's memory to begin at a multiple of.
+# XLA wants an array's memory to begin at a multiple of this many bytes.
 _ALIGNMENT = 64
 
 
 def weights(argument: str, values: Any, sites: Mapping[str, Any]) -> None:
-    """Raise where weights are not an array of numbers for every site."""
+    """Raise if weights are not an array of numbers for every site."""
     if not isinstance(values, Mapping):
         raise TypeError(f"{argument}: expected a dict of arrays by site; got {values!r}.")
     expected = {name: site.shape for name, site in sites.items()}
@@ -58,7 +58,7 @@ def all_finite(array: np.ndarray) -> bool:
 
 
 def _way_out(array: np.ndarray) -> str:
-    """Advise on numbers that are not finite: the usual reason for a column is its scale."""
+    """Advise on numbers that are not finite: for a column, the usual reason is its scale."""
     empty = np.flatnonzero(~np.isfinite(array).any(0)) if array.ndim == 2 and len(array) > 1 else ()
     if len(empty):
         which = f"Column {empty[0]} has" if len(empty) == 1 else f"{len(empty)} columns have"
@@ -70,12 +70,12 @@ def _way_out(array: np.ndarray) -> str:
 
 
 def own(tree: Any) -> Any:
-    """Copy NumPy's arrays in a pytree, so that nobody else holds them.
+    """Copy NumPy's arrays in a pytree, so that nothing else refers to them.
 
-    JAX keeps an array of NumPy's, as long as some compiled function holds it, in the precision that
-    it was first used in, and takes it for that in the other precision as well.
+    If a compiled function holds a NumPy array, JAX keeps it in the precision of its first use, and
+    then uses that in the other precision as well.
     """
-    copies: dict[int, Any] = {}  # one of each, however often it is in the tree
+    copies: dict[int, Any] = {}  # one copy of each, however often it is in the tree
 
     def copied(leaf: Any) -> Any:
         if not isinstance(leaf, np.ndarray):
@@ -88,14 +88,14 @@ def own(tree: Any) -> Any:
 
 
 def in_precision(values: Any, dtype: Any) -> jax.Array:
-    """Return an array in this precision, or as it is where its numbers are whole."""
+    """Return an array in this precision, or as it is if its numbers are whole."""
     is_real = jnp.issubdtype(jnp.asarray(values).dtype, jnp.floating)
-    # A copy, for one of NumPy's would be a constant of the program.
+    # A copy, since a NumPy array would be a constant of the program.
     return jnp.asarray(values, dtype) if is_real else jnp.array(values)
 
 
 def numbers(argument: str, values: Any) -> np.ndarray:
-    """Return `values` as a float64 array of its own; text is no number, even where it spells one.
+    """Return `values` as a new float64 array; text is no number, even if it spells one.
 
     A missing value becomes NaN.
     """
@@ -103,12 +103,12 @@ def numbers(argument: str, values: Any) -> np.ndarray:
     _check_columns(argument, values)
     try:
         array = _with_nan(np.asarray(values))
-        # Text and complex numbers: numpy would convert them without a word.
+        # Text and complex numbers: numpy would convert them silently.
         if array.dtype.kind in "OSUT":
             _check_text(argument, values, array)
         if values is None or array.dtype.kind == "c":
             raise TypeError(f"dtype {array.dtype}")
-        with np.errstate(over="ignore"):  # beyond float64, of which `finite` tells
+        with np.errstate(over="ignore"):  # beyond float64: `finite` raises for these
             return _aligned(array)
     except (TypeError, ValueError, OverflowError) as error:
         if str(error).startswith(f"{argument}: "):
@@ -120,7 +120,7 @@ def numbers(argument: str, values: Any) -> np.ndarray:
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
-    """Copy numbers to an array in double precision that JAX on a CPU takes without copying it."""
+    """Copy numbers to an aligned float64 array, which JAX on a CPU uses without another copy."""
     size = array.size * np.dtype(np.float64).itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
@@ -130,8 +130,8 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def entries(argument: str, values: Any) -> np.ndarray:
-    """Return `values` as an array of objects; None for what is masked."""
-    # As objects: among text numpy would turn numbers and what is missing into text as well.
+    """Return `values` as an array of objects; None for masked entries."""
+    # As objects: next to text, numpy would turn numbers and missing entries into text as well.
     check_container(argument, values, masks=False)
     try:
         found = np.array(values, dtype=object)
@@ -146,7 +146,7 @@ def entries(argument: str, values: Any) -> np.ndarray:
 
 
 def check_container(argument: str, values: Any, *, masks: bool = True) -> None:
-    """Raise where a container is no array, or one that means more than its plain numbers."""
+    """Raise if a container is no array, or if it means more than its plain numbers."""
     name = type(values).__name__
     if hasattr(values, "toarray") and hasattr(values, "nnz"):
         raise TypeError(
@@ -179,7 +179,7 @@ def check_container(argument: str, values: Any, *, masks: bool = True) -> None:
 
 
 def _as_array(argument: str, values: Any) -> str:
-    """Write how what is no array becomes one; nothing where it is one."""
+    """Write code that makes an array of a container that is none; empty if it is one."""
     if hasattr(values, "collect") and hasattr(values, "collect_schema"):  # a lazy frame
         return f"{argument}.collect()"
     if isinstance(values, Mapping):
@@ -187,11 +187,11 @@ def _as_array(argument: str, values: Any) -> str:
         return f"{argument}.to_dataframe()" if to_frame else f"pandas.DataFrame({argument})"
     if isinstance(values, Iterator | MappingView):
         return f"list({argument})"
-    return "a list, for a set has no order" if isinstance(values, AbstractSet) else ""
+    return "a list, since a set has no order" if isinstance(values, AbstractSet) else ""
 
 
 def _check_columns(argument: str, values: Any) -> None:
-    """Raise where a column is no number: categories, dates."""
+    """Raise if a column is no number: categories, dates."""
     kinds = _kinds(values)
     categorical = [name for name, kind in kinds if _is_categorical(kind)]
     if categorical:
@@ -207,7 +207,7 @@ def _check_columns(argument: str, values: Any) -> None:
 
 
 def _kinds(values: Any) -> list[tuple[Any, Any]]:
-    """Name and dtype of every column, as far as a container tells."""
+    """Return name and dtype of every column, as far as a container tells."""
     if hasattr(values, "schema") and hasattr(values.schema, "types"):  # an Arrow table
         return list(zip(values.schema.names, values.schema.types, strict=True))
     kinds = getattr(values, "dtypes", None)
@@ -224,12 +224,12 @@ def _is_categorical(kind: Any) -> bool:
 
 
 def _is_temporal(kind: Any) -> bool:
-    # By name, which numpy, pandas, polars and Arrow agree on.
+    # By name: numpy, pandas, polars and Arrow agree on these.
     return str(kind).lower().startswith(("date", "time", "duration", "period", "interval"))
 
 
 def _as_days(column: str, kind: Any) -> str:
-    """Write how dates become numbers, where that is a line of numpy's or pandas'."""
+    """Write how dates become numbers, if one line of numpy or pandas can do it."""
     day = "numpy.timedelta64(1, 'D')"
     of_numpy = {"M": f"({column} - {column}.min()) / {day}", "m": f"{column} / {day}"}
     told = f": {code}" if (code := of_numpy.get(getattr(kind, "kind", ""))) else ""
@@ -237,7 +237,7 @@ def _as_days(column: str, kind: Any) -> str:
 
 
 def _categories(argument: str, values: Any, columns: list[Any]) -> str:
-    """Say what categories are, and how they become numbers."""
+    """Describe categories, and how they become numbers."""
     if hasattr(values, "to_pandas") and not hasattr(values, "to_dummies"):
         return f"an Arrow dictionary. Convert it first: {argument}.to_pandas()."
     if columns == [None]:
@@ -255,7 +255,7 @@ def _categories(argument: str, values: Any, columns: list[Any]) -> str:
 
 
 def _dummies(argument: str, values: Any, columns: list[Any]) -> str:
-    """Write how a table gets a column for every category."""
+    """Write code that gives a table a column for every category."""
     if hasattr(values, "to_dummies"):
         code = f"{argument}.to_dummies({columns!r})"
     else:
@@ -264,7 +264,7 @@ def _dummies(argument: str, values: Any, columns: list[Any]) -> str:
 
 
 def _check_text(argument: str, values: Any, array: np.ndarray) -> None:
-    """Raise where an entry is text."""
+    """Raise if an entry is text."""
     found = next(((i, v) for i, v in np.ndenumerate(array) if isinstance(v, str | bytes)), None)
     if found is None:
         return
@@ -272,7 +272,7 @@ def _check_text(argument: str, values: Any, array: np.ndarray) -> None:
     names = list(getattr(values, "columns", ())) if array.ndim == 2 and argument == "x" else []
     told, advice = "", "encode categories as numbers first"
     if _spells_a_number(text):
-        advice = f"where text spells numbers, pass numpy.asarray({argument}, float)"
+        advice = f"if the text spells numbers, pass numpy.asarray({argument}, float)"
     elif names and len(names) == array.shape[-1] and all(isinstance(name, str) for name in names):
         told = f" in the column {names[index[1]]!r}"
         advice = _dummies(argument, values, [names[index[1]]]).rstrip(".")
@@ -294,7 +294,7 @@ def _with_nan(array: np.ndarray) -> np.ndarray:
     """Return the array, with NaN for every object that stands for a missing value."""
     if array.dtype.kind != "O":
         return array
-    from pandas import isna  # which importing a model is not to wait for
+    from pandas import isna  # slow to import: only if it is needed
 
     missing = isna(array)
     return np.where(missing, np.nan, array) if missing.any() else array

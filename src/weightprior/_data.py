@@ -1,4 +1,4 @@
-"""Data as people hold them: data frames, labelled arrays, tables on a disk, the order of rows."""
+"""Data of users: data frames, labelled arrays, tables on a disk, the order of rows."""
 
 import hashlib
 from collections import Counter
@@ -30,31 +30,31 @@ __all__ = [
 
 
 def checked(bnn: Any, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return inputs and targets as float64 arrays, or raise where they do not suit a model."""
+    """Return inputs and targets as float64 arrays, or raise if they do not suit a model."""
     return inputs(x, bnn.network.feature_names), targets(bnn, x, y)
 
 
 def targets(bnn: Any, x: Any, y: Any) -> np.ndarray:
-    """Return targets as a float64 array, or raise where they do not suit a model or its inputs."""
+    """Return targets as a float64 array, or raise if they do not suit a model or its inputs."""
     array = bnn.likelihood.check_target(y, num_rows(x), bnn.network.num_outputs)
     aligned("y", y, x)
     return array
 
 
 def untraced_inputs(bnn: Any, x: Any) -> Any:
-    """Return inputs as an array, or raise where known numbers do not suit the network."""
+    """Return inputs as an array, or raise if known numbers do not suit the network."""
     return x if isinstance(x, Tracer) else inputs(x, bnn.network.feature_names)
 
 
 def untraced(bnn: Any, x: Any, y: Any, counts: Any) -> tuple[Any, Any, Any]:
-    """Return rows and their weights as arrays, or raise where known numbers do not suit a model."""
+    """Return rows and their weights as arrays, or raise if known numbers do not suit a model."""
     if any(isinstance(part, Tracer) for part in (x, y, counts)):
         return _arrays.own((x, y, counts))
     return *checked(bnn, x, y), None if counts is None else row_weights(counts, x)
 
 
 def aligned(argument: str, values: Any, x: Any) -> None:
-    """Raise where an index has the labels of that of `x` in another order; warn of other labels."""
+    """Raise if an index has the labels of that of `x` in another order; warn of other labels."""
     if doubt := _misalignment(argument, values, x):
         _checks.warn(doubt)
 
@@ -62,8 +62,8 @@ def aligned(argument: str, values: Any, x: Any) -> None:
 def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
     """Return the inputs as a float64 array of shape (rows, features).
 
-    A data frame's columns have to be the network's features, in their order, where the network
-    has names for them.
+    A data frame's columns must be the network's features, in their order, if the network has names
+    for them.
     """
     if is_stored(x):
         _check_room(x)
@@ -88,7 +88,7 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
 
 
 def _check_room(x: Any) -> None:
-    """Raise where a table and a copy of it are more than the memory there is."""
+    """Raise if a table and a copy of it do not fit into memory."""
     needed, have = 16 * int(x.shape[0]) * int(x.shape[1]), memory()
     if needed > have:
         raise MemoryError(
@@ -100,9 +100,9 @@ def _check_room(x: Any) -> None:
 
 
 def readable(x: Any, feature_names: tuple[Any, ...]) -> Any:
-    """Return inputs whose rows are taken block by block, and checked as those of `inputs` are.
+    """Return inputs for reading rows block by block, checked as by `inputs`.
 
-    Of a table that stays elsewhere it is the reader. A plain array needs no copy.
+    For a table that is not in memory, this is its reader. A plain array needs no copy.
     """
     if not is_stored(x):
         return x if _is_fine(x, len(feature_names)) else inputs(x, feature_names)
@@ -114,7 +114,7 @@ def readable(x: Any, feature_names: tuple[Any, ...]) -> Any:
 
 
 def _is_fine(x: Any, num_features: int) -> bool:
-    """Tell if inputs are what `inputs` would return a copy of."""
+    """Tell if `inputs` would return these inputs unchanged, as a copy."""
     plain = type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 2
     return plain and x.shape[1] == num_features and len(x) > 0 and _arrays.all_finite(x)
 
@@ -125,7 +125,7 @@ def num_rows(x: Any) -> int:
 
 
 def row_weights(values: Any, x: Any, num_parts: int | None = None) -> np.ndarray:
-    """Return how often each row counts, or raise; for a stacked prior one set per part will do."""
+    """Return how often each row counts, or raise; for a stacked prior, one set or one per part."""
     array, num_obs = _arrays.finite("row_weights", values), num_rows(x)
     _checks.row_weights_shape(
         array.shape, (num_obs,), None if num_parts is None else (num_parts, num_obs)
@@ -139,13 +139,13 @@ def row_weights(values: Any, x: Any, num_parts: int | None = None) -> np.ndarray
 
 
 def column_names(x: Any) -> tuple[str, ...] | None:
-    """Names of a data frame's columns; None for a plain array."""
+    """Return the names of a data frame's columns; None for a plain array."""
     columns = getattr(x, "column_names", getattr(x, "columns", None))  # of an Arrow table, first
     return None if columns is None else tuple(str(name) for name in columns)
 
 
 def index_of(values: Any) -> Any:
-    """Index of the rows of a data frame, a series or a labelled array; None where there is none."""
+    """Return the index of rows of a data frame, series or labelled array; None if there is none."""
     if hasattr(values, "indexes") and hasattr(values, "dims"):
         return values.indexes.get(values.dims[0]) if values.dims else None
     index = getattr(values, "index", None)
@@ -153,12 +153,12 @@ def index_of(values: Any) -> Any:
 
 
 def _misalignment(argument: str, values: Any, x: Any) -> str:
-    """Raise where the index has the labels of that of `x` in another order.
+    """Raise if the index has the same labels as that of `x`, in another order.
 
     Returns
     -------
     str
-        The warning, if labels differ and rows go together by position. Else empty.
+        The warning, if labels differ and rows are matched by position. Otherwise empty.
     """
     own, of_x = index_of(values), index_of(x)
     if own is None or of_x is None or len(own) != len(of_x) or own.equals(of_x):
@@ -182,7 +182,7 @@ def _misalignment(argument: str, values: Any, x: Any) -> str:
 
 
 def select_rows(values: Any, kept: np.ndarray) -> Any:
-    """Rows of an array or a data frame, by a mask; None stays None."""
+    """Select rows of an array or a data frame, by a mask; None stays None."""
     if values is None or kept.all():
         return values
     if isinstance(values, Stored):
@@ -191,18 +191,19 @@ def select_rows(values: Any, kept: np.ndarray) -> Any:
 
 
 def is_stored(values: Any) -> bool:
-    """Tell if a table is read from elsewhere: of NumPy's memory maps, Zarr, dask, HDF5."""
+    """Tell if a table is not in memory: a memory map of NumPy, or from Zarr, dask or HDF5."""
     if isinstance(values, np.memmap):
         return values.ndim == 2
     if not hasattr(values, "chunks") or len(getattr(values, "shape", ())) != 2:
         return False
-    # A labelled array has chunks where it is one of dask's.
+    # A labelled array has chunks if it is one of dask's.
     return values.chunks is not None or not hasattr(values, "coords")
 
 
-# Rows that are read together of a table without chunks, and numbers of a chunk that is read whole.
+# Rows that are read together if a table has no chunks, and largest size of a chunk that is read
+# whole.
 _TOGETHER, _LARGEST_CHUNK = 64, 2**25
-# Stretches of consecutive rows that stand for a table, and the rows of each.
+# Number of stretches of consecutive rows that represent a table, and rows of each.
 _STRETCHES, _STRETCH = 64, 256
 
 
@@ -214,7 +215,7 @@ class Stored:
     argument : str
         Name of the table, for errors.
     array : array of shape (rows, features)
-        Whatever gives out rows by a slice, as what NumPy makes an array of.
+        Any object that returns rows for a slice, in a form that NumPy makes an array of.
     """
 
     def __init__(self, argument: str, array: Any) -> None:
@@ -232,15 +233,16 @@ class Stored:
 
     @property
     def together(self) -> int:
-        """Consecutive rows that are as quick to read as one: those of a chunk."""
+        """Number of consecutive rows that are as fast to read as one: those of a chunk."""
         first = (getattr(self._array, "chunks", None) or (_TOGETHER,))[0]
         rows = max(first) if isinstance(first, tuple) else int(first)  # a tuple is dask's
         return rows if rows * self.shape[1] <= _LARGEST_CHUNK else _TOGETHER
 
     def blocks(self, at_once: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Numbers of all rows, in blocks of whole chunks of about so many rows; and which are new.
+        """Yield row numbers in blocks of whole chunks, of about `at_once` rows; and which are new.
 
-        All blocks have one size: the last is filled up with the last row, which is not new again.
+        All blocks have one size: the last is filled up with the last row, and these copies are not
+        new.
         """
         size = min(max(self.together, at_once // self.together * self.together), len(self))
         for start in range(0, len(self), size):
@@ -248,13 +250,13 @@ class Stored:
             yield np.minimum(rows, len(self) - 1), rows < len(self)
 
     def spread(self) -> np.ndarray:
-        """Numbers of some thousand rows, in stretches that are spread over the table."""
+        """Return the numbers of some thousand rows, in stretches spread over the table."""
         starts = np.linspace(0, max(len(self) - _STRETCH, 0), _STRETCHES).astype(int)
         rows = np.unique(starts[:, None] + np.arange(_STRETCH))
         return rows[rows < len(self)]
 
     def read_once(self, check: Callable[[np.ndarray], None]) -> str:
-        """Check all rows, block by block, and return their digest: that of an array in memory."""
+        """Check all rows by blocks, and return their digest: the same as of an array in memory."""
         sha = hashlib.sha256(f"float64 {self.shape} ".encode())
         size = max(self.together, _LARGEST_CHUNK // 8 // self.shape[1])
         for start in range(0, len(self), size):
@@ -263,7 +265,7 @@ class Stored:
         return f"sha256 {sha.hexdigest()[:16]}"
 
     def select(self, kept: np.ndarray) -> Self:
-        """Reader of some of the rows, by a mask."""
+        """Return a reader of some of the rows, by a mask."""
         some = type(self)(self._argument, self._array)
         some._numbers = self._numbers[kept]
         return some
@@ -273,7 +275,7 @@ class Stored:
         wanted, places = np.unique(self._numbers[rows], return_inverse=True)
         if not wanted.size:
             return np.empty((0, self.shape[1]))
-        # Rows that lie together are read together.
+        # Adjacent rows are read together.
         runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1)
         return np.concatenate([self._read(int(run[0]), int(run[-1]) + 1) for run in runs])[places]
 

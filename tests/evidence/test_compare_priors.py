@@ -120,7 +120,7 @@ def test_a_cross_validation_whose_noise_collapsed_is_doubtful():
     given = given.assign(noise_collapsed=(("prior", "fold"), collapsed))
     found = wp.compare_priors(LINEAR.bnn, fitted(), given)
     assert found["doubtful"].sel(criterion="cv").to_numpy().tolist() == [False, False, True]
-    assert "Not to be relied on: cross-validation of 'informed'" in found["verdict"].item()
+    assert "Not reliable: cross-validation of 'informed'" in found["verdict"].item()
 
 
 def test_loo_meets_the_closed_form(found):
@@ -263,12 +263,12 @@ def test_what_is_not_reliable_is_said():
     assert (
         found["verdict"]
         .item()
-        .endswith("Not to be relied on: the evidence of 'narrow'; PSIS-LOO of 'informed'.")
+        .endswith("Not reliable: the evidence of 'narrow'; PSIS-LOO of 'informed'.")
     )
 
 
 def doubted(fit, *labels):
-    """The fit with an evidence that is not to be relied on, under these priors."""
+    """Fit with an unreliable evidence, under these priors."""
     return with_group(fit, reason=["chains disagree" if n in labels else "" for n in PRIORS])
 
 
@@ -404,4 +404,4 @@ def test_without_a_reliable_estimate_no_prior_is_preferred():
     found["best"] = found["prior"].isel(prior=found["best"]).drop_vars("prior")
     told = preference.verdict(found, "map")
     assert told.startswith("No prior is preferred: no criterion has a reliable estimate.")
-    assert "Not to be relied on: the evidence of 'narrow', 'wide'" in told
+    assert "Not reliable: the evidence of 'narrow', 'wide'" in told

@@ -55,7 +55,7 @@ def test_options_that_a_partial_carries_are_those_of_the_call():
     local = partial(partial(wp.fit_map, **carried), num_restarts=3)
     found = wp.distribute(local, Inline())(REGRESSION, FRAME, TARGET)
     assert_same_fit(found, local(REGRESSION, FRAME, TARGET))
-    with pytest.raises(ValueError, match="checkpoint: expected None beside distribute"):
+    with pytest.raises(ValueError, match="checkpoint: expected None with distribute"):
         spread(Inline(), partial(wp.fit_mcmc, checkpoint="here"))
 
 
@@ -148,7 +148,7 @@ def test_a_broken_executor_is_made_again(tmp_path):
 def test_a_broken_executor_that_was_given_is_told(tmp_path):
     with pytest.raises(RuntimeError, match="the executor broke") as told:
         spread(Breaking(1), folder=tmp_path)
-    assert "Pass a function that makes one, and it is made again." in str(told.value)
+    assert "Pass a function that makes one: then it is made again." in str(told.value)
     executor = Inline()
     spread(executor, folder=tmp_path)
     assert executor.num_calls == 2
@@ -180,7 +180,7 @@ def test_many_different_warnings_are_summed_up():
     with pytest.warns(UserWarning, match="of") as told:
         spread(Inline(), fit, prior=prior)
     assert len(told) == 6
-    assert "more than is shown, under prior 0.6, 0.7. Fit one" in str(told[-1].message)
+    assert "more warnings than are shown, under prior 0.6, 0.7. Fit one" in str(told[-1].message)
 
 
 def test_one_that_breaks_at_once_is_given_up():
@@ -334,7 +334,7 @@ def test_bad_arguments_never_travel():
     executor = Inline()
     with pytest.raises(ValueError, match="y: expected"):
         wp.distribute(MAP, executor)(REGRESSION, FRAME, TARGET[:3], **GIVEN)
-    with pytest.raises(ValueError, match="checkpoint: expected None beside distribute"):
+    with pytest.raises(ValueError, match="checkpoint: expected None with distribute"):
         spread(executor, wp.fit_mcmc, checkpoint="here")
     with pytest.raises(TypeError, match="fit: expected a fit function"):
         wp.distribute(3, executor)

@@ -109,7 +109,7 @@ def test_a_perceptron_of_other_units_is_another_function():
     perceptron = MLPRegressor(hidden_layer_sizes=(4, 4), activation="logistic", max_iter=2)
     perceptron.fit(X, X[:, 0])
     with pytest.warns(
-        UserWarning, match=r"^reference: .*activation='sigmoid'\) makes its own"
+        UserWarning, match=r"^reference: .*activation='sigmoid'\) has the same"
     ) as told:
         reference_weights(BNN, perceptron)
     assert len(told) == 1

@@ -225,7 +225,7 @@ def test_labels_that_were_not_told_are_advised(likelihood, y):
 
 def test_one_class_alone_is_not_named():
     message = fails(wp.Bernoulli(), ["no", "no"], "got text such as 'no'", TypeError)
-    assert "Name all 2 classes, those that are not among these rows too: Bernoulli(" in message
+    assert "Name all 2 classes, also those that are not among these rows: Bernoulli(" in message
 
 
 def test_columns_of_different_labels_are_compared():
@@ -298,7 +298,7 @@ def test_what_does_not_tell_classes(make, classes, error, message):
 
 
 def test_two_labels_are_of_bernoulli_and_more_of_categorical():
-    with pytest.raises(ValueError, match=r"classes: expected two labels.*got 3. More .*outputs=3"):
+    with pytest.raises(ValueError, match=r"classes: expected two labels.*got 3. For .*outputs=3"):
         wp.Bernoulli(["a", "b", "c"])
     with pytest.raises(
         ValueError, match=r"network: expected num_outputs=3.*\['a', 'b', 'c'\].*got 2"

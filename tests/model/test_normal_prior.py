@@ -203,7 +203,7 @@ class TestLatents:
 
     def test_a_model_without_any_says_so(self):
         bnn = wp.BNN(wp.mlp(1), wp.Gaussian(noise=1.0))
-        with pytest.raises(ValueError, match=r"^latents: expected none, .*none to name;"):
+        with pytest.raises(ValueError, match=r"^latents: expected none, .*no names;"):
             wp.normal_prior(bnn, latents={"log_noise": (0, 1)})
 
 

@@ -1,6 +1,6 @@
-"""Every check of what a user passes in, and the wording of what is said when it is wrong.
+"""Checks of the arguments of users, and the wording of messages about wrong ones.
 
-A message names the argument, says what was expected and what came, and what to do about it.
+A message names the argument, the expected and the actual value, and what to do.
 """
 
 import os
@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 
-# Where warnings go that somebody wants to look at first; of each thread by itself.
+# Collects warnings that a caller wants to see first; separate for each thread.
 _held: ContextVar[list[str] | None] = ContextVar("held", default=None)
 
 
 @contextmanager
 def held_warnings() -> Iterator[list[str]]:
-    """Keep warnings of this package back, in a list of their messages."""
+    """Hold back warnings of this package, in a list of their messages."""
     told: list[str] = []
     before = _held.set(told)
     try:
@@ -75,10 +75,10 @@ def close_name(name: Any, valid: Collection[Any]) -> str:
 
 
 def known_names(argument: str, names: Iterable[Any], valid: Collection[Any]) -> None:
-    """Raise where one of `names` is not among the `valid` ones."""
+    """Raise if one of `names` is not among the `valid` ones."""
     unknown = [name for name in names if name not in valid]
     if unknown:
-        expected = f"names among {several(valid)}" if valid else "none, for there is none to name"
+        expected = f"names among {several(valid)}" if valid else "none, since there are no names"
         raise ValueError(
             f"{argument}: expected {expected}; got {several(unknown)}."
             f"{close_name(unknown[0], valid)}"
@@ -86,8 +86,8 @@ def known_names(argument: str, names: Iterable[Any], valid: Collection[Any]) -> 
 
 
 def one_of(argument: str, value: Any, valid: Collection[str]) -> None:
-    """Raise where an option is not one of the words it may be."""
-    if value not in tuple(valid):  # not by hash, which a list has not
+    """Raise if an option is not one of the valid words."""
+    if value not in tuple(valid):  # not by hash: a list has none
         hint = close_name(value, valid)
         raise ValueError(f"{argument}: expected one of {several(valid)}; got {value!r}.{hint}")
 
@@ -114,8 +114,8 @@ def number(argument: str, value: Any, *, above: float, below: float = np.inf) ->
 
 
 def model(bnn: Any) -> None:
-    """Raise where something else was passed as a model."""
-    # By what it has: the class stands on a floor above.
+    """Raise if something else was passed as a model."""
+    # By its attributes: the class is in a layer above this one.
     if isinstance(bnn, type) or not (hasattr(bnn, "network") and hasattr(bnn, "likelihood")):
         raise TypeError(
             f"bnn: expected a model, BNN(network, likelihood); got {type(bnn).__name__}."
@@ -123,7 +123,7 @@ def model(bnn: Any) -> None:
 
 
 def leaves(argument: str, values: Iterable[Any], advice: str) -> None:
-    """Raise where a leaf of a pytree is no number that JAX can trace."""
+    """Raise if a leaf of a pytree is no number that JAX can trace."""
     for value in values:
         if not hasattr(value, "dtype") and not isinstance(value, Real):
             raise TypeError(f"{argument}: expected numbers as leaves; got {value!r}. {advice}")
@@ -138,18 +138,18 @@ def prior(
     proper: str = "",
     argument: str = "prior",
 ) -> None:
-    """Raise where a prior is not one of this model's.
+    """Raise if a prior is not a prior of this model.
 
-    A stacked prior, and one whose centres and scales are learned, are taken where these are true.
-    If it may be flat nowhere, `proper` says why.
+    `stacked` and `learned` say if a stacked prior, and one with learned centres and scales, are
+    accepted. If the prior must not be flat anywhere, `proper` says why.
     """
-    # By what it has: the class stands on a floor above.
+    # By its attributes: the class is in a layer above this one.
     if isinstance(prior, type) or not hasattr(prior, "conditional"):
         several_priors = isinstance(prior, list | tuple | dict)
         got = f"{type(prior).__name__} of {len(prior)}" if several_priors else repr(prior)
         raise TypeError(
             f"{argument}: expected a NormalPrior, as weightprior.normal_prior(bnn) makes; "
-            f"got {got}.{' Of several, stack_priors makes one.' if several_priors else ''}"
+            f"got {got}.{' To fit several, use stack_priors.' if several_priors else ''}"
         )
     if not (prior.fixed or learned):
         raise TypeError(
@@ -170,7 +170,7 @@ def prior(
 
 
 def input_shape(shape: tuple[int, ...], num_features: int) -> None:
-    """Raise where inputs have another shape than (rows, features)."""
+    """Raise if inputs have another shape than (rows, features)."""
     if len(shape) != 2 or shape[1] != num_features:
         advice = " Pass numpy.reshape(x, (-1, 1))." if len(shape) == 1 and num_features == 1 else ""
         raise ValueError(
@@ -180,7 +180,7 @@ def input_shape(shape: tuple[int, ...], num_features: int) -> None:
 
 
 def shape(values: Any) -> tuple[int, ...] | None:
-    """Shape of what may be an array; None where it is ragged."""
+    """Return the shape of a value that may be an array; None if it is ragged."""
     try:
         return np.shape(values)
     except ValueError:
@@ -188,7 +188,7 @@ def shape(values: Any) -> tuple[int, ...] | None:
 
 
 def target_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Raise where targets have not the shape that the inputs and the outputs call for."""
+    """Raise if targets do not have the shape that inputs and outputs require."""
     if shape != expected:
         flat = shape in ((*expected, 1), (1, *expected)) and len(expected) == 1
         advice = " Pass numpy.ravel(y), or y.iloc[:, 0] of a data frame." if flat else ""
@@ -198,7 +198,7 @@ def target_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
 
 
 def row_weights_shape(shape: tuple[int, ...], *expected: tuple[int, ...] | None) -> None:
-    """Raise where row weights have none of the expected shapes."""
+    """Raise if row weights have none of the expected shapes."""
     if shape not in expected:
         shapes = " or ".join(str(e) for e in expected if e is not None)
         flat = any(shape in ((*e, 1), (1, *e)) for e in expected if e is not None and len(e) == 1)
@@ -212,9 +212,9 @@ def row_weights_shape(shape: tuple[int, ...], *expected: tuple[int, ...] | None)
 def arrays(
     argument: str, values: Mapping[str, Any], sites: Mapping[str, Any]
 ) -> dict[str, jax.Array]:
-    """Return JAX's arrays, in a precision it has enabled; the numbers are not read.
+    """Return JAX arrays, in an enabled precision; the numbers are not read.
 
-    Raise where a site has no floating-point array of its shape.
+    Raise if a site has no floating-point array of its shape.
     """
     missing = [name for name in sites if name not in values]
     if missing:
@@ -236,9 +236,9 @@ def arrays(
 
 def random_key(rng_key: Any) -> jax.Array:
     """Return a typed JAX key for an int, a typed key or an old-style pair of words."""
-    not_forked()  # the first that everybody computes
+    not_forked()  # the key is the first thing that a call computes
     if isinstance(rng_key, Integral) and not isinstance(rng_key, bool):
-        # JAX cuts off what does not fit, so that two seeds could mean one key.
+        # JAX cuts off excess bits, so that two seeds could mean one key.
         if not 0 <= int(rng_key) < 2**32:
             raise ValueError(f"rng_key: expected an int from 0 to 2**32 - 1; got {rng_key}.")
         return _key(int(rng_key))
@@ -251,34 +251,34 @@ def random_key(rng_key: Any) -> jax.Array:
 
 
 def _key(seed: int) -> jax.Array:
-    """Return the key that JAX makes of a seed, without compiling what makes it."""
+    """Return the key that JAX makes from a seed, without compiling anything."""
     if jax.config.jax_default_prng_impl != "threefry2x32":
         return jax.random.key(seed)
     words: Any = np.array([0, seed], np.uint32)
     return jax.random.wrap_key_data(words)
 
 
-# A fork takes along the one thread that forked, and JAX's own are gone: whatever it is asked to
-# compute in the child would wait for them for ever.
+# A fork keeps only the thread that forked, and JAX's own threads are lost: any computation in the
+# child would wait for them for ever.
 _used = _forked = False
 
 
 def not_forked() -> None:
-    """Raise in a forked process whose parent has used JAX."""
+    """Raise in a forked process if its parent has used JAX."""
     if _forked:
         raise RuntimeError(
             "weightprior: expected a process of its own; got one forked from a process that has "
-            "used JAX, whose threads a fork leaves behind, so that it would wait for ever. Start "
+            "used JAX. A fork loses the threads of JAX, so that it would wait for ever. Start "
             'processes by multiprocessing.get_context("spawn"), or '
             'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")).'
         )
 
 
 def _before() -> None:
-    # In the parent, whose locks are free or will be.
+    # This runs in the parent: its locks are free or will be.
     global _used
     bridge = sys.modules.get("jax._src.xla_bridge")
-    # Where a JAX to come does not tell, it is taken for used.
+    # If a future JAX does not tell, it is taken as used.
     _used = bridge is not None and getattr(bridge, "backends_are_initialized", lambda: True)()
 
 

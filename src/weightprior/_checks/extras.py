@@ -1,4 +1,4 @@
-"""Extras of the package: which of them has to be installed for what was asked."""
+"""Extras of the package: which one must be installed for a module."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -9,16 +9,16 @@ __all__ = ["needs_extra"]
 def needs_extra[Answer](
     load: Callable[[str], Answer], extra: str, modules: tuple[str, ...]
 ) -> Callable[[str], Answer]:
-    """Let a lazy module say what has to be installed where a module of an extra is missing.
+    """Make a lazy module say what to install if a module of an extra is missing.
 
     Parameters
     ----------
     load : callable
         A module's ``__getattr__``.
     extra : str
-        Name of the extra, which is that of the module in this package.
+        Name of the extra, and of the module in this package.
     modules : tuple of str
-        Modules that the extra brings along.
+        Modules that the extra installs.
     """
 
     @wraps(load)

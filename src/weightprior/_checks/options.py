@@ -1,4 +1,4 @@
-"""Options that a function does not have, answered by the name that they have here."""
+"""Unknown options of a function, answered with their name in this package."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -8,7 +8,7 @@ from weightprior import _checks
 
 __all__ = ["names_its_options"]
 
-# Names that other libraries have for options of ours.
+# Names of our options in other libraries.
 _ELSEWHERE = {
     "chains": "num_chains",
     "draws": "num_samples",
@@ -32,7 +32,7 @@ _ELSEWHERE = {
 def names_its_options[**Given, Answer](
     function: Callable[Given, Answer],
 ) -> Callable[Given, Answer]:
-    """Let a function answer an option that it does not have by the one that was meant."""
+    """Make a function answer an unknown option with the one that was probably meant."""
     names = tuple(signature(function).parameters)
 
     @wraps(function)

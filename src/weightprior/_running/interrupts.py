@@ -1,7 +1,7 @@
-"""Interrupts that wait for a moment at which nothing is half done.
+"""Interrupts that wait until no operation is half done.
 
-Python lets Ctrl-C fall between any two of its instructions: into the tracing of a program, which
-would leave JAX and NumPyro in the middle of it, or between a limit and its end.
+Python may raise Ctrl-C between any two of its instructions: in the tracing of a program, which
+would leave JAX and NumPyro in the middle of it, or between setting a limit and its end.
 """
 
 import signal
@@ -14,7 +14,7 @@ __all__ = ["Held", "held_back"]
 
 
 class Held:
-    """An interrupt that came while interrupts were held back, if one did."""
+    """An interrupt that came while interrupts were held back, if any."""
 
     def __init__(self) -> None:
         self._error: BaseException | None = None
@@ -23,25 +23,25 @@ class Held:
         return self._error is not None
 
     def note(self, error: BaseException) -> None:
-        """Keep what the interrupt is to raise."""
+        """Keep the error that the interrupt will raise."""
         self._error = error
 
     def release(self) -> None:
-        """Raise the interrupt, where one came."""
+        """Raise the interrupt, if one came."""
         if self._error is not None:
             raise self._error
 
 
-# Of the block that holds interrupts back; they reach the main thread alone.
+# Of the block that holds interrupts back; interrupts reach only the main thread.
 _outer: Held | None = None
 
 
 @contextmanager
 def held_back() -> Iterator[Held]:
-    """Hold interrupts back until the block has ended, which can ask for them and end early.
+    """Hold interrupts back until the block has ended; the block can ask for them and end early.
 
-    Whoever handles Ctrl-C is called at once; what he raises waits. In other threads than the main
-    one, which no interrupt reaches, nothing is done.
+    The handler of Ctrl-C is called at once; its error waits. Interrupts reach only the main thread:
+    in other threads this does nothing.
     """
     global _outer
     if threading.current_thread() is not threading.main_thread():
@@ -51,7 +51,7 @@ def held_back() -> Iterator[Held]:
         yield _outer
         return
     held, handler = Held(), signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # nobody in Python handles them
+    if not callable(handler):  # no handler in Python
         yield held
         return
 

@@ -7,7 +7,7 @@ __all__ = ["memory"]
 
 
 def memory() -> float:
-    """Bytes of memory that there are; infinite where nothing of Python's own tells."""
+    """Return the bytes of memory; infinite if Python's own modules do not tell."""
     if not hasattr(os, "sysconf"):  # as on Windows
         return math.inf
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

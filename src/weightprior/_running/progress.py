@@ -1,8 +1,8 @@
-"""Progress that a terminal or a notebook shows while something takes long.
+"""Progress of long calls, shown in a terminal or a notebook.
 
-A public function that may take more than two seconds `shows_progress`. Code that runs inside it
-counts its work where it has some to count, and says when it waits for a compiler. A thread draws,
-once a second, so that the clock goes on while nothing else does.
+A public function that may take more than two seconds is decorated by `shows_progress`. Code inside
+it counts its work, if there is any to count, and says when it waits for a compiler. A thread draws
+once a second, so that the clock continues while nothing else moves.
 """
 
 import sys
@@ -20,18 +20,18 @@ from weightprior._running.interrupts import held_back
 
 __all__ = ["Count", "compiling", "counting", "hidden", "shows_progress"]
 
-# Before the first drawing, and between two of them.
+# Seconds before the first drawing, and between two drawings.
 _DELAY, _TICK = 2.0, 1.0
 
 
 @dataclass
 class Count:
-    """Work that is counted while it goes on.
+    """Work that is counted while it is done.
 
     Attributes
     ----------
     total, unit, done
-        Amount of work, its unit, and how much of it is done; no total where nothing is counted.
+        Amount of work, its unit, and how much of it is done; no total if nothing is counted.
     doing, beside : str
         Current step, and anything else to tell.
     """
@@ -48,13 +48,13 @@ class Count:
 
 
 class _Bar(tqdm):
-    """A bar that no monitor of tqdm's looks after: its own thread does."""
+    """A bar that its own thread refreshes, and no monitor of tqdm."""
 
     monitor_interval = 0
 
 
 class _Progress:
-    """Everything about one call that is shown; drawn by a thread of its own, and by no other."""
+    """State of one call that is shown; only its own thread draws it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -68,7 +68,7 @@ class _Progress:
         self._thread.start()
 
     def end(self) -> None:
-        """Draw for the last time, where anything was drawn."""
+        """Draw for the last time, if anything was drawn."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -76,7 +76,7 @@ class _Progress:
     def _draw_until_ended(self) -> None:
         if self._ended.wait(_DELAY) or self.hidden:
             return
-        # A delay, or it would draw before it is told what.
+        # A delay: otherwise it would draw before it has anything to draw.
         with _Bar(delay=_DELAY, dynamic_ncols=True, disable=False) as bar:
             bar.delay = 0.0
             while True:
@@ -94,7 +94,7 @@ class _Progress:
 
     def _draw(self, bar: tqdm) -> None:
         count = self.count
-        # Nothing done says nothing but that time goes by.
+        # With nothing done yet, only the clock is shown.
         if self.compiles or count.total is None or (count.done == 0 and count is not self._drawn):
             doing = "compiling" if self.compiles else count.doing
             clock = bar.format_interval(time.monotonic() - self._began)
@@ -103,7 +103,7 @@ class _Progress:
         else:
             bar.set_description_str(f"{self.name} {count.doing}".rstrip(), refresh=False)
             bar.bar_format = None
-            if count is not self._drawn:  # from here on, so that the rate is its own
+            if count is not self._drawn:  # counted from here, so that the rate is right
                 self._drawn = count
                 bar.unit, bar.initial, bar.postfix = count.unit, 0, None
                 bar.reset(count.total)
@@ -125,16 +125,16 @@ _here = _Here()
 def shows_progress[**Given, Answer](
     function: Callable[Given, Answer],
 ) -> Callable[Given, Answer]:
-    """Let a function show its progress, unless it is part of another that does.
+    """Make a function show its progress, unless it runs inside another that does.
 
-    An option `progress_bar` of its can forbid that.
+    Its option `progress_bar` can forbid this.
     """
 
     @wraps(function)
     def shown(*args: Given.args, **options: Given.kwargs) -> Answer:
         forbidden = options.get("progress_bar", True) is False
         if _here.progress is not None:
-            # Nothing is shown of a part that forbids it, unless there is more to the whole.
+            # A part that forbids progress shows none, unless the outer call counts its own work.
             _here.progress.hidden |= forbidden and not _here.progress.counts
             return function(*args, **options)
         if forbidden or not _is_seen():
@@ -155,8 +155,8 @@ def shows_progress[**Given, Answer](
 
 @contextmanager
 def hidden() -> Iterator[None]:
-    """Show nothing of what the block does in this thread."""
-    before, _here.progress = _here.progress, _Progress("")  # which never begins to draw
+    """Show no progress of the block in this thread."""
+    before, _here.progress = _here.progress, _Progress("")  # it never begins to draw
     try:
         yield
     finally:
@@ -167,9 +167,9 @@ def hidden() -> Iterator[None]:
 def counting(
     total: int | None, unit: str = "it", *, doing: str = "", done: int = 0
 ) -> Iterator[Count]:
-    """Count what a block does; of what counts inside what is counted nothing is shown.
+    """Count the work of a block; counts inside another count are not shown.
 
-    Without a total only the clock goes on, and what is being done stands beside it.
+    Without a total, only the current step and the clock are shown.
     """
     count, progress = Count(total, unit, done, doing), _here.progress
     if progress is None or progress.counts:
@@ -181,7 +181,7 @@ def counting(
         yield count
     finally:
         progress.counts = False
-        if before.total is not None:  # which tells more, once it is over
+        if before.total is not None:  # the outer count says more once this one is over
             progress.count = before
 
 
@@ -200,7 +200,7 @@ def compiling() -> Iterator[None]:
 
 
 def _is_seen() -> bool:
-    """Tell whether anybody sees what is drawn: at a terminal, or in a notebook."""
+    """Tell if the drawing can be seen: in a terminal, or in a notebook."""
     # A notebook's stream says that it is no terminal.
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if getattr(shell, "kernel", None) is not None:

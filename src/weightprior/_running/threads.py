@@ -15,12 +15,12 @@ from weightprior._running.interrupts import Held
 __all__ = ["call_in_threads", "num_cores", "stop_if"]
 
 
-class _Stopped(Exception):  # noqa: N818 - no error, and nobody sees it
-    """Ends the calls that an interrupt of the main thread has found under way."""
+class _Stopped(Exception):  # noqa: N818 - not an error: users never see it
+    """Signal that ends running calls after an interrupt of the main thread."""
 
 
 def stop_if(held: Held) -> None:
-    """End a call where an interrupt has come meanwhile."""
+    """End a call if an interrupt has come in the meantime."""
     if held:
         raise _Stopped
 
@@ -38,15 +38,15 @@ def call_in_threads(
     Parameters
     ----------
     call : callable
-        The function; it runs in the precision of the thread that asks for it.
+        The function; it runs in the precision of the calling thread.
     items : sequence
-        One per call.
+        One item per call.
     held : Held
         Interrupts that are held back: the first ends all calls.
     on_done : callable, optional
-        Called on this thread with the index of each item that is done.
+        Called on this thread with the index of each finished item.
     one_by_one : bool
-        True if no two calls may run at once, as of programs that wait for several devices.
+        True if no two calls may run at once, as with programs that wait for several devices.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def call_in_threads(
 
     def work(item: Any) -> Any:
         stop_if(held)
-        with jax.enable_x64(precision):  # the setting is the thread's own
+        with jax.enable_x64(precision):  # the setting is per thread
             return call(item)
 
     results: list[Any] = [None] * len(items)
@@ -69,11 +69,11 @@ def call_in_threads(
             results[futures[future]] = future.result()
             on_done(futures[future])
     finally:
-        # After an interrupt or an error what has not begun is dropped, not waited for.
+        # After an interrupt or an error, calls that have not begun are dropped, not waited for.
         pool.shutdown(cancel_futures=True)
     return results
 
 
 def num_cores() -> int:
-    """Cores that this process may use, which a container can limit."""
+    """Return the number of cores that this process may use; a container can limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -110,7 +110,7 @@ def _caveats(found: xr.Dataset) -> str:
         for criterion in found["criterion"].to_numpy()
         if (doubtful := found["doubtful"].sel(criterion=criterion).to_numpy()).any()
     ]
-    return f" Not to be relied on: {'; '.join(told)}." if told else ""
+    return f" Not reliable: {'; '.join(told)}." if told else ""
 
 
 def open_grid(found: xr.Dataset, grid: Grid) -> str:

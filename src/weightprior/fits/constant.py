@@ -1,4 +1,4 @@
-"""Fits that say no more about the rows than a constant would, told after the fit."""
+"""Warnings, after a fit, that it explains the rows no better than a constant would."""
 
 from typing import Any, NamedTuple
 
@@ -23,21 +23,21 @@ from weightprior.model.network import hidden_layers_of, offset_of
 __all__ = ["warn_constant"]
 
 # Predictions that vary by less than this share of the targets' sd explain less than a
-# ten-thousandth of their variance: of two digits nobody could tell them from a constant.
+# ten-thousandth of their variance: rounded to two digits, they look like a constant.
 _CONSTANT = 0.01
-# What a constant, or an end to it, would be worth: to raise the log likelihood by so many nats,
-# which is odds of 3,000 to 1. By chance alone the mean of targets is off by half a nat.
+# Nats by which the log likelihood must rise for a gain to count: odds of 3,000 to 1. By chance
+# alone the mean of the targets is off by half a nat.
 _NATS = 8.0
-# Networks that are looked at, and predictions of all of them that are held at once: of very many
-# rows fewer networks do.
+# Numbers of networks that are evaluated, and of predictions that are held at once. With many rows,
+# fewer networks suffice.
 _NUM_DRAWS, _MIN_DRAWS, _MAX_PREDICTIONS = 64, 2, 4_000_000
-# Draws of chains are not independent: their mean is taken to rest on a quarter of them.
+# Draws of chains are not independent: a quarter of them is taken to be effective.
 _DEPENDENCE = 4.0
 # Slope of an activation, as a share of its largest, below which a unit is flat at a row.
 _FLAT = 0.01
-# A known noise so many times the sd of the targets leaves little for the data to say.
+# A known noise this many times the sd of the targets leaves little information in the data.
 _LOUD = 3.0
-# Scales that had to be so many times as large are too small; the rest is a matter of taste.
+# Scales are too small if they should be so many times larger; the rest is a matter of taste.
 _NARROW = 1.5
 
 
@@ -63,18 +63,19 @@ class _Predicted(NamedTuple):
 
 
 def warn_constant(function: str, problem: Problem, fit: xr.DataTree) -> None:
-    """Warn where a fit says no more than a constant would, and say why; see `constant_doubt`."""
+    """Warn if a fit explains no more than a constant would, and say why; see `constant_doubt`."""
     if doubt := constant_doubt(problem, fit):
         _checks.warn(f"{function}: {doubt}")
 
 
 def constant_doubt(problem: Problem, fit: xr.DataTree) -> str:
-    """Say that predictions never vary though y depends on x, or that a constant does better.
+    """Say if predictions never vary though y depends on x, or if a constant does better.
 
-    All parts of a stacked prior have to: a sweep may well go to the ends. Nothing is said where the
-    scale of the data has been doubted before, nor of a search that did not converge.
+    For a stacked prior this must hold for all parts: the ends of a sweep may well be extreme.
+    Nothing is said if the scale of the data has been doubted before, or if a search did not
+    converge.
 
-    Nothing is compiled for a fit whose rows are more probable than any constant makes them.
+    Nothing is compiled if the fit makes the rows more probable than any constant does.
     """
     bnn = problem.bnn
     if problem.doubt or _says_something(problem, fit):
@@ -89,12 +90,12 @@ def constant_doubt(problem: Problem, fit: xr.DataTree) -> str:
 
 
 def _says_something(problem: Problem, fit: xr.DataTree) -> bool:
-    """Tell by its log likelihood, mean over draws, that a part of a fit is no constant.
+    """Tell by the log likelihood, averaged over draws, if a part of a fit is no constant.
 
-    A normal constant cannot have more than the normal law of the targets' own mean and sd, nor
-    one of classes more than their frequencies; of other likelihoods it is not known. Predictions
-    that vary by a share of the sd add no more than that share to each row. Beside a known noise
-    even a perfect fit may be worth next to nothing.
+    The normal distribution with the targets' own mean and sd bounds a constant with normal noise.
+    The frequencies of the classes bound a constant for classes. For other likelihoods no bound is
+    known. Predictions that vary by a share of the sd add no more than that share to each row. If
+    the noise is known, even a perfect fit may gain next to nothing.
     """
     log_prior = sum(fit["log_prior"].dataset.data_vars.values())
     total = (fit["sample_stats"]["lp"] - log_prior).mean(SAMPLE_DIMS).to_numpy()
@@ -127,7 +128,7 @@ def _beats_constants(problem: Problem, nats: float, rows: Rows) -> bool:
 
 
 def _worth(rows: Rows, variances: np.ndarray, noise: float) -> float:
-    """Nats that a perfect fit has more than a constant, beside a known noise."""
+    """Return the nats that a perfect fit gains over a constant, given a known noise."""
     return float(rows.number * variances.sum() / (2 * noise**2))
 
 
@@ -156,7 +157,7 @@ def _of_part(problem: Problem, part: Part) -> str:
 
 
 def _predict(problem: Problem, part: Part) -> _Predicted:
-    """Predictions at the rows that count, by draws that are evenly spread."""
+    """Predict the rows that count, by draws that are evenly spread."""
     bnn, counted = problem.bnn, part.row_weights > 0
     y, weights = problem.y[counted], part.row_weights[counted]
     if bnn.likelihood.columns:  # counts of outcomes: the share of the first in so many trials
@@ -165,7 +166,7 @@ def _predict(problem: Problem, part: Part) -> _Predicted:
     draws = _some(part.weights, _MAX_PREDICTIONS // (len(x) * bnn.network.num_outputs))
     alike = varying = _means(bnn, part.model, draws, x)[:, counted]
     if (offset := offset_of(bnn.network)) is not None:
-        # Outputs that vary by the offset alone say nothing of the inputs.
+        # Outputs that vary by the offset alone say nothing about the inputs.
         level = x.copy()
         level[:, offset] = rows.mean(x[counted, offset])
         alike = _means(bnn, part.model, draws, level)[:, counted]
@@ -181,7 +182,7 @@ def _predict(problem: Problem, part: Part) -> _Predicted:
 
 
 def _some(weights: Draws, affordable: int) -> dict[str, np.ndarray]:
-    """Take some of the draws, as of a single chain."""
+    """Take some of the draws, as if from a single chain."""
     count = weights.num_chains * weights.num_draws
     number = min(max(affordable, _MIN_DRAWS), _NUM_DRAWS)
     chosen = np.unique(np.linspace(0, count - 1, number).round().astype(int))
@@ -189,7 +190,7 @@ def _some(weights: Draws, affordable: int) -> dict[str, np.ndarray]:
 
 
 def _means(bnn: BNN, model: BNN, draws: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Means of every draw, (draws, rows, columns)."""
+    """Return the mean under every draw, (draws, rows, columns)."""
     found = evaluate(_mean_of_draw, model, draws, x)[0]
     if bnn.likelihood.has_classes:
         found = bnn.likelihood.class_probabilities(found)
@@ -209,7 +210,7 @@ def _sd(values: np.ndarray, rows: Rows) -> float:
 
 
 def _known_noise(bnn: BNN) -> float:
-    """Noise that a squared error has, where it is known; 0 otherwise."""
+    """Return the noise of a squared error if it is known, 0 otherwise."""
     known: Any = bnn.likelihood
     noise = known.noise if known.loss == "squared error" else None
     return 0.0 if noise is None else float(np.max(noise))
@@ -235,17 +236,17 @@ def _why_constant(problem: Problem, part: Part, found: _Predicted) -> str:
         )
     if noise > _LOUD * found.sd:
         return (
-            f"Beside the known noise, {noise:.3g}, rows whose y has sd {found.sd:.3g} say little: "
-            "give noise in the units of y, or leave it to be learned."
+            f"The known noise, {noise:.3g}, is large against the sd of y, {found.sd:.3g}: the rows "
+            "say little. Give noise in the units of y, or leave it to be learned."
         )
     return (
-        "The prior would allow more, so that a better optimum is to be looked for: "
+        "The prior would allow more, so there may be a better optimum. Look for it: "
         "fit_map(num_restarts=32)."
     )
 
 
 def _flat_layer(bnn: BNN, part: Part, x: np.ndarray) -> Any:
-    """First hidden layer whose units are all flat at all rows; None where there is none."""
+    """Find the first hidden layer with all units flat at all rows; None if there is none."""
     layers = hidden_layers_of(bnn.network) or ()
     if not layers:
         return None
@@ -256,7 +257,7 @@ def _flat_layer(bnn: BNN, part: Part, x: np.ndarray) -> Any:
 
 
 def _steepest(bnn: BNN, weights: Any, x: Any, largest: tuple[float, ...]) -> jax.Array:
-    """Largest slope of each layer's units at any row, as a share of the largest there is."""
+    """Return the largest slope of each layer's units at any row, as a share of the maximum."""
     network: Any = bnn.network
     units, layers = network.hidden_units(weights, x), hidden_layers_of(network) or ()
     found = [
@@ -275,4 +276,4 @@ def _why_worse(part: Part, found: _Predicted) -> str:
         )
     if part.fit.attrs["draws"] == "chains":
         return "Look at diagnostics.convergence, or begin at a MAP: init=fit_map(...)."
-    return "A better optimum is to be looked for: raise num_restarts, or fit with fit_map."
+    return "There may be a better optimum: raise num_restarts, or fit with fit_map."

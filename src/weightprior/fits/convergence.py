@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 _NUM_INPUTS = 20
-# Outputs that `convergence_warning` watches in all parts of a prior together: each costs three
-# milliseconds.
+# Number of outputs that `convergence_warning` watches, in all parts of a prior together. Each costs
+# three milliseconds.
 _NUM_SERIES = 400
 
-# Why draws that are no chains cannot have converged, by what they are.
+# Why convergence of draws that are no chains cannot be judged, by their kind.
 _WITHOUT_CHAINS = {
     "point": "a MAP is one point, without chains",
     "members": "members of an ensemble are separate optima, not chains",
@@ -42,22 +42,22 @@ _WITHOUT_CHAINS = {
 
 
 class Judgement(NamedTuple):
-    """Judgement on the chains of one prior.
+    """Judgement of the chains of one prior.
 
     Attributes
     ----------
     label : object
-        Label of the prior; None where it is the only one.
+        Label of the prior; None if it is the only one.
     numbers : dict of str to array
         Result of `diagnostics.convergence`, without its verdict.
     findings : tuple of str
-        Problems, the gravest first, in a few words each; empty where there are none.
+        Problems in a few words each, the gravest first; empty if there are none.
     verdict : str
         The same as a sentence, with what to do.
     converged : bool
-        True if there is no problem; False where that cannot be judged.
+        True if there is no problem; False if that cannot be judged.
     doubtful : bool
-        True if there is a problem, so that no number of the fit is reliable.
+        True if a problem makes every number of the fit unreliable.
     """
 
     label: Any
@@ -69,9 +69,9 @@ class Judgement(NamedTuple):
 
 
 def convergence_warning(bnn: BNN, fit: xr.DataTree) -> str | None:
-    """Return the verdict where chains have not converged, by prior; None otherwise.
+    """Return the verdict by prior if chains have not converged; None otherwise.
 
-    Outputs are watched at up to 20 of the rows that were fitted.
+    Outputs are watched at up to 20 of the fitted rows.
     """
     parts = parts_of(bnn, fit)
     x = watched_inputs(fit, _affordable(bnn, len(parts)))
@@ -87,7 +87,7 @@ def convergence_warning(bnn: BNN, fit: xr.DataTree) -> str | None:
 
 
 def prepare(problem: Problem, num_draws: int) -> None:
-    """Begin to compile what `convergence_warning` will need for so many draws of each part."""
+    """Begin to compile what `convergence_warning` needs for this many draws of each part."""
     bnn = problem.bnn
     x = _spread(problem.x, _affordable(bnn, len(problem.tasks)))
     draw = {n: jax.ShapeDtypeStruct(site.shape, np.float64) for n, site in bnn.sites.items()}
@@ -100,7 +100,7 @@ def _affordable(bnn: BNN, num_parts: int) -> int:
 
 
 def watched_inputs(fit: xr.DataTree, count: int) -> np.ndarray:
-    """Up to `count` of the rows that were fitted, evenly spread."""
+    """Return up to `count` of the fitted rows, evenly spread."""
     return _spread(fit["constant_data"]["x"].to_numpy(), count)
 
 
@@ -143,7 +143,7 @@ def assess(part: Part, x: np.ndarray) -> Judgement:
 
 
 def _doubt(part: Part) -> str:
-    """Say that the data of a fit are far from the scale of its prior."""
+    """Say if the data of a fit are far from the scale of its prior."""
     x, y = part.fit["constant_data"]["x"], targets_of(part.fit)
     names = x[str(x.dims[-1])].to_numpy().tolist()
     counted = part.row_weights > 0
@@ -156,9 +156,9 @@ def _outputs_of_draw(bnn: BNN, weights: Any, x: Any) -> Any:
 
 
 def _moved(weights: Draws) -> np.ndarray:
-    """Tell of each chain if it ever left its first draw.
+    """Tell for each chain if it ever left its first draw.
 
-    Weights tell, and outputs do not: those of equal weights may differ by rounding.
+    Weights are compared, not outputs: the outputs of equal weights may differ by rounding.
     """
     return np.array(
         [any((w[c] != w[c, :1]).any() for w in weights.values()) for c in range(weights.num_chains)]
@@ -166,7 +166,7 @@ def _moved(weights: Draws) -> np.ndarray:
 
 
 def _agreement(series: np.ndarray, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """R-hat and effective sample sizes of the outputs, which have `shape`, and of the density."""
+    """Compute R-hat and effective sample sizes of the outputs, of `shape`, and of the density."""
     num_chains, num_draws, num_series = series.shape
     found = {name: np.full(num_series, np.nan) for name in ("rhat", "ess_bulk", "ess_tail")}
     if num_draws >= MIN_DRAWS:
@@ -181,14 +181,14 @@ def _agreement(series: np.ndarray, shape: tuple[int, ...]) -> dict[str, np.ndarr
 
 
 def separation(series: np.ndarray) -> np.ndarray:
-    """Distance of each chain's mean from that of the others, (chain, series), in pooled sds.
+    """Compute how far each chain's mean is from the others', (chain, series), in pooled sds.
 
-    NaN where there are too few chains or draws to tell.
+    NaN if there are too few chains or draws to tell.
     """
     num_chains, num_draws, num_series = series.shape
     if num_chains < 2 or num_draws < MIN_DRAWS:
         return np.full((num_chains, num_series), np.nan)
-    shifted = series - series[0, 0]  # zero, without rounding, where nothing ever varies
+    shifted = series - series[0, 0]  # exactly zero if nothing ever varies
     means, within = shifted.mean(axis=1), shifted.var(axis=1, ddof=1).mean(axis=0)
     apart = np.abs(means - (means.sum(axis=0) - means) / (num_chains - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -196,7 +196,7 @@ def separation(series: np.ndarray) -> np.ndarray:
 
 
 def _sampler_numbers(stats: xr.Dataset) -> dict[str, np.ndarray]:
-    """Divergences and BFMI of every chain, where the method has them."""
+    """Return divergences and BFMI of every chain, if the method has them."""
     found = {}
     if "diverging" in stats:
         found["divergences"] = stats["diverging"].sum("draw").to_numpy()

@@ -4,22 +4,24 @@ import numpy as np
 
 __all__ = ["depends_on"]
 
-# A constant is right where x says nothing about y, as under noise. That it does is said where as
-# much is shown by none of so many others: by two sums, chance does so once in a thousand data sets.
+# A constant is right if x says nothing about y, as under pure noise. Dependence is reported if none
+# of this many random sign flips shows as much. With two sums, chance does so once in a thousand
+# data sets.
 _NUM_FLIPS = 1999
-# Rows that are looked at: how alike they are is a matrix. Fewer than so many prove nothing.
+# Largest number of rows used, since their similarities are a matrix, and the fewest that can prove
+# anything.
 _NUM_ROWS, _FEW_ROWS = 500, 10
 # Width, in sds of a column, within which rows count as alike.
 _WIDTH = 0.5
 
 
 def depends_on(x: np.ndarray, residual: np.ndarray) -> bool:
-    """Tell if residuals of rows that are alike are alike, more than chance would have it.
+    """Tell if rows that are alike have residuals that are alike, more than by chance.
 
-    Pairs of rows sum up the products of their residuals, as often as they are alike: by their
-    distance in all columns together, which sees slopes and interactions, and column by column from
-    near, which sees waves. Residuals of random sign say what chance does with both, whatever their
-    sizes depend on (the wild bootstrap).
+    The test sums the products of the residuals of all pairs of rows, weighted by how alike the rows
+    are. One weight is the distance in all columns together, which detects slopes and interactions.
+    The other is the closeness column by column, which detects waves. Residuals with random signs
+    give both sums under chance, whatever the sizes of the residuals depend on (the wild bootstrap).
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def _alike(x: np.ndarray) -> list[np.ndarray]:
 
 
 def _centred(matrix: np.ndarray) -> np.ndarray:
-    """Centre rows and columns, without their diagonal: a row is no evidence of its own."""
+    """Centre rows and columns without the diagonal: a row paired with itself is no evidence."""
     n = len(matrix)
     matrix = matrix - np.diag(np.diag(matrix))
     of_row = matrix.sum(axis=0) / (n - 2)

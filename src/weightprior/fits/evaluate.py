@@ -1,6 +1,6 @@
-"""Functions of draws, evaluated in double precision and a few draws at a time.
+"""Evaluation of functions of draws, in double precision and a few draws at a time.
 
-The compiled program knows one batch of draws: how many draws there are compiles nothing.
+The program is compiled for one batch of draws: another number of draws compiles nothing new.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ from weightprior.model.bnn import BNN
 
 __all__ = ["evaluate", "key_of", "numbered", "prepare"]
 
-# Numbers that draws evaluated at once may hold in a layer: enough to keep the cores busy, few
-# enough to stay in their cache, which is twice as quick as what does not, and to bound memory.
+# Numbers that draws evaluated at once may hold in a layer. This is enough to keep the cores busy,
+# and few enough to bound memory and to stay in the cache, which is twice as fast.
 _NUMBERS_AT_ONCE = 2**18
 _MAX_DRAWS_AT_ONCE = 64
 
@@ -33,11 +33,12 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     bnn : BNN
         The model.
     draws : pytree of arrays
-        With the axes chain and draw in front. For chances of its own a draw has a number.
+        With the axes chain and draw in front. If a draw needs random numbers, it includes its own
+        number: see `numbered`.
     *args : pytree of arrays
         Arguments that the draws have in common.
     at_once : int, optional
-        Draws that are held in memory together. By default as many as the rows in `args` allow.
+        Number of draws held in memory together. By default as many as the rows in `args` allow.
 
     Returns
     -------
@@ -47,7 +48,7 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
     lead = np.shape(jax.tree.leaves(draws)[0])[:2]
     count = int(np.prod(lead))
     size = 1 if count == 1 else at_once or _draws_at_once(bnn, args)
-    # On the host, where taking some of the rows compiles nothing.
+    # On the host, since there taking some of the rows compiles nothing.
     flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape((count, *np.shape(leaf)[2:])), draws)
     with jax.enable_x64(True):
         shared = placed((bnn, args))
@@ -62,7 +63,7 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
 
         pieces, starts = [], range(0, count, size)
         with counting(count, " draws", doing="evaluating") as done, held_back() as held:
-            # Side by side where a draw is small: a large one has all cores, and much memory.
+            # Side by side if a draw is small: a large one uses all cores, and much memory.
             for some in [starts] if size > 1 else ([start] for start in starts):
                 pieces += call_in_threads(
                     compute,
@@ -77,7 +78,7 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
 
 
 def prepare(function, bnn: BNN, draw: Any, *args: Any, count: int) -> None:
-    """Begin to compile what `evaluate` will need, in a thread of its own.
+    """Begin to compile what `evaluate` needs, in a thread of its own.
 
     Parameters
     ----------
@@ -94,15 +95,15 @@ def prepare(function, bnn: BNN, draw: Any, *args: Any, count: int) -> None:
 
 
 def numbered(*shape: int) -> np.ndarray:
-    """Numbers to fold into a key inside the program that needs one key for each draw.
+    """Return numbers to fold into a key inside the program, which needs one key for each draw.
 
-    They are the keys that `jax.random.split` would make, which compiles for every new shape.
+    They stand in for keys by `jax.random.split`, which compiles for every new shape.
     """
     return np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
 
 
 def key_of(words: Any) -> jax.Array:
-    """Random key of two words; of one kind, whatever JAX makes by default."""
+    """Make a random key of two words; always of one kind, whatever JAX's default is."""
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 

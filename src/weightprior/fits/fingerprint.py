@@ -16,7 +16,7 @@ from weightprior.model.bnn import BNN
 
 __all__ = ["Fingerprint", "differences", "of_call", "of_starts", "versions"]
 
-# Whose arithmetic the draws are.
+# The software that computes the draws.
 _SOFTWARE = ("weightprior", "jax", "jaxlib", "numpyro", "blackjax")
 
 
@@ -39,12 +39,12 @@ class Fingerprint(NamedTuple):
     parts: list[dict[str, Any]]
 
     def starting(self, inits: Sequence[str]) -> "Fingerprint":
-        """Return the run whose chains start there, part by part."""
+        """Return this run with the given starts of chains, part by part."""
         pairs = zip(self.parts, inits, strict=True)
         return self._replace(parts=[part | {"init": init} for part, init in pairs])
 
     def same_data(self, other: "Fingerprint") -> bool:
-        """Tell if both runs are of one model, one data set and one prior."""
+        """Tell if both runs have the same model, data and prior."""
         mine, theirs = (
             [[(one.run | part).get(name) for name in _DATA] for part in one.parts]
             for one in (self, other)
@@ -52,7 +52,7 @@ class Fingerprint(NamedTuple):
         return mine == theirs
 
     def entries(self) -> dict[str, Any]:
-        """All of it in one dict, by the names of the arguments."""
+        """Return all entries in one dict, by the names of the arguments."""
         several = len(self.parts) > 1
         parts = {
             f"{name}[{index}]" if several else name: value
@@ -63,7 +63,7 @@ class Fingerprint(NamedTuple):
 
 
 def differences(there: Fingerprint, here: Fingerprint, but: Collection[str] = ()) -> list[str]:
-    """Say what differs between two runs, besides the entries named in `but`."""
+    """Say what differs between two runs, except for the entries named in `but`."""
     if len(there.parts) != len(here.parts):
         return [f"{len(here.parts)} priors (there {len(there.parts)})"]
     old, new = there.entries(), here.entries()
@@ -75,12 +75,12 @@ def differences(there: Fingerprint, here: Fingerprint, but: Collection[str] = ()
 
 
 def of_call(problem: Problem, options: Mapping[str, str | float]) -> Fingerprint:
-    """Describe the run of a call, except for where its chains start.
+    """Describe the run of a call, without the starts of its chains.
 
     Parameters
     ----------
     problem : Problem
-        The model, its data, its prior, and where its chances come from.
+        The model, its data, its prior and its random key.
     options : mapping
         Every other argument that decides what is drawn.
     """
@@ -106,7 +106,7 @@ def of_call(problem: Problem, options: Mapping[str, str | float]) -> Fingerprint
 
 
 def of_starts(kind: str, starts: Sequence[Any], num_parts: int) -> list[str]:
-    """For every part what its chains start from: in a word, and the weights where there are any."""
+    """Describe what each part's chains start from: in a word, and by a digest of any weights."""
     if starts[0] is None:
         return [kind] * num_parts
     digests = [_digest([np.asarray(w, np.float64) for w in start.values()]) for start in starts]
@@ -131,9 +131,9 @@ def _of_model(bnn: BNN) -> dict[str, Any]:
     }
 
 
-@cache  # packages are slow to ask
+@cache  # looking up a version is slow
 def versions() -> dict[str, str]:
-    """Versions of the software whose arithmetic numbers are."""
+    """Return the versions of the software that computes the numbers."""
     return {f"version of {name}": version(name) for name in _SOFTWARE}
 
 

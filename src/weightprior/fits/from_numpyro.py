@@ -1,4 +1,4 @@
-"""`from_numpyro`: fits of NumPyro models of which a network is a part."""
+"""`from_numpyro`: fits of NumPyro models that contain a network."""
 
 import json
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["from_numpyro"]
 
-# Draws at which a model is compared with what it is said to be.
+# Number of draws at which a model is compared with its description.
 _NUM_COMPARED = 5
-# Data may have been passed in single precision, whose rounding a sum over a row amplifies.
+# Data may have been passed in single precision. A sum over a row amplifies its rounding.
 _TOLERANCE = 1e-4
 # Statistics of NumPyro's kernels, and their names in a fit.
 _STATS = {"accept_prob": "acceptance_rate", "num_steps": "n_steps"}
@@ -35,7 +35,7 @@ _STATS |= {name: name for name in ("diverging", "energy")}
 
 
 class _Run(NamedTuple):
-    """A model that was sampled from, with its arguments and draws.
+    """A model after sampling, with its arguments and draws.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class _Run(NamedTuple):
 
     @classmethod
     def of(cls, mcmc: Any) -> "_Run":
-        """Read a run, or raise where there is none."""
+        """Read a run, or raise if there is none."""
         model = getattr(getattr(mcmc, "sampler", None), "model", None)
         if model is None or not hasattr(mcmc, "get_samples"):
             raise TypeError(
@@ -78,8 +78,8 @@ class _Run(NamedTuple):
         ]
         if unknown:
             raise ValueError(
-                f"mcmc: expected draws of every site; got none of {_checks.several(unknown)}. Of "
-                "sites that were summed out, and rows that were subsampled, a draw has no density."
+                f"mcmc: expected draws of every site; got none of {_checks.several(unknown)}. With "
+                "sites that were summed out, or subsampled rows, a draw has no density."
             )
         own = {name: np.asarray(values) for name, values in draws.items()}
         return cls(model, args, kwargs, own, trace)
@@ -92,7 +92,7 @@ class _Run(NamedTuple):
         return {name: values[chosen] for name, values in flat.items()}
 
     def observed(self, y: np.ndarray) -> str:
-        """Name of the site that has a density per row, or raise where that is not of these rows."""
+        """Return the name of the site with a density per row; raise if its rows are others."""
         sites = {
             name: site
             for name, site in self.trace.items()
@@ -102,13 +102,13 @@ class _Run(NamedTuple):
             expected, got = site["fn"].shape(), np.shape(site["value"])
             if expected != got:
                 raise ValueError(
-                    f"mcmc: expected a distribution at {name!r} of the shape of what it observes, "
-                    f"{got}; got {expected}. Of one output per row write outputs[:, 0]."
+                    f"mcmc: expected a distribution at {name!r} of the shape of the observed "
+                    f"values, {got}; got {expected}. With one output per row, write outputs[:, 0]."
                 )
         found = {name: np.shape(_log_prob(site)) for name, site in sites.items()}
         if [*found.values()] != [(len(y),)]:
             raise ValueError(
-                f"mcmc: expected a model with one observed site, of a log density per row of x, "
+                f"mcmc: expected a model with one observed site, with a log density per row of x, "
                 f"({len(y)},); got {found or 'none'}. Make the axes of a row its event, by "
                 "distribution.to_event(1), and write a distribution in place of numpyro.factor."
             )
@@ -128,8 +128,8 @@ def from_numpyro(
 ) -> xr.DataTree:
     """Make a fit of the chains of a NumPyro model that contains a network.
 
-    The model samples the network's weights by `BNN.sample_weights`. Its log likelihood and log
-    density stand in the fit as that model has them, so that ArviZ's functions are right.
+    The model samples the network's weights by `BNN.sample_weights`. The fit holds the log
+    likelihood and log density of that model, so ArviZ's functions are right.
 
     Parameters
     ----------
@@ -144,22 +144,22 @@ def from_numpyro(
     prior : NormalPrior or HierarchicalPrior
         The prior that was passed to `BNN.sample_weights`.
     name : str, optional
-        The prefix that was.
+        The name that was passed to `BNN.sample_weights`: the prefix of its sites.
 
     Returns
     -------
     DataTree
-        A fit. Further sites of the model stand in `posterior`, with the names of their plates as
-        dims, and `lp` is minus NumPyro's potential energy. If more decides the targets than the
-        likelihood of `bnn`, the attribute `likelihood_elsewhere` is 1: `predict`, and diagnostics
-        that speak of predictions, then give the network's outputs, and what would need the
-        likelihood (`score`, the evidence) refuses.
+        A fit. Further sites of the model are in `posterior`, with the names of their plates as
+        dims, and `lp` is minus NumPyro's potential energy. If the targets depend on more than the
+        likelihood of `bnn`, the attribute `likelihood_elsewhere` is 1. `predict` and diagnostics of
+        predictions then give the network's outputs. Functions that need the likelihood (`score`,
+        the evidence) raise.
 
     Raises
     ------
     TypeError, ValueError
-        If nothing has run, a site of the network is missing, the prior is another than that of
-        the model, or there is no observed site with a density per row.
+        If nothing has run, if a site of the network is missing, if the prior is not that of the
+        model, or if no observed site has a density per row.
 
     Examples
     --------
@@ -209,7 +209,7 @@ def from_numpyro(
 
 
 def _check_prior(run: _Run, prior: Prior, bnn: BNN, names: Mapping[str, str]) -> None:
-    """Raise where the model has another density for a weight than the prior says."""
+    """Raise if the model's density of a weight is not that of the prior."""
     compared = run.compared()
     for i in range(len(next(iter(compared.values())))):
         draw = {name: values[i] for name, values in compared.items()}
@@ -233,7 +233,7 @@ def _check_prior(run: _Run, prior: Prior, bnn: BNN, names: Mapping[str, str]) ->
 
 
 def _densities(run: _Run, observed: str) -> tuple[np.ndarray, np.ndarray]:
-    """Log likelihood of every row, and log density of all sites, under every draw."""
+    """Compute the log likelihood of every row and the log density of all sites, by draw."""
 
     def of_draw(draw):
         joint, trace = log_density(run.model, run.args, dict(run.kwargs), draw)
@@ -248,13 +248,13 @@ def _densities(run: _Run, observed: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _log_prob(site: dict[str, Any]) -> Any:
-    """Log density of a site, as often as handlers.scale counts it."""
+    """Compute the log density of a site, multiplied by the factor of handlers.scale."""
     found = site["fn"].log_prob(site["value"])
     return found if site["scale"] is None else site["scale"] * found
 
 
 def _log_volume(site: dict[str, Any]) -> Any:
-    """Log of the volume that a site's value fills per unit of what NumPyro moves in its place."""
+    """Compute the log Jacobian from NumPyro's unconstrained value of a site to the site itself."""
     if site["type"] != "sample" or site["is_observed"]:
         return 0.0
     transform = biject_to(site["fn"].support)
@@ -268,7 +268,7 @@ def _stats(mcmc: Any) -> dict[str, np.ndarray]:
 
 
 def _further(run: _Run, known: set[str], posterior: xr.Dataset) -> dict[str, Any]:
-    """Sites of the model besides the network's, with the names of their plates as dims."""
+    """Return the model's sites besides the network's, with the names of their plates as dims."""
     found = {}
     for name, values in run.draws.items():
         written = name.replace("/", ".")  # handlers.scope writes slashes, which a fit cannot hold
@@ -285,7 +285,7 @@ def _further(run: _Run, known: set[str], posterior: xr.Dataset) -> dict[str, Any
 
 
 def _is_there(name: str, values: np.ndarray, posterior: xr.Dataset) -> bool:
-    """Tell if the fit has this value of the network already; raise where it has another."""
+    """Tell if the fit has this value of the network already; raise if it has another."""
     if name not in posterior.variables:
         return False
     held = posterior[name].to_numpy()

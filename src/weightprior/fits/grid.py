@@ -1,4 +1,4 @@
-"""Grids of priors, whose best may be at an end, so that a better one may lie beyond."""
+"""Grids of priors: if the best is at an end, a better one may lie beyond."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,21 +9,21 @@ from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["Grid", "gain_of_rows", "grid_of", "open_ends"]
 
-# With fewer numbers every one is at an end.
+# With fewer numbers, every one is at an end.
 _MIN_NUMBERS = 3
-# Nats, or bits, that nobody would make another fit for, however small their error is.
+# A gain in nats, or bits, too small to be worth another fit, however small its error is.
 _NOTHING = 0.1
 
-# By the name of an axis, where each prior stands: numbers that are put in order, or others.
+# By the name of an axis, the position of each prior: numbers, which have an order, or others.
 Grid = Mapping[str, np.ndarray]
 
 
 def grid_of(labels: Sequence[Any], coords: Mapping[str, Any], parts: Sequence[NormalPrior]) -> Grid:
-    """Return the places of a stacked prior's parts, by what was told of them.
+    """Return the positions of a stacked prior's parts.
 
-    These are the coordinates that `stack_priors` was given. Without numbers among them it is the
-    labels, where they are numbers that do not merely count, and otherwise the geometric mean of
-    each prior's scales, of priors with the same centre.
+    These are the coordinates that were passed to `stack_priors`. If these hold no numbers, the
+    labels are added if they are numbers that do not merely count. Otherwise the geometric mean of
+    each prior's scales is added, if all priors have the same centre.
 
     Parameters
     ----------
@@ -45,29 +45,29 @@ def grid_of(labels: Sequence[Any], coords: Mapping[str, Any], parts: Sequence[No
         return told
     with np.errstate(divide="ignore"):
         scales = np.exp([np.log(_flat(part.scale)).mean() for part in parts])
-    # To as many digits as tell scales apart, and not what rounding leaves of equal ones.
+    # Rounded to few enough digits that rounding errors do not make equal scales differ.
     return told | {"scale": np.array([float(f"{scale:.6g}") for scale in scales])}
 
 
 def open_ends(grid: Grid, best: int, gain: Callable[[int, int], tuple[float, float]]) -> str:
-    """Say at which ends of a grid the best prior is, where it is better than its neighbour there.
+    """Say at which ends of a grid the best prior is, if it beats its neighbour there.
 
-    Along each axis of numbers the best is compared with the priors that share its place on all
-    others. It has to be better by more than one standard error: a plateau goes nowhere.
+    Along each axis of numbers, the best is compared with the priors that have its position on all
+    other axes. It must be better by more than one standard error: a plateau leads nowhere.
 
     Parameters
     ----------
     grid : mapping of str to array of shape (priors,)
         Position of every prior.
     best : int
-        Which prior is the best.
+        Number of the best prior.
     gain : callable
-        Difference between two priors and its standard error, by their numbers.
+        Given the numbers of two priors, their difference and its standard error.
 
     Returns
     -------
     str
-        Empty where nothing is open.
+        Empty if nothing is open.
     """
     told, seen = [], []
     for name, values in grid.items():
@@ -90,7 +90,7 @@ def open_ends(grid: Grid, best: int, gain: Callable[[int, int], tuple[float, flo
 
 
 def gain_of_rows(terms: np.ndarray, rows: Any) -> Callable[[int, int], tuple[float, float]]:
-    """Return how much more one prior has than another in sum over rows, and its standard error.
+    """Return a function for the gain of one prior over another, summed over rows, with its error.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pareto-smoothed importance weights, with one guard for what smoothing cannot take."""
+"""Pareto-smoothed importance weights, with one guard for ratios that cannot be smoothed."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from arviz_stats.base.array import array_stats
 
 __all__ = ["MAX_PARETO_K", "pareto_smoothed"]
 
-_stats: Any = array_stats  # whose annotations are narrower than what it takes
+_stats: Any = array_stats  # its annotations are narrower than the types it accepts
 
-# Above it a mean over weighted draws converges too slowly to be relied on.
+# Above it, a mean over weighted draws converges too slowly to be reliable.
 MAX_PARETO_K = 0.7
-# So many nats below the largest a weight is as good as none; so many apart they are the same, but
-# for rounding.
+# Nats below the largest at which a weight is negligible; and nats by which equal weights may differ
+# by rounding.
 _NEGLIGIBLE_BELOW, _SAME_BY_ROUNDING = 700.0, 1e-6
 
 
@@ -24,7 +24,7 @@ def pareto_smoothed(
     Parameters
     ----------
     log_ratio : array of shape (draws,)
-        Log densities wanted less those drawn from; minus infinity is a weight of none.
+        Log densities of the target less those of the proposal; minus infinity is a weight of 0.
     relative_efficiency : float
         Effective draws over draws.
 
@@ -33,8 +33,8 @@ def pareto_smoothed(
     log_weights : array of shape (draws,)
         Smoothed, and not normalised.
     pareto_k : float
-        Minus infinity where all ratios are the same; infinity where the largest ones are, so that
-        there is no tail to fit, and where ratios overflow.
+        Minus infinity if all ratios are the same; infinity if the largest ones are, so that there
+        is no tail to fit, and if ratios overflow.
 
     References
     ----------
@@ -46,9 +46,9 @@ def pareto_smoothed(
         return log_ratio - largest, -np.inf
     floored = np.maximum(log_ratio, largest - _NEGLIGIBLE_BELOW)
     try:
-        # ArviZ's argument is the inverse of the weights.
+        # ArviZ's argument is the log of the inverse of the weights.
         smoothed, k = _stats.psislw(-floored, r_eff=relative_efficiency)
     except ValueError:  # the largest are all the same, as those of a chain that never moved
         return log_ratio - largest, np.inf
-    # An overflow has no k, which must not pass for a small one.
+    # After an overflow there is no k. This must not pass for a small one.
     return np.asarray(smoothed), np.inf if np.isnan(k) else float(k)

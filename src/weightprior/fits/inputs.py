@@ -1,4 +1,4 @@
-"""The inputs of a fit, and new ones that have to be like them."""
+"""Inputs of a fit, and new ones, which must have the same columns."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ __all__ = ["holds_inputs", "inputs_of", "new_inputs", "new_rows"]
 
 
 def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
-    """Return inputs as a float64 array; a data frame's columns have to be those of the fit."""
+    """Return inputs as a float64 array; a data frame's columns must be those of the fit."""
     return _data.inputs(x, _feature_names(bnn, fit))
 
 
 def new_rows(bnn: BNN, fit: xr.DataTree, x: Any) -> Any:
-    """Return inputs as `new_inputs` does, or, of a table that stays elsewhere, its reader."""
+    """Return inputs as `new_inputs` does; for a table that is not in memory, its reader."""
     return _data.readable(x, _feature_names(bnn, fit))
 
 
@@ -28,17 +28,17 @@ def _feature_names(bnn: BNN, fit: xr.DataTree) -> tuple[Any, ...]:
 
 
 def holds_inputs(fit: xr.DataTree) -> bool:
-    """Tell if a fit holds the inputs that were fitted, and not their digest alone."""
+    """Tell if a fit holds the fitted inputs, and not only their digest."""
     return "x" in fit["constant_data"]
 
 
 def inputs_of(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
-    """Return the inputs that were fitted; those passed as `x` where a fit has their digest alone.
+    """Return the fitted inputs; those passed as `x` if the fit holds only their digest.
 
     Raises
     ------
     ValueError
-        If there are none, or others than those that were fitted.
+        If `x` is needed and missing, or is not the table that was fitted.
     """
     if holds_inputs(fit):
         return fit["constant_data"]["x"].to_numpy()
@@ -46,7 +46,7 @@ def inputs_of(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
     shape = tuple(np.ravel(told["x_shape"]).tolist())
     expected = f"x: expected the table of shape {shape} that was fitted"
     if x is None:
-        raise ValueError(f"{expected}, of which the fit keeps a digest alone; got None. Pass x.")
+        raise ValueError(f"{expected}, since the fit keeps only its digest; got None. Pass x.")
     inputs = new_inputs(bnn, fit, x)
     if _data.Stored("x", inputs).read_once(lambda block: None) != told["x_digest"]:
         raise ValueError(f"{expected}; got other numbers. Pass that table, its rows in order.")

@@ -1,4 +1,4 @@
-"""Plain arrays as xarray's, with named axes and coordinates."""
+"""Layout of plain arrays as xarray's, with named axes and coordinates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 SAMPLE_DIMS = ("chain", "draw")
-# Axes that come before `prior`, where a variable has them.
+# Axes that come before `prior`, if a variable has them.
 LEADING_DIMS = (*SAMPLE_DIMS, "restart", "temperature")
 
 
@@ -74,13 +74,13 @@ def lay_out(
 
 
 def named_outputs(coords: Mapping[Any, Any], names: Sequence[Any] | None) -> dict[Any, Any]:
-    """Coordinates with these names along `output`, or none."""
+    """Return coordinates with these names along `output`, or without names."""
     others = {name: values for name, values in coords.items() if name != "output"}
     return others if names is None else others | {"output": list(names)}
 
 
 def prediction_coords(bnn: Any, fit: xr.DataTree, x: Any) -> dict[Any, Any]:
-    """Coordinates of predictions at new inputs: those of a fit, its targets' names, the rows'."""
+    """Return coordinates of predictions: the fit's, its targets' names and the new rows."""
     observed = fit["observed_data"].dataset
     columns = observed["output"].to_numpy().tolist() if "output" in observed.dims else None
     names = bnn.likelihood.target_names(columns, bnn.network.num_outputs)
@@ -93,9 +93,9 @@ def lay_out_targets(
     lead: tuple[str, ...],
     coords: Mapping[Any, Any],
 ) -> xr.Dataset:
-    """Lay out targets `y`, and what has a value per row and perhaps per output.
+    """Lay out targets `y`, and other values per row and perhaps per output.
 
-    Classes and counts are integers. Labels of classes stand, as text, beside their numbers.
+    Classes and counts are integers. The labels of classes are kept beside them, as text.
     """
     likelihood = bnn.likelihood
     behind = ("obs_id", "outcome" if likelihood.columns else "output")
@@ -109,13 +109,13 @@ def lay_out_targets(
 
 
 def site_dims(bnn: Any, prior: Prior) -> dict[str, tuple[str, ...]]:
-    """Dims of every latent of a model and its prior, and of what is derived from them."""
+    """Return the dims of all latents of a model and its prior, and of values derived from them."""
     dims = {name: site.dims for name, site in {**prior.sites, **bnn.sites}.items()}
     return dims | {latent.derived: latent.dims for latent in bnn.latents.values() if latent.derived}
 
 
 def prior_arrays(bnn: Any, prior: Prior) -> dict[str, np.ndarray]:
-    """Centres and scales of a single prior, under the names that they have in a fit."""
+    """Return the centres and scales of a single prior, by their names in a fit."""
     loc, scale = prior.loc, prior.scale
     pairs = {name: {"loc": loc[name], "scale": scale[name]} for name in bnn.sites}
     return {
@@ -124,30 +124,29 @@ def prior_arrays(bnn: Any, prior: Prior) -> dict[str, np.ndarray]:
 
 
 def prior_dims(bnn: Any) -> dict[str, tuple[str, ...]]:
-    """Dims of what `prior_arrays` returns."""
+    """Return the dims of the arrays that `prior_arrays` returns."""
     sites = bnn.sites.items()
     return {f"prior_{part}.{name}": site.dims for name, site in sites for part in ("loc", "scale")}
 
 
 def prior_coords(prior: Prior) -> dict[str, Any]:
-    """Coordinates of a stacked prior: its labels, and what tells its parts apart."""
+    """Return the coordinates of a stacked prior: its labels, and others that identify its parts."""
     return {} if prior.labels is None else named_priors(prior.labels, prior.coords)
 
 
 def named_priors(
     labels: Sequence[Any], coords: Sequence[tuple[str, Sequence[Any]]]
 ) -> dict[str, Any]:
-    """Coordinates along `prior`: labels, and further numbers or words by name."""
+    """Return coordinates along `prior`: labels, and further numbers or words by name."""
     along = {name: xr.DataArray(list(values), dims="prior") for name, values in coords}
     return {"prior": list(labels), **along}
 
 
 def row_coords(x: Any, kept: np.ndarray | None = None) -> dict[str, Any]:
-    """Coordinates of the rows of a data frame: its index, where netCDF holds it.
+    """Return coordinates of the rows of a data frame: its index, if netCDF can hold it.
 
     Unique integers, strings and dates without a time zone become `obs_id`. The text of any other
-    index is kept in `row`, and `obs_id` counts. If only some rows are kept, `obs_id` tells which
-    they are.
+    index is kept in `row`, and `obs_id` counts. If only some rows are kept, `obs_id` tells which.
     """
     found = _coords_of_rows(x)
     if kept is None or kept.all():

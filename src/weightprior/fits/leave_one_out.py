@@ -1,4 +1,4 @@
-"""Leave-one-out by Pareto-smoothed importance sampling, of the fits that have it."""
+"""Leave-one-out by Pareto-smoothed importance sampling, for the fits that allow it."""
 
 import warnings
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ from weightprior.fits.rows import Rows
 
 __all__ = ["Loo", "leave_one_out"]
 
-_loo: Any = arviz_loo  # which returns a tuple for none of these arguments
-# With fewer there is no tail to smooth.
+_loo: Any = arviz_loo  # for these arguments it never returns a tuple
+# With fewer draws there is no tail to smooth.
 _MIN_DRAWS = 100
 _WITHOUT_DRAWS = {
     "point": "a MAP is one point, without draws",
@@ -34,8 +34,8 @@ class Loo(NamedTuple):
         Log predictive density of all rows, its standard error, and the effective number of
         parameters.
     elpd_i, lpd_i, pareto_k : array of shape (rows,)
-        Log density of each row, counted once: if it is left out as often as it counts, and if it is
-        not.
+        Log density of each row, counted once: with the row left out as often as it counts, and with
+        it kept in.
     good_k : float
         Largest Pareto k that is reliable.
     rows : Rows
@@ -53,22 +53,22 @@ class Loo(NamedTuple):
 
     @property
     def reliable(self) -> bool:
-        """Tell if every row's Pareto k is good."""
+        """True if every row's Pareto k is good."""
         return bool(np.all(self.pareto_k <= self.good_k))
 
 
 def leave_one_out(
     fit: xr.DataTree, blocks: Iterable[np.ndarray] | None = None
 ) -> tuple[Loo | None, str]:
-    """PSIS-LOO of a single prior's fit by ArviZ, row by row; or None, and why there is none.
+    """Compute PSIS-LOO of a single prior's fit by ArviZ, row by row; or None, and why not.
 
     Parameters
     ----------
     fit : DataTree
         A fit of one prior.
     blocks : iterable of arrays of shape (chains, draws, rows), optional
-        Log densities of the rows that count, a block of rows after the other; those that the fit
-        holds by default.
+        Log densities of the rows that count, one block of rows after the other. By default those
+        that the fit holds.
     """
     if reason := _WITHOUT_DRAWS.get(fit.attrs["draws"]):
         return None, reason
@@ -104,11 +104,11 @@ def leave_one_out(
 def _of_block(
     posterior: xr.Dataset, terms: np.ndarray, weights: np.ndarray, efficiency: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Log densities of rows without and with themselves, Pareto k, and what that may be."""
+    """Return log densities of rows left out and kept in, Pareto k, and the largest good k."""
     of_rows = xr.Dataset({"y": ((*SAMPLE_DIMS, "obs_id"), terms)})
     tree = xr.DataTree.from_dict({"posterior": posterior, "log_likelihood": of_rows})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what ArviZ would warn of is its Pareto k
+        warnings.simplefilter("ignore")  # ArviZ would only warn of the Pareto k
         once = np.all(weights == 1)
         try:
             given = {} if once else _importance(of_rows["y"], weights, efficiency)
@@ -118,7 +118,7 @@ def _of_block(
             found = _loo(tree, pointwise=True, reff=efficiency, **given)
     k = found.pareto_k.to_numpy()
     lpd_i = logsumexp(terms, axis=(0, 1)) - np.log(terms[..., 0].size)
-    # NaN is the k of a row whose density is 0, or overflows.
+    # NaN is the k of a row with a density of 0, or one that overflows.
     k = np.where(np.isnan(k), np.inf, k)
     return found.elpd_i.to_numpy(), lpd_i, k, float(found.good_k)
 
@@ -126,7 +126,7 @@ def _of_block(
 def _importance(
     terms: xr.DataArray, weights: np.ndarray, efficiency: float
 ) -> dict[str, xr.DataArray]:
-    """Smoothed log weights of draws for each row, left out as often as it counts, and Pareto k."""
+    """Smooth log weights of draws for each row, left out as often as it counts; with Pareto k."""
     ratios = (-weights * terms.to_numpy()).reshape(-1, len(weights))
     smoothed, k = zip(*(pareto_smoothed(ratio, efficiency) for ratio in ratios.T), strict=True)
     log_weights = np.stack([one - logsumexp(one) for one in smoothed], axis=-1)
@@ -137,7 +137,7 @@ def _importance(
 
 
 def _relative_efficiency(posterior: xr.Dataset) -> float:
-    """Effective draws over draws, mean over all weights, as ArviZ has it for its LOO."""
+    """Return effective draws over draws, averaged over all weights as ArviZ's LOO does."""
     num_chains, num_draws = (posterior.sizes[dim] for dim in SAMPLE_DIMS)
     if num_chains == 1 or num_draws == 1:
         return 1.0

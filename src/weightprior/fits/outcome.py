@@ -1,4 +1,4 @@
-"""Outcome of a method: plain arrays, of which `results` makes a fit."""
+"""Outcome of a method: plain arrays, which `results` makes into a fit."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -7,18 +7,18 @@ import numpy as np
 
 __all__ = ["ChainState", "DrawKind", "Evidence", "Outcome"]
 
-# Kinds of draws: states of Markov chains; independent draws of an approximation; separate optima,
-# a chain each; or a single point.
+# Kinds of draws: states of Markov chains; independent draws from an approximation; separate optima,
+# one per chain; or a single point.
 DrawKind = Literal["chains", "independent", "members", "point"]
 
 
 class ChainState(NamedTuple):
-    """State that Markov chains go on from, and all that decides what they draw.
+    """State from which Markov chains continue, and all that decides their draws.
 
     Attributes
     ----------
     chains : list of dict of str to array
-        Per part of the prior, what the chains hold, with one axis, chain, in front.
+        Per part of the prior, the arrays of the chains, with the axis chain in front.
     run, parts : dict, list of dict
         Everything that decides the draws of all parts, and of each; stored as JSON.
     """
@@ -29,14 +29,14 @@ class ChainState(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Estimate that a method has of the log evidence of one prior.
+    """Estimate of the log evidence of one prior by a method.
 
     Attributes
     ----------
     log_evidence, error : float
-        In nats, and its standard error; NaN where it is not known.
+        In nats, and its standard error; NaN if it is not known.
     reason : str
-        Reason why it is not reliable; empty where it is.
+        Reason why it is not reliable; empty if it is.
     is_bound : bool
         True if it is a lower bound.
     """
@@ -67,7 +67,8 @@ class Outcome:
     evidence : list of Evidence, optional
         Per part of the prior.
     linearised_at : list of dict of str to array, optional
-        Per part of the prior, where the network was linearised, of which the draws are weights.
+        Per part of the prior, the weights at which the network was linearised. The draws are
+        weights of that linear model.
     chain_state : ChainState, optional
         State from which the draws can be extended.
     """

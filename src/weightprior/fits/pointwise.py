@@ -1,6 +1,6 @@
-"""Log densities of rows under the draws of a fit: kept with it, or found a block of rows at a time.
+"""Log densities of rows under the draws of a fit: kept with it, or computed by blocks of rows.
 
-So a fit with ``log_likelihood=False`` has its leave-one-out, and memory is that of a block.
+So leave-one-out also works for a fit with ``log_likelihood=False``, with the memory of one block.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ _NUMBERS_AT_ONCE = 4_000_000
 
 
 def is_known(part: Part) -> bool:
-    """Tell if the log likelihood of a fit is held by it, or can be computed."""
+    """Tell if a fit holds its log likelihood, or if it can be computed."""
     held = "log_likelihood" in part.fit.children
     return held or (part.model.likelihood.is_known and holds_inputs(part.fit))
 
 
 def blocks_of(part: Part) -> Iterator[np.ndarray]:
-    """Log densities of the rows that counted, (chain, draw, rows), a block after the other."""
+    """Yield log densities of the rows that counted, (chain, draw, rows), block by block."""
     counted = part.row_weights > 0
     if "log_likelihood" in part.fit.children:
         kept = part.fit["log_likelihood"].dataset["y"].transpose(*SAMPLE_DIMS, "obs_id")
@@ -48,14 +48,14 @@ def blocks_of(part: Part) -> Iterator[np.ndarray]:
 
 
 def log_predictive_densities(part: Part) -> np.ndarray:
-    """Log of the mean density over draws of each row that counted."""
+    """Compute the log of the mean density over draws, for each row that counted."""
     num_draws = part.weights.num_chains * part.weights.num_draws
     found = [logsumexp(terms, axis=(0, 1)) for terms in blocks_of(part)]
     return np.concatenate(found) - np.log(num_draws)
 
 
 def loo_of(part: Part) -> tuple[Loo | None, str]:
-    """PSIS-LOO of a fit, whether or not it holds its log likelihood; or None, and why not."""
+    """Compute PSIS-LOO of a fit, with or without its log likelihood; or None, and why not."""
     if not is_known(part):
         why = "to rows read from a disk" if part.model.likelihood.is_known else _ELSEWHERE
         return None, f"fitted with log_likelihood=False, {why}"

@@ -1,4 +1,4 @@
-"""The problem to fit: checked once, at the border of every fit function, and never again."""
+"""The problem to fit: checked once, at the start of every fit function, and never again."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -33,21 +33,21 @@ class Problem:
     bnn : BNN
         The model.
     x, y : array
-        Inputs and targets, in double precision; of a table that stays on a disk its reader as `x`.
+        Inputs and targets, in double precision. If the table stays on a disk, `x` is its reader.
     prior : Prior
         A single or a stacked prior.
     row_weights : array or None
-        Number of times each row counts, (rows,) or (priors, rows); None where that was not said.
+        Number of times each row counts, (rows,) or (priors, rows); None if that was not said.
     key : JAX key
         Source of all random numbers.
     coords : dict
-        Coordinates of a fit: column names, the rows' index, the outputs' names, the priors' labels.
+        Coordinates of a fit: names of columns and outputs, the rows' index, the priors' labels.
     target_coords : dict
-        Those of the targets, whose names along `output` may be others.
+        Coordinates of the targets, with their own names along `output`.
     digest : str
-        Digest of a table that stays on a disk; empty of one in memory.
+        Digest of a table that stays on a disk; empty for one in memory.
     devices : tuple of jax.Device
-        Among which the rows are divided; empty where they are all in one place.
+        Devices among which the rows are divided; empty if they are all in one place.
     """
 
     bnn: BNN
@@ -84,9 +84,9 @@ class Problem:
         learned : bool
             True if a prior may have hyperparameters.
         proper : str
-            Why the prior may be flat nowhere; empty where it may.
+            Reason why the prior must not be flat anywhere; empty if it may be.
         by_blocks : bool
-            True if a table may stay on its disk.
+            True if a table may stay on a disk.
         """
         _checks.model(bnn)
         devices, x, y = devices_of("x", x), collected(x), collected(y)
@@ -118,7 +118,7 @@ class Problem:
 
     @cached_property
     def doubt(self) -> str:
-        """Say that the data are far from the scale of the prior; nothing where they are not."""
+        """Message that the data are far from the scale of the prior; empty if they are not."""
         seen = self.seen
         counts = np.any(seen._sets > 0, axis=0)
         columns = self.coords["column"]
@@ -127,7 +127,7 @@ class Problem:
 
     @cached_property
     def seen(self) -> "Problem":
-        """The problem whose rows are looked at as a whole: some of those of a table on a disk."""
+        """The problem as far as its rows are read into memory: a sample for a table on a disk."""
         if not self.digest:
             return self
         rows = self.x.spread()
@@ -150,7 +150,7 @@ class Problem:
         """
         if not self.devices:
             return self.bnn, *self.rows
-        # Cast here: an array is later taken for what it was first placed as.
+        # Cast here, since a placed array keeps its dtype.
         rows = [np.asarray(array, jnp.result_type(float)) for array in self.rows]
         return self.bnn, *jax.device_put(rows, rows_on(self.devices))
 
@@ -158,7 +158,7 @@ class Problem:
     def rows(self) -> tuple[Any, np.ndarray]:
         """Inputs and targets in double precision.
 
-        A row that counts in no task has the target of one that does: where a density overflows its
+        A row that counts in no task gets the target of one that does. If a density overflows, its
         gradient is NaN, even if it is multiplied by 0.
         """
         counts = np.any(self._sets > 0, axis=0)
@@ -178,7 +178,7 @@ class Problem:
 
     @property
     def tasks(self) -> list[Task]:
-        """Every single prior with its row weights, of which there is one set or one each."""
+        """Every single prior with its row weights: one set for all, or one for each."""
         return [Task(*task) for task in zip(self.prior.singles(), self._sets, strict=True)]
 
     @property
@@ -189,7 +189,7 @@ class Problem:
 
 
 def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
-    """Coordinates of a fit that are not simply counted, from data as a user passed them."""
+    """Return a fit's coordinates that are not simply counted, from data as a user passed them."""
     columns = list(column_names(x) or bnn.network.feature_names)
     inputs = [columns[i] for i in input_columns(bnn.network)]
     coords = {"feature": inputs, "column": columns, **row_coords(x), **prior_coords(prior)}
@@ -198,7 +198,7 @@ def fit_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
 
 
 def target_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
-    """Coordinates of targets and of predictions: those of a fit, except the targets' names."""
+    """Return the coordinates of targets and predictions: the fit's, with the targets' names."""
     columns, likelihood = column_names(y), bnn.likelihood
     names = likelihood.target_names(columns, bnn.network.num_outputs)
     coords = named_outputs(fit_coords(bnn, x, y, prior), names)
@@ -208,5 +208,5 @@ def target_coords(bnn: BNN, x: Any, y: Any, prior: Prior) -> dict[Any, Any]:
 
 
 def under(label: Any) -> str:
-    """Name the prior of a stack that is spoken of; nothing where there is one."""
+    """Name one prior of a stack in a message; empty without a label."""
     return "" if label is None else f" under prior {label!r}"

@@ -1,4 +1,4 @@
-"""Compiled programs, kept by what they are of; tracing, which one thread does at a time."""
+"""Compiled programs, cached by task and shapes; tracing, which one thread does at a time."""
 
 import threading
 from collections.abc import Callable
@@ -20,21 +20,21 @@ from weightprior.model.blocks import divided
 __all__ = ["Program", "Task", "clear_programs", "compiled", "like", "placed", "tracing"]
 
 Task = Callable[[Any, Any, Any], Any]
-# Held while a program is traced, in whatever thread: NumPyro's handlers are one stack for the whole
-# process. What runs in threads is compiled programs alone. Whoever holds it waits for no other
-# thread, so that none can wait for it in vain.
+# Held while any thread traces a program: NumPyro's handlers are one stack for the whole process.
+# Threads run compiled programs only. A thread that holds the lock waits for no other thread, so
+# there is no deadlock.
 tracing = threading.RLock()
-# Compiled programs that are kept: those of a dozen models and shapes of data.
+# Number of compiled programs that are kept: those of a dozen models and shapes of data.
 _MAX_PROGRAMS = 128
-# Items that an accelerator computes side by side.
+# Number of items that an accelerator computes side by side.
 _LANES = 64
 
-# Options of XLA's compiler for CPUs. Without optimising it takes two thirds of the time.
+# Options of XLA's compiler for CPUs. Without optimisation, compiling takes two thirds of the time.
 _SOON = {"xla_backend_optimization_level": 0}
 
 
 class Program(NamedTuple):
-    """A program that is compiled, or about to be: whoever calls it waits for that.
+    """A program that is compiled, or about to be: a call waits for that.
 
     Attributes
     ----------
@@ -60,21 +60,21 @@ class Program(NamedTuple):
         """Run it, once it is compiled."""
         try:
             executable = self.executable.result()
-        except Exception:  # such as a want of memory, which the next call may not meet
+        except Exception:  # such as too little memory, which the next call may not meet
             clear_programs()
             raise
-        with jax.disable_jit(False):  # whoever debugs code of his own, our programs are compiled
+        with jax.disable_jit(False):  # users may debug without jit, but our programs are compiled
             return executable(*args)
 
 
 def compiled(
     task: Task, static: Any, shared: Any, item: Any, together: bool, *, once: bool = False
 ) -> Program:
-    """Compile a task, once for all calls of its shapes; for many items at once where `together`.
+    """Compile a task, once for all calls of its shapes; for many items at once if `together`.
 
-    A task that runs `once` for an item, and briefly, is compiled sooner rather than made fast.
+    A task that runs `once` for an item, and briefly, is compiled quickly instead of optimised.
 
-    An interrupt waits for its tracing, which would not stand being left in the middle.
+    An interrupt waits for the end of tracing, which must not stop halfway.
     """
     _checks.not_forked()
     leaves, structure = jax.tree.flatten((shared, item))
@@ -91,7 +91,7 @@ def _sharding(leaf: Any) -> NamedSharding | None:
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...], Any, NamedSharding | None]:
-    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):  # an array has the precision it has
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):  # an array keeps its own precision
         return leaf.shape, leaf.dtype, _sharding(leaf)
     return np.shape(leaf), jnp.result_type(leaf), None
 
@@ -112,7 +112,7 @@ def _compile_once(
     program = _vmapped(task) if together else task
     everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
     jitted = jax.jit(program, static_argnums=0, out_shardings=everywhere)
-    # The mesh stands in place of one that a user may have set.
+    # The mesh replaces one that a user may have set.
     in_mesh = nullcontext() if mesh is None else jax.set_mesh(mesh)
     with jax.disable_jit(False), in_mesh, divided(1 if mesh is None else mesh.size):
         lowered = jitted.lower(static, shared, item)
@@ -121,7 +121,7 @@ def _compile_once(
     options: Any = {"compiler_options": _SOON} if soon else {}
 
     def compile_lowered():
-        with jax.enable_x64(precision):  # the setting is the thread's own
+        with jax.enable_x64(precision):  # the setting is per thread
             return lowered.compile(**options)
 
     # A thread of its own, so that the programs of a fit compile side by side.
@@ -137,18 +137,18 @@ def placed(tree: Any) -> Any:
 
 
 def like(item: Any, lead: tuple[int, ...]) -> Any:
-    """Shapes and dtypes of an item, with a shape in front of it."""
+    """Return the shapes and dtypes of an item, with further axes in front."""
     kinds = jax.tree.map(lambda leaf: _struct(_kind(leaf), None), item)
     return jax.tree.map(lambda kind: kind.update(shape=(*lead, *kind.shape)), kinds)
 
 
 def _vmapped(task: Task) -> Task:
-    """Make a task of many items, of which so many run at once that their blocks fit into memory."""
+    """Make a task of many items, with so few run at once that their blocks fit into memory."""
     return lambda static, shared, item: jax.lax.map(
         lambda i: task(static, shared, i), item, batch_size=_LANES
     )
 
 
 def clear_programs() -> None:
-    """Forget all compiled programs, which hold memory and memory maps."""
+    """Drop all compiled programs, which hold memory and memory maps."""
     _compile_once.cache_clear()

@@ -1,4 +1,4 @@
-"""Tests of a finite optimum and a proper posterior, before a search and at its end."""
+"""Tests for a finite optimum and a proper posterior, before a search and at its end."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -27,23 +27,24 @@ __all__ = [
 ]
 
 _REMEDY = "give every site a finite scale, as normal_prior(bnn) does"
-# Nats by which the density changes, if a latent does by 1, where no optimum holds it.
+# If the log density changes by fewer nats than this when a latent changes by 1, no optimum holds
+# it.
 _ADRIFT = 1e-3
-# Columns that a message names.
+# Largest number of columns that a message names.
 _MAX_NAMED = 4
 
 
 class Open(NamedTuple):
-    """Directions that data leave open under a flat prior, in words; empty where there are none.
+    """Directions that the data leave open under a flat prior, in words; empty if there are none.
 
     Attributes
     ----------
     rises : str
-        Reason why the density rises for ever, which leaves no finite optimum.
+        Reason why the density rises without end: there is no finite optimum.
     level : str
-        Reason why it stays level for ever, which leaves no proper posterior either.
+        Reason why the density stays level without end: there is no proper posterior either.
     unique : bool
-        True if the optima along a level direction are one and the same function of x.
+        True if all optima along a level direction give the same function of x.
     """
 
     rises: str = ""
@@ -51,7 +52,7 @@ class Open(NamedTuple):
     unique: bool = True
 
     def by_some_rows(self, count: int) -> Self:
-        """Return what is known by so many rows of a table alone."""
+        """Return this finding, marked as based on only so many rows of a table."""
         rises, level = (
             reason and f"of {count:,} rows of the table, {reason}" for reason in self[:2]
         )
@@ -59,13 +60,14 @@ class Open(NamedTuple):
 
 
 def open_ends(problem: Problem) -> list[Open]:
-    """Tell of every prior what the data leave open under it; nothing where that is not known.
+    """Find for every prior what the data leave open under it; empty if that is not known.
 
-    Only some thousand rows of a table on a disk are looked at: what they hold, all of them do.
+    Only some thousand rows of a table on a disk are used: directions that they determine, all rows
+    determine.
 
-    It is proven for the weights of a last layer without hidden units below it, and for the biases
-    of any last layer, since what these multiply depends on no other weights; and for a latent under
-    which the targets tend to another law.
+    This is proven for three cases. The weights of a last layer without hidden units below it, and
+    the biases of any last layer, multiply inputs that depend on no other weights. And as some
+    latents grow, the targets tend to another distribution.
     """
     seen = problem.seen
     found = [_worse(_open_end(seen, t, None), _without_end(seen, t)) for t in seen.tasks]
@@ -73,10 +75,10 @@ def open_ends(problem: Problem) -> list[Open]:
 
 
 def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
-    """Tell of every prior if the density rises for ever from where a search ended under it.
+    """Find for every prior if the density rises without end from the end of a search.
 
-    With hidden units at these weights the last layer is a linear model of what they make of x. A
-    latent on which the density no longer depends has run off.
+    With the hidden units at these weights, the last layer is a linear model of their values. A
+    latent that no longer changes the density has run off.
     """
     seen = problem.seen
     with jax.enable_x64(True):
@@ -88,12 +90,12 @@ def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
 
 
 def _worse(one: Open, other: Open) -> Open:
-    """Return what is worse of two: without an optimum, without a posterior, or neither."""
+    """Return the worse of two findings: no optimum is worst, then no proper posterior."""
     return max(one, other, key=lambda found: (bool(found.rises), bool(found.level)))
 
 
 def _without_end(problem: Problem, task: Task) -> Open:
-    """Tell of a latent with a flat prior, under which the targets tend to another law."""
+    """Find a latent with a flat prior that gives the targets another distribution as it grows."""
     for name, latent in problem.bnn.latents.items():
         if latent.limit and _is_flat(problem, task, name).any():
             return Open(level=f"as {name!r} grows, the targets come to have {latent.limit}")
@@ -101,7 +103,7 @@ def _without_end(problem: Problem, task: Task) -> Open:
 
 
 def _adrift(problem: Problem, task: Task, weights: Weights) -> Open:
-    """Tell of a latent with a flat prior, on which the density no longer depends."""
+    """Find a latent with a flat prior that no longer changes the density."""
     bnn, x, y = problem.data
     for name in bnn.latents:
         ended = np.asarray(weights[name], float)
@@ -130,7 +132,7 @@ def _open_end(problem: Problem, task: Task, weights: Weights | None) -> Open:
     if not any(one.any() for one in free):
         return Open()
     inputs, names = _inputs(problem, head, weights)
-    if inputs is None:  # those of hidden units: the bias alone is known
+    if inputs is None:  # those of hidden units: only the bias is known
         if not free[1].any():
             return Open()
         inputs, free[0] = np.empty((len(rows), 0)), free[0][:0]
@@ -145,7 +147,7 @@ def _open_end(problem: Problem, task: Task, weights: Weights | None) -> Open:
             return Open(rises=told.empty)
         if (moved := rising(asked)) is not None:
             return Open(rises=f"{told.apart} by {_columns(moved[:-1], names)}")
-    if weights is not None:  # which are not all that there can be
+    if weights is not None:  # these are not all possible weights
         return Open()
     if found := _unseen(design, names):
         return Open(level=found, unique=False)
@@ -157,7 +159,7 @@ def _open_end(problem: Problem, task: Task, weights: Weights | None) -> Open:
 def _inputs(
     problem: Problem, head: Head, weights: Weights | None
 ) -> tuple[np.ndarray | None, list[Any]]:
-    """Return the inputs of the last layer and their names; None where weights decide them."""
+    """Return the inputs of the last layer and their names; None if weights decide them."""
     network = problem.bnn.network
     alone = {*network.sites} == {*head.sites}
     if weights is None and not alone:
@@ -174,7 +176,7 @@ def _inputs(
 
 
 def _unseen(design: Design, names: Sequence[Any]) -> str:
-    """Say which columns the rows do not tell apart; nothing where they do."""
+    """Say which columns the rows do not tell apart; nothing if they do."""
     count, rows = int(design.flat.sum(axis=0).max()), len(design.inputs)
     if rows < count:
         return f"{rows} rows do not tell {count} weights of an output apart"
@@ -204,7 +206,7 @@ def warn_open(method: str, problem: Problem, found: Sequence[Open]) -> None:
         elif not one.unique:
             _checks.warn(
                 f"{method}: The optimum is not unique{where}: {one.level}, where the prior is "
-                f"flat, and which one is found depends on the starts. Drop columns, or {_REMEDY}."
+                f"flat. The starts decide which one is found. Drop columns, or {_REMEDY}."
             )
 
 
@@ -214,14 +216,14 @@ def warn_open_at_ends(
     opened: Sequence[Open],
     ends: Sequence[Sequence[dict[str, np.ndarray]]],
 ) -> list[Open]:
-    """Find what is open once hidden units are known as well, and warn of what is new.
+    """Find what is open once the hidden units are known as well, and warn of new findings.
 
     Parameters
     ----------
     opened : sequence of Open
-        Open ends of every prior that were known, and told, before the search.
+        Open ends of every prior that were known, and warned of, before the search.
     ends : sequence of sequence of dict
-        Weights at which searches ended; of every prior, each as long as the others.
+        Weights at which searches ended, by prior; as many for each.
     """
     found = [open_ends_at(problem, at) for at in zip(*ends, strict=True)]
     worst = [reduce(_worse, of_prior) for of_prior in zip(*found, strict=True)]
@@ -231,18 +233,19 @@ def warn_open_at_ends(
 
 
 def leave_unconverged(found: Sequence[Open], parts: Sequence[dict[str, Any]]) -> None:
-    """Call no search converged that has no finite optimum: gradients vanish on the way as well."""
+    """Mark searches without a finite optimum as not converged: gradients vanish there as well."""
     for one, part in zip(found, parts, strict=True):
         if one.rises:
             part["converged"] = np.zeros_like(part["converged"])
 
 
 def check_proper(method: str, problem: Problem) -> None:
-    """Raise where there is no proper posterior, and warn where there may be none.
+    """Raise if there is no proper posterior, and warn if there may be none.
 
-    A hidden unit whose bias runs off becomes a constant, and one whose weights do becomes a step:
-    the likelihood tends to a limit above zero, whose integral is infinite. And what hidden units
-    make of x may well be separated, or resemble each other, where the data themselves are not.
+    If a hidden unit's bias runs off, the unit becomes a constant. If its weights run off, it
+    becomes a step. The likelihood then tends to a limit above zero, which has an infinite integral.
+    Besides, the values of hidden units may be separated, or resemble each other, even if the data
+    themselves are not.
     """
     for label, one in zip(problem.labels, open_ends(problem), strict=True):
         if reason := one.rises or one.level:

@@ -1,7 +1,7 @@
-"""The one reader of fits: every reader of draws gets them here, as parts of a fit.
+"""The one reader of fits: all functions that use draws get them here, as parts of a fit.
 
-A part is what one prior of a stack has in a fit: its draws, what they are weights of, and how its
-rows were weighted.
+A part of a fit belongs to one prior of a stack: its draws, the model that they are weights of, and
+its row weights.
 """
 
 import json
@@ -35,7 +35,7 @@ __all__ = [
     "unstack_fit",
 ]
 
-# Of the layout of fits. A fit of a later one is refused.
+# Format of the layout of fits. A fit of a later format is refused.
 FORMAT = 1
 
 
@@ -53,7 +53,7 @@ class Draws(dict[str, np.ndarray]):
         return next(iter(self.values())).shape[1]
 
     def take(self, draws: Any) -> "Draws":
-        """Draws with these numbers, of every chain."""
+        """Return the draws with these numbers, of every chain."""
         return Draws({name: values[:, draws] for name, values in self.items()})
 
 
@@ -70,7 +70,7 @@ class Part(NamedTuple):
     Attributes
     ----------
     label : object
-        Label of the prior in its stack; None where it is the only one.
+        Label of the prior in its stack; None if it is the only one.
     model : BNN
         Model of the weights that were drawn: the one that was fitted, or its linearisation.
     weights : Draws
@@ -81,9 +81,9 @@ class Part(NamedTuple):
     row_weights : array of shape (rows,)
         Number of times each row counted.
     stats : Dataset
-        Statistics that the method reports of each draw.
+        Statistics that the method reports for each draw.
     fit : DataTree
-        All of it, as an ordinary fit of a single prior.
+        The whole part, as an ordinary fit of a single prior.
     """
 
     label: Any
@@ -96,7 +96,7 @@ class Part(NamedTuple):
 
 
 def parts_of(bnn: BNN, fit: Any) -> list[Part]:
-    """Read a fit of a model, part by part, or raise where it is none."""
+    """Read a fit of a model, part by part, or raise if it is none."""
     _checks.not_forked()
     check_fit(bnn, fit)
     check_groups(fit)
@@ -195,7 +195,7 @@ def _single(fit: xr.DataTree, index: int) -> xr.DataTree:
 
 
 def check_tree(fit: Any) -> None:
-    """Raise where `fit` is nothing that a fit function returns."""
+    """Raise if `fit` is not a DataTree as a fit function returns."""
     is_tree = isinstance(fit, xr.DataTree)
     if not is_tree or "posterior" not in fit.children:
         found = "one without a group `posterior`" if is_tree else type(fit).__name__
@@ -208,7 +208,7 @@ def check_tree(fit: Any) -> None:
 
 
 def check_fit(bnn: BNN, fit: Any) -> None:
-    """Raise where `fit` is not one of this model's."""
+    """Raise if `fit` is not a fit of this model."""
     _checks.model(bnn)
     check_tree(fit)
     posterior = fit["posterior"].dataset
@@ -230,7 +230,7 @@ def check_fit(bnn: BNN, fit: Any) -> None:
 
 
 def check_cross_validation(bnn: BNN, found: xr.Dataset) -> None:
-    """Raise where a Dataset is not a cross-validation of this model."""
+    """Raise if a Dataset is not a cross-validation of this model."""
     _checks.model(bnn)
     if found.attrs.get("function") != "cross_validate":
         raise TypeError("fit: expected a fit, or what cross_validate returns; got a Dataset.")
@@ -249,17 +249,17 @@ def _check_model(bnn: BNN, fit: Any) -> None:
 
 
 def prior_description(fit: xr.DataTree) -> dict[str, Any]:
-    """Return what the prior of a fit says of itself besides its numbers: see `Prior.describe`."""
+    """Return the description of a fit's prior besides its numbers: see `Prior.describe`."""
     return json.loads(fit.attrs.get("prior", "{}"))
 
 
 def targets_of(fit: xr.DataTree) -> np.ndarray:
-    """Return the targets that were fitted, as numbers that compiled programs take."""
+    """Return the fitted targets, as numbers that compiled programs take."""
     return fit["observed_data"]["y"].to_numpy().astype(np.float64)
 
 
 def same_rows(part: Part, inputs: np.ndarray) -> np.ndarray:
-    """Return how often each row counted in a fit, or raise where there are not as many rows."""
+    """Return how often each row counted in a fit, or raise if the number of rows differs."""
     if len(part.row_weights) != len(inputs) and "row_weights" in part.fit["constant_data"]:
         raise ValueError(
             f"x: expected the {len(part.row_weights)} rows that were fitted with row_weights; "
@@ -269,7 +269,7 @@ def same_rows(part: Part, inputs: np.ndarray) -> np.ndarray:
 
 
 def log_likelihood_of(fit: xr.DataTree) -> xr.DataArray:
-    """Log likelihood of every row under every draw of a fit; raise where it was left out."""
+    """Return the log likelihood of every row under every draw; raise if it was left out."""
     if "log_likelihood" not in fit.children:
         raise ValueError(
             "fit: expected the group `log_likelihood`; got a fit made with log_likelihood=False. "

@@ -1,8 +1,8 @@
-"""Directions in which weights under a flat prior can go, as far as they like: linear algebra.
+"""Directions in which weights under a flat prior can go without end: linear algebra.
 
-A linear model has no finite optimum where its rows leave a direction along which the likelihood
-rises for ever, as when classes are separated; and more than one where they leave one along which
-it stays. Both are told without a search.
+A linear model has no finite optimum if its likelihood rises without end along some direction, as
+when classes are separated. It has more than one optimum if the likelihood stays constant along some
+direction. Both are found without a search.
 """
 
 from typing import NamedTuple
@@ -11,25 +11,25 @@ import numpy as np
 
 __all__ = ["Design", "blind", "level", "rising"]
 
-# Of a direction whose largest component is 1, in units of each column's largest number: how far
-# rows may be on the wrong side of it, and by how much one of them has to be on the right one.
+# For a direction with a largest component of 1, in units of each column's largest number: how far
+# rows may be on its wrong side, and by how much one row must be on the right side.
 _FEASIBLE, _RISES = 1e-9, 1e-6
-# Rows per weight that a linear programme begins with, and is given in addition as long as one is
-# violated; and how many at least.
+# Rows per weight with which a linear programme begins, and which are added as long as one is
+# violated; and the least number of such rows.
 _ROWS_PER_WEIGHT, _ROWS_AT_ONCE = 5, 500
-# Decompositions of larger matrices would take too long for a check.
+# With more weights, decompositions take too long for a check.
 _MANY_WEIGHTS = 1000
 
 
 class Design(NamedTuple):
-    """A linear model's inputs, and which of its weights have a flat prior.
+    """A linear model's inputs, and the weights with a flat prior.
 
     Attributes
     ----------
     inputs : array of shape (rows, columns)
         Inputs that weights multiply.
     constraints : array of shape (rows, any, outputs)
-        Conditions of each row on a direction of its outputs, as a likelihood's `recession` has it.
+        Conditions of each row on a direction of its outputs, as in a likelihood's `recession`.
     flat : boolean array of shape (columns, outputs)
         Weights that no prior holds.
     """
@@ -44,7 +44,7 @@ class Design(NamedTuple):
         return self._replace(inputs=self.inputs / np.where(size > 0, size, 1.0))
 
     def centred(self) -> "Design":
-        """Shift columns to a mean of 0, where a constant is free to take what that changes."""
+        """Shift columns to a mean of 0, if a constant is free to absorb the change."""
         constant = (self.inputs == 1).all(axis=0)
         if not (self.flat & constant[:, None]).any(axis=0).all():
             return self
@@ -54,13 +54,13 @@ class Design(NamedTuple):
         return self._replace(inputs=np.where(constant, self.inputs, z))
 
     def along(self, direction: np.ndarray) -> np.ndarray:
-        """Products of the rows' constraints with a direction of the flat weights."""
+        """Multiply the rows' constraints by a direction of the flat weights."""
         full = np.zeros(self.flat.shape)
         full[self.flat] = direction
         return np.einsum("nmk,nk->nm", self.constraints, self.inputs @ full)
 
     def matrix(self, rows: np.ndarray) -> np.ndarray:
-        """Constraints that these rows put on the flat weights, a row each."""
+        """Return the constraints that these rows put on the flat weights, one per row."""
         columns, outputs = np.nonzero(self.flat)
         asked = self.constraints[rows][:, :, outputs] * self.inputs[rows][:, None, columns]
         return asked.reshape(-1, len(columns))
@@ -72,8 +72,8 @@ def rising(design: Design) -> np.ndarray | None:
     Returns
     -------
     boolean array of shape (columns, outputs), or None
-        The weights of such a direction, as few as will do; None where there is none, which is
-        where the rows overlap.
+        The weights of such a direction, as few as possible. None if there is none, as when the rows
+        overlap.
 
     References
     ----------
@@ -98,7 +98,7 @@ def rising(design: Design) -> np.ndarray | None:
         direction = _steepest(total, asked)
         reached = design.along(direction)
         if reached.max(initial=0.0) <= _RISES or total @ direction <= _FEASIBLE:
-            return None  # nor with the rows that were left out, which only ask for more
+            return None  # rows that were left out only add constraints
         against = reached.min(axis=1, initial=0.0)
         if against.min() >= -10 * _FEASIBLE:
             break
@@ -114,8 +114,8 @@ def rising(design: Design) -> np.ndarray | None:
 
 
 def _steepest(total: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Direction of components up to 1 that all constraints allow, of the largest sum of them."""
-    from scipy.optimize import linprog  # which importing a model is not to wait for
+    """Find the direction, with components up to 1, that meets all constraints by the most."""
+    from scipy.optimize import linprog  # slow to import: only if it is needed
 
     found = linprog(
         -total,
@@ -128,7 +128,7 @@ def _steepest(total: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def _sparsest(total: np.ndarray, asked: np.ndarray) -> np.ndarray | None:
-    """Such a direction of the smallest sum of absolute components, which has few that are not 0."""
+    """Find such a direction with the smallest sum of absolute components: few are not 0."""
     from scipy.optimize import linprog
 
     both = np.concatenate([total, -total])
@@ -152,7 +152,7 @@ def level(design: Design) -> np.ndarray | None:
     Returns
     -------
     boolean array of shape (columns, outputs), or None
-        The weights of such a direction; None where there is none.
+        The weights of such a direction; None if there is none.
     """
     from scipy.linalg import qr, solve_triangular
 
@@ -160,9 +160,10 @@ def level(design: Design) -> np.ndarray | None:
     count = int(design.flat.sum())
     if not 0 < count <= _MANY_WEIGHTS:
         return None
-    if not design.inputs.any():  # nor rows
+    if not design.inputs.any():  # or there are no rows
         return design.flat
-    # As many rows as columns say all that the rows do of the outputs.
+    # The triangular factor, with as many rows as columns, holds all that the rows say about the
+    # outputs.
     inputs = np.linalg.qr(design.inputs, mode="r")
     columns, outputs = np.nonzero(design.flat)
     seen = _seen(design.constraints)
@@ -182,11 +183,11 @@ def level(design: Design) -> np.ndarray | None:
 
 
 def blind(constraints: np.ndarray) -> bool:
-    """Tell if some direction of the outputs changes no row's density, whatever the inputs."""
+    """Tell if some direction of the outputs changes no row's density, for any inputs."""
     return len(_seen(constraints)) < constraints.shape[2]
 
 
 def _seen(constraints: np.ndarray) -> np.ndarray:
-    """Directions of the outputs that change a row's density: all but those that no row minds."""
+    """Return the directions of the outputs that change the density of some row."""
     values, vectors = np.linalg.eigh(np.einsum("nmk,nml->kl", constraints, constraints))
     return vectors[:, values > 1e-9 * max(values.max(), 1e-300)].T

@@ -1,4 +1,4 @@
-"""The one place where fits become DataTrees, in ArviZ's schema, and where they are checked.
+"""The one place that makes fits into DataTrees, in ArviZ's schema, and checks them.
 
 Everything derived from draws (log densities, the noise) is computed here, in double precision, so
 that every method reports the same quantities.
@@ -37,14 +37,14 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["build", "build_prior", "prepare"]
 
-# Rows of a table on a disk whose densities are evaluated at once.
+# Rows of a table on a disk that are evaluated at once.
 _ROWS_AT_ONCE = 2**16
 
 _OF_WEIGHTED_ROWS = "each row once: arviz.loo ignores row_weights; weightprior.compare does not"
 
 
 def prepare(problem: Problem, num_draws: int, log_likelihood: bool) -> None:
-    """Begin to compile what `build` will need for so many draws of each part of the prior."""
+    """Begin to compile what `build` needs for this many draws of each part of the prior."""
     if problem.digest:
         return
     task = problem.tasks[0]
@@ -52,7 +52,7 @@ def prepare(problem: Problem, num_draws: int, log_likelihood: bool) -> None:
     draw = {name: jax.ShapeDtypeStruct(site.shape, np.float64) for name, site in sites.items()}
     given = problem.bnn, draw, problem.x, problem.y, *task
     prepare_evaluation(_OF_DRAW[bool(log_likelihood)], *given, count=num_draws)
-    xr.Dataset({"lp": ("draw", np.zeros(1))})  # the first imports what xarray works with
+    xr.Dataset({"lp": ("draw", np.zeros(1))})  # the first Dataset triggers slow imports of xarray
 
 
 def build(
@@ -79,7 +79,7 @@ def build(
     options : mapping
         The method's options, stored as JSON.
     log_likelihood : bool
-        If true, store that of every row under every draw.
+        If true, store the log likelihood of every row under every draw.
     """
     densities = _densities(problem, outcome, log_likelihood)
     groups = _groups_of_draws(problem, outcome, densities)
@@ -101,7 +101,7 @@ def build(
 
 
 def _densities(problem: Problem, outcome: Outcome, log_likelihood: bool) -> list[dict[str, Any]]:
-    """Everything that follows from the draws, per part of the prior."""
+    """Compute all quantities that follow from the draws, per part of the prior."""
     bnn, tasks = problem.bnn, problem.tasks
     models = [bnn] * len(tasks)
     if outcome.linearised_at is not None:
@@ -119,7 +119,7 @@ def _at_once(function, model: BNN, weights, problem: Problem, task: Task) -> dic
 
 
 def _by_blocks(function, model: BNN, weights, problem: Problem, task: Task) -> dict[str, Any]:
-    """Read a table block by block: densities of targets add up, and that of the weights is one."""
+    """Evaluate a table by blocks: densities of targets add up, that of the weights counts once."""
     x, found = problem.x, []
     for rows, new in x.blocks(_ROWS_AT_ONCE):
         counts = np.where(new, task.row_weights[rows], 0.0)
@@ -205,7 +205,7 @@ def _densities_of_draw(bnn: BNN, weights, x, y, prior, row_weights) -> dict[str,
     return {"log_likelihood": terms, **joint}
 
 
-# By whether the log likelihood is kept.
+# True if the log likelihood is kept.
 _OF_DRAW = {True: _densities_of_draw, False: _joint_of_draw}
 
 
@@ -218,13 +218,13 @@ def _chain_state(state: ChainState, coords: Mapping[Any, Any]) -> xr.Dataset:
     dims = {name: tuple(f"{name}_dim_{i}" for i in range(a.ndim - 1)) for name, a in first}
     arrays = lay_out(state.chains, ("chain",), dims, coords)
     arrays = arrays.drop_vars([dim for names in dims.values() for dim in names])
-    # By part, so that a part taken out of a stacked fit equals the fit of it alone.
+    # By part, so that a part taken out of a stacked fit equals a separate fit of it.
     texts = lay_out([{"part": json.dumps(part)} for part in state.parts], (), {}, coords)
     return xr.merge([arrays, texts], compat="equals").assign_attrs(run=json.dumps(state.run))
 
 
 def _constants(problem: Problem) -> xr.Dataset:
-    # Of a table on a disk the axes stay, its shape and its digest.
+    # For a table on a disk, its axes, shape and digest are kept.
     x = np.broadcast_to(0.0, problem.x.shape) if problem.digest else problem.x
     found = _inputs_and_prior(problem.bnn, x, problem.prior, problem.coords)
     if problem.digest:
@@ -238,7 +238,7 @@ def _constants(problem: Problem) -> xr.Dataset:
 def _inputs_and_prior(
     bnn: BNN, x: np.ndarray, prior: Prior, coords: Mapping[Any, Any]
 ) -> xr.Dataset:
-    # Beside an offset the axis `feature`, of the weights, is that of the inputs alone.
+    # With an offset, the axis `feature` of the weights belongs to the inputs alone.
     columns = "feature" if offset_of(bnn.network) is None else "column"
     inputs = lay_out([{"x": x}], (), {"x": ("obs_id", columns)}, _without_prior(coords))
     pieces = [prior_arrays(bnn, part) for part in prior.singles()]
@@ -264,5 +264,5 @@ def _origin(bnn: BNN, prior: Prior) -> dict[str, Any]:
 
 @cache
 def _installed(package: str) -> str:
-    """Version of a package, which is read from the disk once."""
+    """Return the version of a package, which is read from the disk once."""
     return version(package)

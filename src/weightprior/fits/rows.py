@@ -1,4 +1,4 @@
-"""Rows that are summed over: how often each counts, and which of them belong together."""
+"""Rows that are summed over: how often each counts, and which rows form a group."""
 
 from typing import Any, NamedTuple, Self
 
@@ -16,9 +16,9 @@ class Rows(NamedTuple):
     Attributes
     ----------
     weights : array of shape (rows,)
-        Number of times each row counts; a row of weight 2 is the row twice.
+        Number of times each row counts; a row of weight 2 counts as two rows.
     groups : array of int of shape (rows,) or None
-        The group of each row, from 0; None where rows are independent of each other.
+        The group of each row, from 0; None if rows are independent of each other.
     """
 
     weights: np.ndarray
@@ -26,7 +26,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, data: xr.Dataset) -> Self:
-        """Rows of a fit's constant data, or of a cross-validation."""
+        """Read the rows of a fit's constant data, or of a cross-validation."""
         once = np.ones(data.sizes["obs_id"])
         weights = data["row_weights"].to_numpy() if "row_weights" in data else once
         groups = data["group"].to_numpy() if "group" in data.coords else None
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def checked(cls, row_weights: Any, x: Any) -> Self:
-        """Check row weights as a user passed them, once each by default, or raise."""
+        """Check row weights as a user passed them, or raise; by default each row counts once."""
         weights = (
             np.ones(_data.num_rows(x)) if row_weights is None else _data.row_weights(row_weights, x)
         )
@@ -58,7 +58,7 @@ class Rows(NamedTuple):
         return (self.weights * terms).sum(axis=-1)
 
     def mean(self, values: np.ndarray) -> Any:
-        """Mean over the rows, which are the first axis."""
+        """Average over the rows, which are the first axis."""
         return np.average(values, axis=0, weights=self.weights)
 
     def standard_error(self, terms: np.ndarray) -> float:
@@ -71,7 +71,7 @@ class Rows(NamedTuple):
         return float(np.sqrt(number * (counts * deviations**2).sum() / (number - 1)))
 
     def bootstrap(self, terms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Sum over rows, or groups, that were drawn with replacement; rows are the last axis."""
+        """Sum over rows, or groups, drawn with replacement; rows are the last axis."""
         values, counts = self._independent(terms)
         equal = np.all(counts == 1)
         drawn = rng.choice(
@@ -80,7 +80,7 @@ class Rows(NamedTuple):
         return values @ np.bincount(drawn, minlength=len(counts))
 
     def _independent(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Terms of what is independent, on the last axis, and how often each counts."""
+        """Return the terms of independent rows or groups, and how often each counts."""
         if self.groups is None:
             return terms, self.weights
         weighted = np.atleast_2d(terms * self.weights)

@@ -1,4 +1,4 @@
-"""Data on a scale at which a prior on weights means nothing, told from the prior and the data."""
+"""Warnings of data far from the scale for which a prior on weights was made."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,12 +14,12 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["scale_doubt", "variation_of_outputs"]
 
-# A unit that a column moves by so much is saturated at nearly all rows; and targets so many prior
-# sds away are out of reach. Between these and 1 there are priors that somebody may want.
+# A unit that a column moves by this much is saturated at nearly all rows, and targets this many
+# prior sds away are out of reach. Between 1 and this, a prior may be intended.
 _FAR = 100.0
-# Data of about this size, and prior alone is to blame: that may be meant.
+# For data of at most this size, only the prior can be extreme: that may be intended.
 _USUAL = 10.0
-# Share of the largest effect of a column; a column with less has none.
+# A column with less than this share of the largest effect of a column has none.
 _NOTHING = 1e-6
 # Prior sds of the noise's logarithm.
 _FAR_NOISE = 8.0
@@ -27,10 +27,10 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
 
 
 def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Iterable[Any]) -> str:
-    """Say that data are far from the scale on which a prior means anything, and what to do.
+    """Say if data are far from the scale for which a prior was made, and what to do.
 
-    All parts of a stacked prior have to be far: a sweep may well go to the ends. A flat prior asks
-    for no scale.
+    For a stacked prior this must hold for all parts: the ends of a sweep may well be extreme. A
+    flat prior needs no scale.
 
     Parameters
     ----------
@@ -42,10 +42,10 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
     Returns
     -------
     str
-        Empty where nothing is the matter.
+        Empty if there is no doubt.
     """
     if chained_layers_of(bnn.network) is None or head_of(bnn.network) is None:
-        return ""  # a network that does not tell how its layers follow each other
+        return ""  # a network that does not tell the order of its layers
     if not len(x):
         return ""
     columns = list(names)
@@ -60,9 +60,9 @@ def scale_doubt(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Prior, names: Ite
 
 
 def variation_of_outputs(bnn: BNN, x: np.ndarray, prior: Any) -> float | None:
-    """Largest sd over the rows that an output has under the prior; None where layers are not told.
+    """Return an output's largest sd over the rows under the prior; None if layers are not known.
 
-    Biases move all rows alike, and so does what inputs have in common.
+    Biases, and the mean of the inputs, move all rows alike: they are left out.
     """
     layers, head = chained_layers_of(bnn.network), head_of(bnn.network)
     if layers is None or head is None:
@@ -76,7 +76,7 @@ def _of_columns(bnn: BNN, x: np.ndarray, prior: Any, names: list[Any]) -> str:
     hidden, columns = chained_layers_of(bnn.network), input_columns(bnn.network)
     site = hidden[0].incoming if hidden else head_of(bnn.network).weight  # pyright: ignore
     scale = np.median(np.asarray(prior.scale[site], np.float64), axis=1)
-    # Column by column: of very many rows another copy would be too much.
+    # Column by column: with many rows, another copy would take too much memory.
     inputs = [x[:, column] for column in columns]
     size = np.array([max(abs(column.mean()), column.std()) for column in inputs])
     proper = np.isfinite(scale)
@@ -120,7 +120,7 @@ def _of_targets(bnn: BNN, x: np.ndarray, y: np.ndarray, prior: Any) -> str:
     targets = targets if offset is None else targets - x[:, [offset]]
     mean, sd = targets.mean(axis=0), targets.std(axis=0)
     size = np.maximum(np.abs(mean), sd)
-    if np.any(size > _USUAL):  # or else nothing has to be compiled for it
+    if np.any(size > _USUAL):  # otherwise nothing needs to be compiled
         reach = _reach(bnn, x, prior)[: targets.shape[1]]  # locations come first
         far = (size > _USUAL) & ((size > _FAR * reach) | _given_up(bnn, mean, sd, reach, len(y)))
         if far.any():
@@ -148,15 +148,16 @@ def _told(mean: np.ndarray, sd: np.ndarray, index: Any) -> str:
 
 
 def _is_flat(bnn: BNN, prior: Any) -> bool:
-    """Tell if the prior is flat where outputs are made, so that they reach anywhere."""
+    """Tell if the prior is flat on some weight of the network, so that outputs reach anywhere."""
     return any(np.isinf(np.asarray(prior.scale[name])).any() for name in bnn.network.sites)
 
 
 def _given_up(bnn: BNN, mean: Any, sd: Any, reach: Any, num_rows: int) -> Any:
-    """Tell where the prior would rather take targets for noise than go where their mean is.
+    """Tell for each target if taking it for noise is more probable than reaching its mean.
 
-    In nats, to go there costs half of the square of the distance in prior sds, and to stay what the
-    rows lose by a noise that holds the mean as well. A noise that is known cannot grow.
+    In nats, reaching the mean costs half the squared distance in prior sds. Otherwise the noise
+    must cover the mean as well, which lowers the log likelihood of all rows. A known noise cannot
+    grow.
     """
     k = bnn.network.num_outputs
     if not bnn.likelihood.noise_centers(1.0) and bnn.likelihood.num_targets(k) == k:
@@ -173,7 +174,7 @@ def _is_location(bnn: BNN) -> bool:
 
 
 def _reach(bnn: BNN, x: np.ndarray, prior: Any) -> np.ndarray:
-    """Root of the mean square of each output under the prior, over the rows, by mean field."""
+    """Compute each output's root mean square under the prior, over the rows, by mean field."""
     network = bnn.network
     head, hidden = head_of(network), chained_layers_of(network) or ()
     squares = np.einsum("rc,rc->c", x, x)[input_columns(network)] / len(x)
@@ -187,7 +188,7 @@ def _reach(bnn: BNN, x: np.ndarray, prior: Any) -> np.ndarray:
 
 
 def _layer(prior: Any, weight: str, bias: str, squares: np.ndarray) -> np.ndarray:
-    """Mean square of a layer's units, from those of what it is fed."""
+    """Compute the mean square of a layer's units from the mean squares of its inputs."""
     w, b = (
         np.square(np.asarray(prior.scale[n], float)) + np.square(np.asarray(prior.loc[n], float))
         for n in (weight, bias)

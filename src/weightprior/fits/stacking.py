@@ -15,7 +15,7 @@ from weightprior.model.priors.normal import checked_coords, checked_labels
 
 __all__ = ["join", "stack_fits"]
 
-# Attributes that say what was fitted and how: of one stack they are equal.
+# Attributes that say what was fitted and how: in one stack they must be equal.
 _SAME = ("method", "draws", "exact", "model", "likelihood_elsewhere")
 
 
@@ -27,23 +27,23 @@ def stack_fits(
     Parameters
     ----------
     fits : mapping of label to DataTree
-        At least one; of one model, method and data, with as many chains and draws. The labels (all
-        strings or all numbers) become the coordinate `prior`.
+        At least one; all of one model, method and data, with equal numbers of chains and draws. The
+        labels (all strings or all numbers) become the coordinate `prior`.
     coords : mapping of str to sequence of shape (fits,), optional
         Numbers or words that tell the priors apart, as for `stack_priors`.
 
     Returns
     -------
     DataTree
-        A fit with the dim `prior`. Its `seconds` are those of the slowest, and its `options` those
-        that all have in common. It can be extended where the fits are parts of one call: of others
-        the group `chain_state` is left out.
+        A fit with the dim `prior`. Its `seconds` are those of the slowest fit, and its `options`
+        those that all have in common. It can be extended if the fits are parts of one call.
+        Otherwise the group `chain_state` is left out.
 
     Raises
     ------
     ValueError, TypeError
-        If there is no fit, if one has several priors, and if they are not of one model, method and
-        data, or not of one shape. The message says which.
+        If there is no fit, if one has several priors, or if the fits differ in model, method, data
+        or shape. The message says which.
 
     Examples
     --------
@@ -71,9 +71,9 @@ def stack_fits(
 def join(
     fits: Sequence[xr.DataTree], along: Mapping[str, Any], apart: Collection[str] = ()
 ) -> xr.DataTree:
-    """Lay fits of single priors along `prior`, whose coordinates are given.
+    """Lay fits of single priors along `prior`, with given coordinates.
 
-    `apart` names constants that each prior has for itself, even where they are equal.
+    `apart` names constants that each prior has for itself, even if they are equal.
     """
     labels = along["prior"]
     _check_alike(labels, fits)
@@ -123,7 +123,7 @@ def _check_alike(labels: Sequence[Any], fits: Sequence[xr.DataTree]) -> None:
 
 
 def _of_one_run(fits: Sequence[xr.DataTree]) -> bool:
-    """Tell if chains are those of one call, so that all of them go on together."""
+    """Tell if the chains are of one call, so that all of them can be extended together."""
     return len({fit["chain_state"].attrs.get("run") for fit in fits}) == 1
 
 
@@ -143,7 +143,7 @@ def _group(
             if not all(np.array_equal(array, arrays[0]) for array in arrays):
                 raise ValueError(
                     f"fits: expected fits of the same data; got several {name}. Fit them to one x "
-                    "and y, with row_weights where they are to see different rows."
+                    "and y, with row_weights if they should see different rows."
                 )
             variables[name] = one.variable
             continue
@@ -178,7 +178,7 @@ def _check_shapes(group: str, labels: Sequence[Any], pieces: Sequence[xr.Dataset
 
 
 def _is_shared(group: str, name: str, arrays: Sequence[np.ndarray], apart: Collection[str]) -> bool:
-    """Tell if an array is of the data, which all priors have in common, and not of a prior."""
+    """Tell if an array belongs to the data, which all priors share, and not to a prior."""
     if group == "constant_data":
         if name == "row_weights":
             return name not in apart and all(np.array_equal(a, arrays[0]) for a in arrays)
@@ -187,7 +187,7 @@ def _is_shared(group: str, name: str, arrays: Sequence[np.ndarray], apart: Colle
 
 
 def _attributes(fits: Sequence[xr.DataTree]) -> dict[str, Any]:
-    """Attributes that all fits have in common; those that add up, of all of them."""
+    """Return the attributes that all fits share, with `seconds` and `interrupted` combined."""
     first, *others = [fit.attrs for fit in fits]
     found: dict[Any, Any] = {
         n: v for n, v in first.items() if all(one.get(n) == v for one in others)

@@ -10,7 +10,7 @@ __all__ = ["Task"]
 
 
 class Task(NamedTuple):
-    """Everything that one fit is given besides the model and its data.
+    """Arguments of one fit besides the model and its data.
 
     Attributes
     ----------

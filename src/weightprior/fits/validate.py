@@ -1,4 +1,4 @@
-"""The check of a fit: every group is there, and every number is one."""
+"""The check of a fit: every group is there, and every number is finite."""
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,7 @@ _GROUPS = ("posterior", "sample_stats", "log_prior", "observed_data", "constant_
 
 
 def check_groups(fit: xr.DataTree) -> None:
-    """Raise where a fit lacks a group; `log_likelihood` may be missing."""
+    """Raise if a fit lacks a group; `log_likelihood` may be missing."""
     missing = [group for group in _GROUPS if group not in fit.children]
     if missing:
         raise ValueError(
@@ -22,12 +22,12 @@ def check_groups(fit: xr.DataTree) -> None:
 
 
 def validate(fit: xr.DataTree) -> None:
-    """Raise where a fit lacks a group, or holds NaN or infinity where there must be a number.
+    """Raise if a fit lacks a group, or holds NaN or infinity in place of a number.
 
     Raises
     ------
     ValueError
-        Naming the group (of which `log_likelihood` may be missing) or the variable.
+        The message names the group (`log_likelihood` may be missing) or the variable.
     """
     check_groups(fit)
     for group in [name for name in (*_GROUPS, "log_likelihood") if name in fit.children]:

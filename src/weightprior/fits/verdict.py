@@ -1,4 +1,4 @@
-"""Verdicts on chains: a sentence that says what is the matter and what to do about it."""
+"""Verdicts on chains: a sentence that states the problem and what to do about it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,25 +13,27 @@ _MAX_RHAT = 1.01
 _MIN_ESS_PER_CHAIN = 100
 # Betancourt 2016, doi:10.48550/arXiv.1604.00695.
 _MIN_BFMI = 0.3
-# R-hat and ESS compare the halves of chains: two draws each, at the least.
+# R-hat and ESS compare the halves of chains: at least two draws each.
 MIN_DRAWS = 4
-# A chain stays away where Monte-Carlo error cannot explain its distance: this many standard
-# errors, for it is the largest of many distances, and the errors are estimates themselves.
+# A chain stays away if Monte-Carlo error cannot explain its distance. The limit is this many
+# standard errors, since it is the largest of many distances, and the errors are estimates
+# themselves.
 _MIN_STANDARD_ERRORS_APART = 5.0
-# With fewer effective draws of its own a chain is still on its way, and stays nowhere.
+# With fewer effective draws of its own, a chain is still on its way and does not stay anywhere.
 _MIN_ESS_TO_STAY = 10
-# One chain of K far from the rest draws the mean of the others away from each of them, by
-# 1 / (K - 1) of its own distance, at most a half. Only chains beyond this share are named.
+# If one of K chains is far from the rest, it also moves the mean of the others, as each other chain
+# sees it, by 1 / (K - 1) of its own distance, at most a half. Only chains beyond this share are
+# named.
 _MIN_SHARE_OF_FARTHEST = 2 / 3
 
 
 class Measured(NamedTuple):
-    """Measurements on the chains of one prior.
+    """Measurements of the chains of one prior.
 
     Attributes
     ----------
     series : array of shape (chains, draws, series)
-        All that is watched.
+        All watched quantities.
     apart : array of shape (chains, series)
         Distance of each chain's mean from that of the others, in posterior sds.
     moved : array of shape (chains,)
@@ -41,7 +43,7 @@ class Measured(NamedTuple):
     chains : sequence
         Names of the chains.
     target_accept_prob : float
-        Acceptance that the step size was tuned to; 0 where it was not.
+        Acceptance probability to which the step size was tuned; 0 if it was not tuned.
     """
 
     series: np.ndarray
@@ -53,9 +55,9 @@ class Measured(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something that is the matter, in a few words, and what to do about it.
+    """A problem in a few words, and what to do about it.
 
-    It makes the fit's numbers doubtful, unless all that it says is that chains cannot be judged.
+    It makes the fit's numbers doubtful, unless it only says that chains cannot be judged.
     """
 
     finding: str
@@ -65,9 +67,9 @@ class Problem(NamedTuple):
 
 
 def problems_of(measured: Measured) -> list[Problem]:
-    """All that is the matter, the gravest first."""
+    """List all problems, the gravest first."""
     num_chains, num_draws, _ = measured.series.shape
-    # Of few draws only what is plain to see is said.
+    # With few draws, only clear problems are reported.
     enough = num_draws >= _MIN_ESS_PER_CHAIN
     disagree = _never_moved(measured) if num_draws >= MIN_DRAWS else []
     if enough and not disagree and _largest_rhat(measured) > _MAX_RHAT:
@@ -78,14 +80,14 @@ def problems_of(measured: Measured) -> list[Problem]:
     if num_chains == 1:
         finding, advice = "one chain alone cannot be judged", "run at least two chains"
         problems.append(Problem(finding, advice, doubtful=False))
-    # Chains that disagree have few effective draws, and more of the same would not help.
+    # Chains that disagree have few effective draws, and more draws would not help.
     return problems if disagree else problems + _too_few(measured)
 
 
 def message(measured: Measured, problems: Sequence[Problem], doubt: str = "") -> str:
-    """Say what is the matter and what to do or, where there is nothing, how good it is.
+    """State the problems and what to do or, if there are none, how good the chains are.
 
-    A doubt about the scale of the data comes before all else.
+    A doubt about the scale of the data replaces all other advice.
     """
     if problems:
         findings = ", ".join(problem.finding for problem in problems)
@@ -105,9 +107,9 @@ def _never_moved(measured: Measured) -> list[Problem]:
 
 
 def _staying_away(measured: Measured) -> list[Problem]:
-    """Chains whose distance from the others is beyond what Monte-Carlo error explains."""
+    """Find chains that are farther from the others than Monte-Carlo error explains."""
     num_chains = len(measured.chains)
-    # For every chain the series in which it is farthest.
+    # For every chain, the series in which it is farthest.
     worst = measured.apart.argmax(axis=1)
     distance = measured.apart.max(axis=1)
     series = measured.series[..., worst]
@@ -156,7 +158,7 @@ def _low_energy(measured: Measured) -> list[Problem]:
 
 
 def _too_few(measured: Measured) -> list[Problem]:
-    """Too few effective draws, or enough of them and yet too large an R-hat."""
+    """Report too few effective draws, or too large an R-hat despite enough of them."""
     num_chains, num_draws, _ = measured.series.shape
     heading = "Too few draws" + (" to judge" if num_draws < _MIN_ESS_PER_CHAIN else "")
     if num_draws < MIN_DRAWS:
@@ -170,7 +172,7 @@ def _too_few(measured: Measured) -> list[Problem]:
         enough = _round_up(num_draws * wanted / ess)
         return [Problem(found, f"raise num_samples to {enough:,}", heading)]
     if rhat > _MAX_RHAT:
-        # Rounded, it must not read as the limit itself.
+        # After rounding, it must not read as the limit itself.
         shown = max(rhat, _MAX_RHAT + 1e-3)
         found = f"R-hat {shown:.3f} where at most {_MAX_RHAT} is wanted"
         return [Problem(found, f"raise num_samples to {_round_up(2 * num_draws):,}")]
@@ -193,7 +195,7 @@ def _smallest_ess(measured: Measured) -> float:
 
 
 def _round_up(number: float) -> int:
-    """To two digits."""
+    """Round up to two digits."""
     unit = 10 ** max(int(np.floor(np.log10(number))) - 1, 0)
     return int(np.ceil(number / unit)) * unit
 

@@ -1,10 +1,10 @@
-"""Batches of independent tasks: priors, restarts and chains, each on a core of its own.
+"""Batches of independent tasks: priors, restarts and chains, each on its own core.
 
-On a CPU a batched program is slower than the loop over its parts (two to five times more per
-gradient), so one compiled program for a single task is called from as many threads as there
-are cores; JAX releases Python's lock while it computes. On an accelerator the tasks are vmapped.
-Either way the program depends on the shapes of one task alone: another prior, data set or number
-of tasks compiles nothing.
+On a CPU a batched program is slower than a loop over its parts (two to five times more per
+gradient). So one compiled program for a single task is called from as many threads as there are
+cores. JAX releases Python's lock while it computes. On an accelerator the tasks are vmapped. In
+both cases the program depends only on the shapes of one task: another prior, data set or number of
+tasks compiles nothing.
 """
 
 import time
@@ -24,8 +24,7 @@ from weightprior.inference._blas import one_blas_thread
 
 __all__ = ["Pace", "Steps", "call_each", "is_alone", "prepare", "prepare_steps", "run", "run_steps"]
 
-# How long a call of a program should take that is called until it has ended, and how many steps
-# the first one is of.
+# For tasks that take many calls: seconds that a call should take, and steps of the first call.
 _CALL_SECONDS, _FIRST_STEPS = 0.5, 10
 
 
@@ -43,7 +42,7 @@ class Steps(NamedTuple):
     result : pytree of arrays
         Result of the task, once it has ended.
     renewable : array of shape ()
-        True if more can be taken from the state that `renew` makes of this one.
+        True if more steps can be taken from the state that `renew` makes from this one.
     """
 
     state: Any
@@ -67,7 +66,7 @@ def run(
     Parameters
     ----------
     task : callable
-        A function of a module (it is part of the cache's key) from pytrees of arrays to one.
+        A module-level function (it is part of the cache's key) from pytrees of arrays to a pytree.
     static : hashable
         Options that are compiled in.
     shared : pytree of arrays
@@ -75,9 +74,9 @@ def run(
     items : sequence of pytrees of arrays
         One per task, of equal shapes.
     on_done : callable, optional
-        Called on this thread with the index of each task that ended.
+        Called on this thread with the index of each task that has ended.
     vectorise : bool, optional
-        If true, vmap; by default where the backend is not a CPU.
+        If true, vmap; by default if the backend is not a CPU.
 
     Returns
     -------
@@ -101,19 +100,19 @@ def run_steps(
     on_done: Callable[[int], Any] = lambda index: None,
     vectorise: bool | None = None,
 ) -> list[Any]:
-    """Compute what takes many steps, in calls so short that an interrupt is answered between them.
+    """Compute tasks of many steps, in calls short enough to answer interrupts between them.
 
     Parameters
     ----------
     begin : callable
-        As the task of `run`; returns the state that an item begins in.
+        As the task of `run`; returns the first state of an item.
     advance : callable
-        A task whose items are ``(item, state, num_steps)``, and which returns `Steps`, so many at
-        most. The cuts between them do not change the results.
+        A task with items ``(item, state, num_steps)``. It returns `Steps`, at most `num_steps` of
+        them. The cuts between calls do not change the results.
     renew : callable, optional
-        A task whose items are ``(item, state)``, and which returns the state that an ended task
-        goes on from where it is renewable, and the same state where it is not. It is compiled by
-        the first that needs it.
+        A task with items ``(item, state)``. If an ended task is renewable, it returns the state
+        from which the task continues. Otherwise it returns the same state. It is compiled when it
+        is first needed.
     static, shared, items, on_done, vectorise
         As for `run`.
 
@@ -133,7 +132,7 @@ def run_steps(
             stop_if(held)
             num_steps, clock = np.full(lead, pace.num_steps, np.int32), time.perf_counter()
             after: Steps = moved(shared, (item, state, num_steps))
-            ended = np.asarray(after.ended)  # waits for it; of JAX's own, `all` would be compiled
+            ended = np.asarray(after.ended)  # waits for it; on a JAX array, `all` would be compiled
             pace.learn(int(np.max(np.asarray(after.num_steps))), time.perf_counter() - clock)
             if ended.all():
                 return after
@@ -151,7 +150,7 @@ def run_steps(
 
 
 def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> Any:
-    """Begin to compile what `run` will need, in a thread of its own.
+    """Begin to compile what `run` needs, in a thread of its own.
 
     Parameters
     ----------
@@ -165,7 +164,7 @@ def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> 
     Returns
     -------
     pytree of jax.ShapeDtypeStruct
-        Shapes and dtypes of a result per item, with which later steps can be prepared.
+        Shapes and dtypes of a result per item, to prepare later steps.
     """
     together = _on_accelerator()
     lead = (num_items,) if together else ()
@@ -176,7 +175,7 @@ def prepare(task: Task, static: Any, shared: Any, item: Any, num_items: int) -> 
 def prepare_steps(
     begin: Task, advance: Task, static: Any, shared: Any, item: Any, num_items: int
 ) -> Any:
-    """Begin to compile what `run_steps` will need; the arguments and what it returns, as there."""
+    """Begin to compile what `run_steps` needs; arguments and returned value as for `prepare`."""
     together = _on_accelerator()
     lead = (num_items,) if together else ()
     programs = _compile_steps(begin, advance, static, shared, item, lead, together)
@@ -184,29 +183,29 @@ def prepare_steps(
 
 
 class Pace:
-    """Steps that fit into one call, by how long those before it took."""
+    """Number of steps that fit into one call, learned from the times of earlier calls."""
 
     def __init__(self) -> None:
         self.num_steps = _FIRST_STEPS
 
     @contextmanager
     def measured(self, num_steps: int) -> Iterator[None]:
-        """Take in how long the block takes, which takes so many steps."""
+        """Measure the time of the block, which takes `num_steps` steps."""
         clock = time.perf_counter()
         yield
         self.learn(num_steps, time.perf_counter() - clock)
 
     def learn(self, num_steps: int, seconds: float) -> None:
-        """Take in how long so many steps took."""
+        """Learn from the time that `num_steps` steps took."""
         if num_steps and is_alone():
             most = np.iinfo(np.int32).max
             self.num_steps = int(np.clip(num_steps * _CALL_SECONDS / seconds, 1, most))
 
 
 def is_alone() -> bool:
-    """Tell if no other process takes part, so that calls may be as long as this one finds good.
+    """Tell if no other process takes part, so that this one may choose the length of calls.
 
-    Processes that sum over each other's rows have to make the same calls in the same order.
+    Processes that sum over each other's rows must make the same calls in the same order.
     """
     return jax.process_count() == 1
 
@@ -222,7 +221,7 @@ def call_each(
     on_done: Callable[[int], Any],
     together: bool,
 ) -> list[Any]:
-    """Call compiled programs for every item, until an interrupt comes, if one does."""
+    """Call compiled programs for every item, or until an interrupt comes."""
     with held_back() as held, one_blas_thread():
         for program in programs:
             program.wait()
@@ -239,7 +238,7 @@ def call_each(
 
 
 def _lead(items: Sequence[Any], together: bool) -> tuple[int, ...]:
-    """Shape in front of an item's, in the program."""
+    """Return the axes that the program has in front of an item's."""
     return (len(items),) if together else ()
 
 
@@ -261,5 +260,5 @@ def _to_host(tree: Any) -> Any:
 
 
 def _is_key(leaf: Any) -> bool:
-    """Random keys have no numpy form and stay as they are."""
+    """Tell if an array holds random keys, which have no numpy form and stay as they are."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,4 +1,4 @@
-"""Matrix routines held to one thread each, while tasks have the cores."""
+"""Limit of one thread for each matrix routine, while tasks use the cores."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ __all__ = ["one_blas_thread"]
 
 
 class _Keeper(threading.Thread):
-    """A thread that holds matrix routines to one thread of theirs from its start until it ends."""
+    """A thread that limits matrix routines to one thread from its start until it ends."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -24,18 +24,18 @@ class _Keeper(threading.Thread):
             self._ended.wait()
 
     def end(self) -> None:
-        """Restore, and wait until it is done; nothing where that was never begun."""
+        """Restore, and wait until it is done; do nothing if it was never begun."""
         self._ended.set()
         if self.is_alive():
             self.join()
 
 
 class _Limit:
-    """The limit of matrix routines' threads, whose number is one for the whole process.
+    """The limit on the threads of matrix routines, which is one setting for the whole process.
 
-    The first of several runs that overlap sets it. If that one ends before the others, a keeper
-    takes over. If every run restored the number that it found, the limit would stay for good; and
-    threadpoolctl may let only the thread that changed the number first change it again.
+    The first of several overlapping runs sets it. If that run ends before the others, a keeper
+    takes over. If every run restored the number that it found, the limit would stay for good.
+    Besides, threadpoolctl may let only the thread that first changed the number change it again.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class _Limit:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Limit until this run has ended, and all others that overlap with it."""
+        """Keep the limit until this run, and all others that overlap with it, have ended."""
         run = object()
         try:
             with _one_each() if self._begin(run) else nullcontext():
@@ -55,16 +55,16 @@ class _Limit:
             self._end(run)
 
     def _begin(self, run: object) -> bool:
-        """Count a run; tell whether it is the only one."""
+        """Register a run; tell if it is the only one."""
         with self._lock:
             if not self._runs:
-                self._end_keeper()  # that an interrupt left behind
+                self._end_keeper()  # one that an interrupt left behind
                 self._first = run
             self._runs.add(run)
             return run is self._first
 
     def _end(self, run: object) -> None:
-        """Count a run no longer, and see to it that the limit lasts as long as there are others."""
+        """Unregister a run, and keep the limit as long as there are others."""
         with self._lock:
             self._runs.discard(run)
             if not self._runs:
@@ -88,5 +88,5 @@ def _one_each() -> AbstractContextManager[Any]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Libraries that have threads; to find them takes four milliseconds."""
+    """Return the libraries that have threads; to find them takes four milliseconds."""
     return ThreadpoolController()

@@ -1,6 +1,6 @@
-"""A choice between two computations, of which vmap runs both only where lanes differ.
+"""A choice between two computations: under vmap both run only if lanes differ.
 
-Under `jax.vmap` both branches of `jax.lax.cond` run in every lane, always.
+With `jax.lax.cond`, both branches always run in every lane under `jax.vmap`.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ __all__ = ["choose"]
 def choose(
     which: jax.Array, first: Callable[..., Any], second: Callable[..., Any], *operands: jax.Array
 ) -> jax.Array:
-    """Compute ``first(*operands)`` where `which` is true, and ``second(*operands)`` elsewhere.
+    """Compute ``first(*operands)`` if `which` is true, and ``second(*operands)`` otherwise.
 
     Parameters
     ----------
     which : array of shape ()
-        Under `jax.vmap` one of each lane.
+        Under `jax.vmap`, one per lane.
     first, second : callable
-        Return an array, of one shape and dtype. They close over no traced values.
+        Both return an array of the same shape and dtype. They must not close over traced values.
     *operands : array
         Arguments of both.
     """
@@ -47,7 +47,7 @@ def choose(
         def alone(branch: Callable[..., Any]) -> Callable[..., Any]:
             return lambda _, *operands: jax.vmap(branch)(*operands)
 
-        with jax.enable_x64(precise):  # vmap asks when the caller has left
+        with jax.enable_x64(precise):  # vmap calls this after the caller has returned
             number = jnp.where(given[0].all(), 0, jnp.where(given[0].any(), 1, 2))
             return jax.lax.switch(number, [alone(first), both, alone(second)], *given), True
 

@@ -9,22 +9,22 @@ _SHARED = {
     bnn : BNN
         The model.
     x : array or data frame of shape (rows, features)
-        Inputs. A data frame's column names become the coordinate `feature`, and its index becomes
-        `obs_id` where netCDF holds it: unique integers, strings or dates without a time zone. Of
-        any other index the text is kept in the coordinate `row`.
+        Inputs. A data frame's column names become the coordinate `feature`. Its index becomes
+        `obs_id` if netCDF can hold it: unique integers, strings or dates without a time zone. Any
+        other index is kept as text in the coordinate `row`.
     y : array of shape (rows,) or (rows, outputs)
-        Targets. The column names of several become the coordinate `output`.
+        Targets. If there are several columns, their names become the coordinate `output`.
     """,
     "<options>": """
     row_weights : array of shape (rows,) or (priors, rows), optional
         Number of times each row's log likelihood counts: once by default. 0 leaves the row out. For
-        a stacked prior there can be one set for each part. The fit's `log_likelihood` stays that of
-        one row each.
+        a stacked prior there can be one set for each part. The fit's `log_likelihood` still counts
+        each row once.
     log_likelihood : bool
-        If true, the fit has the group `log_likelihood`, which LOO is computed from: 8 bytes for
+        If true, the fit has the group `log_likelihood`, from which LOO is computed: 8 bytes for
         every row and draw.
     progress_bar : bool
-        If true, show progress in a terminal or a notebook where it takes longer than two seconds.
+        If true, show progress in a terminal or a notebook if it takes longer than two seconds.
     """,
 }
 

@@ -1,6 +1,6 @@
-"""Compiled tasks that a function of Python calls as often as it likes, such as an optimiser.
+"""Compiled tasks that a Python function, such as an optimiser, calls any number of times.
 
-If few calls are enough, that saves compiling the function as well.
+If few calls are enough, this saves compiling the function as well.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,21 +24,21 @@ def run(
     *,
     once: bool = True,
 ) -> list[Any]:
-    """Let a function of Python call a compiled task as often as it likes, for every item.
+    """Let a Python function call a compiled task any number of times, for every item.
 
     Parameters
     ----------
     task, static, shared
         As for `_batch.run`.
     items : sequence of pytrees of arrays
-        For every item, the arrays that all of its calls have in common.
+        For every item, the arrays that all its calls share.
     drive : callable
-        ``drive(evaluate, item)``, where ``evaluate(given)`` is ``task(static, shared, (item,
+        ``drive(evaluate, item)``. Here ``evaluate(given)`` is ``task(static, shared, (item,
         given))``.
     given : array or jax.ShapeDtypeStruct
-        Array of the shape that the function passes on.
+        Array with the shape of those that the function passes to ``evaluate``.
     once : bool
-        True if few calls are expected: the task is then compiled sooner, not made fast.
+        True if few calls are expected: the task is then compiled quickly, not optimised.
 
     Returns
     -------
@@ -61,5 +61,5 @@ def run(
 
 
 def prepare(task: Task, static: Any, shared: Any, item: Any, given: Any) -> None:
-    """Begin to compile what `run` will need; the arguments as there."""
+    """Begin to compile what `run` needs; the arguments as there."""
     compiled(task, static, shared, (item, given), False, once=True)

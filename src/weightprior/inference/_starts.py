@@ -1,4 +1,4 @@
-"""Starts of runs at a place that a user names."""
+"""Starts of runs at weights that a user passes."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from weightprior.model.priors.base import Prior
 __all__ = ["Drawn", "kind_of", "starts_of_chains", "starts_of_restarts"]
 
 type Starts = list[dict[str, Any]]
-# A key, and the number that is folded into it: inside a program, which saves compiling one for it.
+# A key, and a number to fold into it. This is done inside a program, which saves compiling another.
 type Drawn = tuple[jax.Array, np.uint32]
 
 
@@ -26,7 +26,7 @@ def kind_of(init: Any) -> str:
 
 
 def starts_of_chains(bnn: BNN, init: Any, prior: Prior, num_chains: int) -> list[Any]:
-    """Weights for every chain of every prior, or None for a draw."""
+    """Return weights for every chain of every prior, or None for a draw."""
     num_parts = len(prior.singles())
     if init is None:
         return [None] * (num_chains * num_parts)
@@ -42,9 +42,9 @@ def starts_of_chains(bnn: BNN, init: Any, prior: Prior, num_chains: int) -> list
 
 
 def starts_of_restarts(problem: Problem, init: Any, drawn: list[Drawn]) -> list[Any]:
-    """Start of every restart of every prior: a draw, or weights where a user names some.
+    """Return the start of every restart of every prior: a draw, or weights that a user passed.
 
-    Those that are named come first.
+    Weights that were passed come first.
     """
     if init is None:
         return drawn * len(problem.tasks)
@@ -57,7 +57,7 @@ def starts_of_restarts(problem: Problem, init: Any, drawn: list[Drawn]) -> list[
 
 
 def _named(bnn: BNN, init: Any, num_parts: int) -> list[Starts]:
-    """Return starts for every part of a prior. Latents that they lack are where priors put them."""
+    """Return starts for every part of a prior. Missing latents are at their priors' centres."""
     if not isinstance(init, xr.DataTree):
         found = reference_weights(bnn, init, argument="init")
         usual = {n: np.full(one.shape, one.prior[0]) for n, one in bnn.latents.items()}
@@ -74,7 +74,7 @@ def _named(bnn: BNN, init: Any, num_parts: int) -> list[Starts]:
 
 
 def _weights(problem: Problem, task: Any, drawn: list[Drawn]) -> Starts:
-    """Weights that a prior draws."""
+    """Draw weights from a prior."""
     with jax.enable_x64(True):
         coordinates = Standardised.of_first_row(*problem.data, task, np.float64)
         found = [coordinates.weights(coordinates.begin(one)) for one in drawn]
@@ -82,7 +82,7 @@ def _weights(problem: Problem, task: Any, drawn: list[Drawn]) -> Starts:
 
 
 def _starts_of(bnn: BNN, part: Part) -> dict[str, np.ndarray]:
-    """Points of a fit to start from: a MAP's restarts, best first, or the last draw of a chain."""
+    """Return a fit's points to start from: a MAP's restarts, best first, or chains' last draws."""
     if "restarts" not in part.fit.children:
         return {name: values[:, -1] for name, values in part.weights.items()}
     restarts = part.fit["restarts"].dataset

@@ -1,4 +1,4 @@
-"""A fit function whose parts run on an executor: processes, or a cluster."""
+"""A fit function with parts that run on an executor: processes, or a cluster."""
 
 import inspect
 from collections.abc import Callable
@@ -21,15 +21,15 @@ __all__ = ["distribute"]
 def distribute(
     fit: Callable[..., xr.DataTree], executor: Any, *, retries: int = 2, folder: Any = None
 ) -> "DistributedFit":
-    """Let the parts of a stacked prior be fitted by the workers of an executor.
+    """Fit the parts of a stacked prior on the workers of an executor.
 
-    The result is the same fit function, for every place that takes one: called by itself, or passed
-    to `cross_validate`, `prequential_code` or `simulation_based_calibration`. Its fits are those of
-    a local call, to the last bit, where processors, XLA's flags and the versions of the software
-    are the same.
+    The result is the same fit function, for use wherever one is accepted: called by itself, or
+    passed to `cross_validate`, `prequential_code` or `simulation_based_calibration`. If processors,
+    XLA's flags and the versions of the software are the same, its fits equal those of a local call
+    to the last bit.
 
     The unit of work is a whole call for one prior: its chains or restarts stay with one worker, and
-    use its cores. A prior that is not stacked is one unit.
+    use its cores. A single prior is one unit.
 
     Parameters
     ----------
@@ -38,41 +38,41 @@ def distribute(
         or one of your own. It travels by cloudpickle, with the model.
     executor : concurrent.futures.Executor or callable
         ``client.get_executor()`` of a dask client, loky's or mpi4py's executor, or a
-        ``ProcessPoolExecutor`` whose processes are spawned; or a function without arguments that
-        makes one, which is called again where a pool of processes broke.
+        ``ProcessPoolExecutor`` with spawned processes. Or a function without arguments that makes
+        one: it is called again if a pool of processes broke.
     retries : int
-        Number of times a part is tried again whose worker died, and of times a function makes
-        another executor while no part is finished in between.
+        Number of times a part is tried again after its worker died. It is also the number of times
+        that a function makes another executor while no part is finished in between.
     folder : str or path, optional
         Folder that keeps every part as it arrives, in a file of its own (netCDF). The same call
-        reads those that it finds there, and fits the others. If the fit function has an option
-        `checkpoint`, workers that share the file system keep their runs there as well, and a part
-        whose worker died goes on where it stood.
+        reads the parts that it finds there, and fits the others. If the fit function has an option
+        `checkpoint`, workers that share the file system keep their runs there as well. If a worker
+        died, its part then continues from there.
 
     Returns
     -------
     callable
-        The fit function. Its method ``submit`` takes the same arguments and returns at once; the
-        ``result()`` of what it returns is the fit.
+        The fit function. Its method ``submit`` takes the same arguments and returns an object at
+        once. The ``result()`` of that object is the fit.
 
     Raises
     ------
     ValueError, TypeError
-        For an executor that forks its processes, or is none.
+        If `executor` forks its processes, or is not an executor.
 
     Warns
     -----
     UserWarning
-        The warnings of the parts, equal ones once, with the priors they were about.
+        The warnings of the parts, with the priors that they concern. Equal warnings are given once.
 
     Notes
     -----
-    An error that the fit function raises is raised at once, with a note that names the prior;
-    parts that have not begun are dropped. A part is *lost* where its worker died, was stopped or
-    cannot be reached. If a pool of processes broke, all of its parts are lost: a function makes
-    another; given an executor alone, the error names the parts that are finished.
+    An error of the fit function is raised at once, with a note that names the prior. Parts that
+    have not begun are dropped. A part is *lost* if its worker died, was stopped or cannot be
+    reached. If a pool of processes broke, all its parts are lost. If `executor` is a function, it
+    then makes another pool. Otherwise an error names the parts that are finished.
 
-    Scripts that spawn processes need ``if __name__ == "__main__":`` around what they run.
+    Scripts that spawn processes need ``if __name__ == "__main__":`` around their code.
 
     Examples
     --------
@@ -94,12 +94,12 @@ def distribute(
 
 
 class DistributedFit:
-    """A fit function whose parts run on an executor. Made by `distribute`."""
+    """A fit function with parts that run on an executor. Made by `distribute`."""
 
     def __init__(
         self, fit: Callable[..., xr.DataTree], supply: Supply, retries: int, store
     ) -> None:
-        # Options that a partial carries are options of the call: keys and starts are seen to there.
+        # Options of a partial become options of the call, which handles keys and starts.
         self._fit, self._carried = _opened(fit)
         self._supply, self._retries, self._store = supply, retries, store
         self._code: Code | None = None
@@ -124,7 +124,7 @@ class DistributedFit:
         Returns
         -------
         object
-            Its ``result()`` waits for the fit; ``cancel()`` drops what has not begun.
+            Its ``result()`` waits for the fit. Its ``cancel()`` drops parts that have not begun.
         """
         _checks.model(bnn)
         given = self._carried | options
@@ -132,7 +132,7 @@ class DistributedFit:
         return Pending(call, self._supply, self._store, self._retries)
 
     def _coded(self, bnn: BNN) -> Code:
-        """Pickle the function and a model, once: pickled again, they might look like others."""
+        """Pickle the function and a model, once: a second pickle might differ from the first."""
         if self._code is None or self._code.bnn is not bnn:
             self._code = Code.of(self._fit, bnn)
         return self._code

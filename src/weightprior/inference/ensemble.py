@@ -1,4 +1,4 @@
-"""Ensembles: optima of randomly moved priors and data, which scatter as the posterior does."""
+"""Ensembles: optima of randomly perturbed priors and data, spread out like the posterior."""
 
 import time
 from typing import Any
@@ -53,68 +53,70 @@ def fit_ensemble(
     log_likelihood: bool = True,
     progress_bar: bool = True,
 ) -> xr.DataTree:
-    """Approximate the posterior by networks that are optimised one by one.
+    """Approximate the posterior by networks that are optimised separately.
 
-    Each member of an anchored ensemble has its prior centred at a draw of the prior (its anchor),
-    and its likelihood moved at random by as much as the data leave open; from its anchor it runs to
-    an optimum. Without a hidden layer and with a known Gaussian noise members are independent draws
-    of the posterior, wherever the prior is centred. Otherwise they have its spread to first
-    order, and sit in as many modes as their anchors lead to. If the data determine the network
-    poorly, members scatter too widely, and a learned noise comes out too small, as in the MAP.
+    For each member of an anchored ensemble, the prior is centred at a draw from the prior (its
+    anchor), and the likelihood is perturbed at random by as much as the data leave open. The search
+    for the optimum starts at the anchor. Without a hidden layer and with a known Gaussian noise,
+    members are independent draws from the posterior, wherever the prior is centred. Otherwise they
+    have its spread to first order, and lie in as many modes as their anchors lead to. If the data
+    determine the network poorly, members are spread out too widely, and a learned noise is too
+    small, as in the MAP.
 
     Parameters
     ----------
     <data>
     prior : NormalPrior
-        The prior; each part of a stacked one is fitted, with the same random numbers. A site whose
-        prior is flat has no anchor.
+        The prior; each part of a stacked one is fitted, with the same random numbers. A site with a
+        flat prior has no anchor.
     rng_key : int or JAX key
-        Decides anchors, starts, and how the likelihood is moved. More members leave the first as
-        they were.
+        Seed of anchors, starts, and perturbations of the likelihood. If `num_members` grows, the
+        earlier members stay the same.
     num_members : int
-        Networks per prior.
+        Number of networks per prior.
     anchored : bool
-        False: a deep ensemble. Nothing is moved, and member i is the result of `fit_map` from its
-        start i. Its spread is that between modes alone: none in a linear model.
+        False: a deep ensemble. Nothing is perturbed, and member i is the result of `fit_map` from
+        its start i. Its spread is only that between modes: none in a linear model.
     max_iterations : int
-        L-BFGS steps per member, as in `fit_map`.
+        Largest number of L-BFGS steps per member, as in `fit_map`.
     tolerance : float
-        A member has converged where no partial derivative of what it maximises exceeds this, as in
+        A member has converged if no partial derivative of its objective exceeds this, as in
         `fit_map`.
     <options>
 
     Returns
     -------
     DataTree
-        A fit in which a chain is a member, with one draw. `sample_stats` has `converged`,
-        `gradient_norm` (of what the member maximises) and `num_iterations`; its `lp` is the log
-        density under the prior and the data that were given.
+        A fit in which each chain is a member, with one draw. `sample_stats` has `converged`,
+        `gradient_norm` (of the member's objective) and `num_iterations`. Its `lp` is the log
+        density under the original prior and data.
 
     Raises
     ------
     ValueError, TypeError
-        For data, a prior or options that cannot be used.
+        If the data, the prior or the options cannot be used.
     FloatingPointError
         If a member ended in NaN or infinity.
     KeyboardInterrupt
-        After Ctrl-C, of which no part of the answer is left.
+        After Ctrl-C; no partial result is kept.
 
     Warns
     -----
     UserWarning
-        If members did not converge, or if the fit says no more than a constant. If a flat prior
+        If members did not converge, or if the fit explains no more than a constant. If a flat prior
         leaves no finite optimum, or more than one, as in `fit_map`.
 
     Notes
     -----
-    To the log likelihood of each row is added a function of the network's outputs, times normal
-    numbers, whose Jacobian is the root of the information that a row carries about its outputs.
-    Under a Gaussian likelihood this is the same as adding noise to the targets, of the size that it
-    has under the weights that are being optimised; for a Bernoulli, Poisson or categorical one the
-    function is twice the arcsine of the root of the probability, twice the root of the rate, or the
-    roots of all probabilities. The log of a Gaussian noise counts a random number of times (a unit
-    exponential), without which a learned noise would have half of its variance. Under Student's t
-    each row counts so: the weighted likelihood bootstrap, whose spread is right where the model is.
+    A function of the network's outputs, times normal random numbers, is added to the log likelihood
+    of each row. The Jacobian of this function is the root of the information of a row about its
+    outputs. Under a Gaussian likelihood this equals adding noise to the targets, with the size of
+    the noise under the weights that are being optimised. For a Bernoulli, Poisson or categorical
+    likelihood, the function is twice the arcsine of the root of the probability, twice the root of
+    the rate, or the roots of all probabilities. The log of a Gaussian noise counts a random number
+    of times (a unit exponential). Without this, a learned noise would have half of its variance.
+    Under Student's t, each row counts a random number of times. This is the weighted likelihood
+    bootstrap, which has the right spread if the model is right.
 
     References
     ----------
@@ -180,7 +182,7 @@ def fit_ensemble(
 def _members(
     problem: Problem, search: Search, num_members: int, anchored: bool
 ) -> tuple[list[dict[str, np.ndarray]], list[list[Collapse]]]:
-    """Every prior's members, stacked, and where the noise of each went."""
+    """Find every prior's members, stacked, and how small the noise of each became."""
     starts = optima.drawn(problem.key, num_members)
     items: list[Any] = [(task, start) for task in problem.tasks for start in starts]
     coordinates = Standardised

@@ -1,9 +1,9 @@
 """Evidence from a ladder of temperatures: the multistate Bennett acceptance ratio.
 
-Draws at every inverse temperature b have the density prior x likelihood^b / Z(b). Only the log
-density of all draws at all temperatures matters: the logs of the normalisers Z are the intercepts
-of the multinomial regression that best tells which temperature a draw came from. It is convex, and
-uses every draw for every normaliser.
+Draws at every inverse temperature b have the density prior x likelihood^b / Z(b). The estimate
+needs only the log density of all draws at all temperatures. The logs of the normalisers Z are the
+intercepts of the multinomial regression that best predicts the temperature of a draw. It is convex,
+and uses every draw for every normaliser.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ from scipy.special import logsumexp
 
 __all__ = ["Curve", "FreeEnergy", "estimate", "next_temperature", "reliability_issues"]
 
-# Draws looked at at once.
+# Draws that are evaluated at once.
 _DRAWS_AT_ONCE = 2**15
-# Where data say nothing, every draw counts at any temperature.
+# If the data say nothing, every draw counts at any temperature: a step needs a limit.
 _LONGEST_STEP = 8.0
 
 
-# An evidence is not relied on where neighbours share fewer draws; where the R-hat of what each
-# chain has for it is above this, since chains that fall behind their temperature, all alike, were
-# seen at 1.09 with a value off by five of its standard errors, and others at 1.01 to 1.03; or where
-# every second temperature alone gives another by more than three. Below a tenth of a nat neither
-# matters.
+# An evidence is unreliable if neighbouring temperatures overlap less than the first number. It is
+# unreliable if the R-hat of the chains' estimates is above the second: chains that all lag behind
+# their temperature had 1.09, with a value off by five standard errors, and others had 1.01 to 1.03.
+# It is unreliable if every second temperature alone moves it by more than three standard errors.
+# Below a tenth of a nat, neither of the last two matters.
 _MIN_OVERLAP, _MAX_RHAT, _MIN_ERRORS_OF_LAG, _MAX_ERRORS_MOVED, _NEGLIGIBLE_NATS = (
     0.05,
     1.05,
@@ -38,15 +38,15 @@ _MIN_OVERLAP, _MAX_RHAT, _MIN_ERRORS_OF_LAG, _MAX_ERRORS_MOVED, _NEGLIGIBLE_NATS
 class Curve(NamedTuple):
     """The log density of draws as a function of the inverse temperature b, without the prior's.
 
-    It is ``linear * b``, b times the log likelihood; where normal weights z were integrated out, of
-    which the log likelihood is the quadratic form ``linear + projections z - eigenvalues z^2 / 2``,
-    the log of its exponential's mean over the prior of z.
+    It is ``linear * b``, b times the log likelihood. If normal weights z were integrated out, the
+    log likelihood is the quadratic form ``linear + projections z - eigenvalues z^2 / 2``. The curve
+    is then the log of the mean of ``exp(b * log likelihood)`` over the prior of z.
 
     Attributes
     ----------
     linear : array of shape (chains, draws)
     eigenvalues, projections : array of shape (chains, draws, weights)
-        No weights where none were integrated out.
+        The last axis is empty if no weights were integrated out.
     """
 
     linear: np.ndarray
@@ -54,13 +54,13 @@ class Curve(NamedTuple):
     projections: np.ndarray
 
     def at(self, beta: float) -> np.ndarray:
-        """Log density at an inverse temperature."""
+        """Compute the log density at an inverse temperature."""
         widened = 1.0 + beta * self.eigenvalues
         gained = (beta * self.projections) ** 2 / widened - np.log(widened)
         return beta * self.linear + 0.5 * gained.sum(axis=-1)
 
     def slope(self, beta: float) -> np.ndarray:
-        """Its derivative: the mean log likelihood, given what was not integrated out."""
+        """Compute its derivative: the mean log likelihood, given the weights that remain."""
         widened = 1.0 + beta * self.eigenvalues
         mean, variance = beta * self.projections / widened, 1.0 / widened
         terms = mean * self.projections - 0.5 * self.eigenvalues * (mean**2 + variance)
@@ -75,10 +75,10 @@ class FreeEnergy(NamedTuple):
     log_evidence : array of shape (temperatures,)
         Log of Z(b) over Z(b[0]).
     error : array of shape (temperatures,)
-        Its standard error, from how much chains differ, which are taken for independent.
+        Its standard error, from the differences between chains, which are taken as independent.
     overlap : array of shape (temperatures - 1,)
-        Between neighbours: the probability that a draw of the one is taken for one of the other,
-        if there were only these two. A half where they are alike, 0 where they share no draws.
+        Between neighbours: the probability that a draw of one is taken for a draw of the other, if
+        there were only these two. It is a half if they are alike, and 0 if they share no draws.
     """
 
     log_evidence: np.ndarray
@@ -92,10 +92,10 @@ def estimate(inverse_temperatures: np.ndarray, curves: Sequence[Curve]) -> FreeE
     Parameters
     ----------
     inverse_temperatures : array of shape (temperatures,)
-        Ascending; the first is that of the normaliser that is known.
+        Ascending; the normaliser is known at the first.
     curves : sequence of Curve
-        Curves of the draws at each, of one number of chains and draws. Chain i is one and the same
-        at every temperature, and independent of all others.
+        Curves of the draws at each, with equal numbers of chains and draws. Chain i is the same
+        chain at every temperature, and independent of all others.
 
     References
     ----------
@@ -104,20 +104,20 @@ def estimate(inverse_temperatures: np.ndarray, curves: Sequence[Curve]) -> FreeE
     M. R. Shirts and J. D. Chodera, Statistically optimal analysis of samples from multiple
     equilibrium states, 2008. :doi:`10.1063/1.2978177`
 
-    Standard errors are those of an M-estimator whose clusters are the chains: K.-Y. Liang and S. L.
-    Zeger, Longitudinal data analysis using generalized linear models, 1986.
-    :doi:`10.1093/biomet/73.1.13`
+    Standard errors are those of an M-estimator, clustered by chain: K.-Y. Liang and S. L. Zeger,
+    Longitudinal data analysis using generalized linear models, 1986. :doi:`10.1093/biomet/73.1.13`
     """
     beta, (num_chains, num_draws) = np.asarray(inverse_temperatures), curves[0].linear.shape
     count = len(beta)
-    # Counted from a level near the posterior's, so that logs of normalisers are moderate.
+    # Log densities are relative to a level near the posterior's, so that log normalisers are
+    # moderate.
     level = curves[-1].slope(beta[-1]).mean()
     densities = np.stack([[curve.at(b) - b * level for curve in curves] for b in beta])
     flat = densities.transpose(2, 0, 1, 3).reshape(num_chains, count, -1)
     total = num_chains * count * num_draws
 
     def shares(intercepts: np.ndarray):
-        """Block by block: each temperature's probability for every draw, and log of their sum."""
+        """Yield by blocks each temperature's probability for every draw, and log of their sum."""
         free = np.append(0.0, intercepts)[:, None]
         for chain, values in enumerate(flat):
             for start in range(0, values.shape[1], _DRAWS_AT_ONCE):
@@ -161,7 +161,7 @@ def estimate(inverse_temperatures: np.ndarray, curves: Sequence[Curve]) -> FreeE
 
 
 def _overlap(densities: np.ndarray, log_ratio: np.ndarray, low: int) -> float:
-    """Overlap of a temperature and the next: from the log density ratios, of the draws of both."""
+    """Compute the overlap of neighbouring temperatures, by log density ratios of their draws."""
     pair, both = densities[low + 1] - densities[low], slice(low, low + 2)
     below, above = pair[both] - np.diff(log_ratio)[low]
     taken_for_upper = 1 / (1 + np.exp(-np.clip(below, -700, 700)))
@@ -170,7 +170,7 @@ def _overlap(densities: np.ndarray, log_ratio: np.ndarray, low: int) -> float:
 
 
 def next_temperature(inverse_temperature: float, curve: Curve, share: float) -> float:
-    """Find a ladder's next temperature, maybe beyond 1: this share of draws still counts there.
+    """Find a ladder's next temperature, maybe beyond 1, at which this share of draws still counts.
 
     Parameters
     ----------

@@ -58,29 +58,29 @@ def fit_laplace(
 ) -> xr.DataTree:
     """Approximate the posterior by a normal distribution around its highest mode.
 
-    Exact for a linear model of known Gaussian noise, and cheap; of a network it knows one mode and
-    its curvature, nothing of the others, and its evidence can be off by many nats: `fit_tempered`
-    has that of the posterior itself.
+    It is cheap, and exact for a linear model with known Gaussian noise. For other networks it
+    covers one mode and its curvature only, and its evidence can be off by many nats. `fit_tempered`
+    estimates the evidence of the posterior itself.
 
-    With `curvature` ``"ggn"`` it belongs to the network linearised at the MAP, with which `predict`
-    and `score` then predict as well: weights drawn around the MAP fit the data far worse in the
-    network itself.
+    With `curvature` ``"ggn"`` it belongs to the network linearised at the MAP, and `predict` and
+    `score` use that network: in the network itself, weights drawn around the MAP fit the data far
+    worse.
 
     Parameters
     ----------
     <data>
     prior : NormalPrior
-        The prior, flat nowhere; each part of a stacked one is approximated.
+        The prior, which must not be flat anywhere; each part of a stacked one is approximated.
     rng_key : int or JAX key
-        Decides the starts of the search for the MAP, and the draws.
+        Seed of the starts of the search for the MAP, and of the draws.
     num_samples : int
-        Draws from the approximation.
+        Number of draws from the approximation.
     curvature : {"ggn", "hessian"}
-        The matrix whose inverse is the covariance: the generalised Gauss-Newton matrix, which is
-        the Fisher information plus the prior's precision and always positive definite; or the
-        Hessian of minus the log density itself.
+        The inverse of the covariance: the generalised Gauss-Newton matrix, or the Hessian of minus
+        the log density. The former is the Fisher information plus the prior's precision, and always
+        positive definite.
     structure : {"full", "diagonal", "last_layer"}
-        Structure of the covariance: of all weights together, of each by itself, or of the output
+        Structure of the covariance: over all weights, of each weight by itself, or over the output
         layer alone (and the noise), with all others fixed at the MAP.
     num_restarts, max_iterations, tolerance
         Options of the search for the MAP, as in `fit_map`.
@@ -89,26 +89,26 @@ def fit_laplace(
     Returns
     -------
     DataTree
-        Draws as of a single chain. `sample_stats` has `log_q`, the log density of each draw under
-        the approximation, up to weights that do not vary. A group `laplace` has (by `prior`, where
-        it is stacked) `log_evidence`, Laplace's, of one mode; `log_num_symmetries`, the log of the
-        number of equivalent modes that units exchanged and mirrored make of it, which is *not*
-        counted in; `log_joint`, the log density at the MAP; and `log_determinant` of the precision,
+        Draws as if from a single chain. `sample_stats` has `log_q`, the log density of each draw
+        under the approximation, without weights that do not vary. A group `laplace` has (by
+        `prior`, if it is stacked) `log_evidence`, Laplace's, of one mode; `log_num_symmetries`, the
+        log of the number of equivalent modes by exchanged and mirrored units, which is *not*
+        included; `log_joint`, the log density at the MAP; and `log_determinant` of the precision,
         in prior sds. The MAP is the first of the group `restarts`, as in a fit by `fit_map`.
 
     Raises
     ------
     ValueError
-        If the search ended at a point that is no optimum, or if the Hessian there is not positive
-        definite: what was found, and what to do; and for wrong arguments.
+        If the search ended at a point that is no optimum, if the Hessian there is not positive
+        definite (with advice), or if arguments are wrong.
     KeyboardInterrupt
-        After Ctrl-C, of which no part of the answer is left.
+        After Ctrl-C; no partial result is kept.
 
     Warns
     -----
     UserWarning
-        If the targets are met exactly, so that a learned noise goes to zero, or if the fit says no
-        more than a constant.
+        If the targets are met exactly, so that a learned noise goes to zero, or if the fit explains
+        no more than a constant.
 
     References
     ----------
@@ -159,7 +159,7 @@ def fit_laplace(
 
 
 def _outcome(problem: Problem, search: Search, found: Found, static: Any) -> Outcome:
-    """Draws from the approximations around the best restarts, and their evidence."""
+    """Draw from the approximations around the best restarts, and find their evidence."""
     curvature, structure, _ = static
     modes = _modes(problem, search, found)
     normals = _approximations(problem, modes, static)
@@ -181,7 +181,7 @@ def _outcome(problem: Problem, search: Search, found: Found, static: Any) -> Out
 
 
 def _modes(problem: Problem, search: Search, found: Found) -> list[dict[str, np.ndarray]]:
-    """Return the best restart of every prior, or raise where it is no optimum."""
+    """Return the best restart of every prior, or raise if it is no optimum."""
     ended = list(zip(problem.labels, *found, strict=True))
     for label, one, noise in ended:
         if not one["converged"][0]:
@@ -210,20 +210,16 @@ def _approximations(
 def _evidence(
     problem: Problem, prior: Prior, one: dict[str, Any], exact: bool
 ) -> tuple[dict[str, Any], Evidence]:
-    """Numbers of the group `laplace` for one prior, and its evidence."""
+    """Return the group `laplace` for one prior, and its evidence."""
     alike = log_num_symmetries(symmetries(problem.bnn, prior))
     summary = {name: one[name] for name in ("log_evidence", "log_joint", "log_determinant")}
     summary["log_num_symmetries"] = alike
     value = float(one["log_evidence"])
     if exact:
         return summary, Evidence(value, 0.0)
-    added = (
-        "of whose number the network does not tell"
-        if np.isnan(alike)
-        else (f"which would add {alike:.1f} nats")
-    )
+    added = "of unknown number" if np.isnan(alike) else (f"which would add {alike:.1f} nats")
     reason = (
-        "Laplace's approximation around one mode, whose error is not known; equivalent modes, "
+        "Laplace's approximation around one mode, with an unknown error; equivalent modes, "
         f"{added}, are not counted: fit_tempered estimates the evidence"
     )
     return summary, Evidence(value, np.nan, reason)
@@ -242,7 +238,7 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
         else -jax.hessian(coordinates.log_density)(position)
     )
     free = _free(coordinates, structure)
-    # A fixed weight has no part in the matrix: a one on its diagonal, which adds nothing.
+    # A fixed weight is left out by a one on the diagonal, which adds nothing to the determinant.
     both = free[:, None] & free[None, :]
     diagonal = jnp.eye(coordinates.size, dtype=bool)
     kept = diagonal if structure == "diagonal" else jnp.ones_like(diagonal)
@@ -252,7 +248,7 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     z = free * jax.random.normal(key, (num_samples, coordinates.size), jnp.float64)
     moves = jax.scipy.linalg.solve_triangular(root.T, z.T, lower=False).T
     log_units = coordinates.log_units(position)
-    # The volume of a step, and the density of what is fixed: neither is the position's own.
+    # Corrections for the volume of a step, and for the density of fixed weights.
     log_abs_det_jacobian = (free * log_units).sum()
     constants = 0.5 * (log_determinant - free.sum() * jnp.log(2 * jnp.pi)) - log_abs_det_jacobian
     log_joint = coordinates.log_density(position)
@@ -269,7 +265,7 @@ def _approximate(static: Any, shared: Any, item: Any) -> dict[str, Any]:
 
 
 def _free(coordinates: Standardised, structure: str) -> jax.Array:
-    """Which numbers of a position vary."""
+    """Return a mask of the numbers of a position that vary."""
     head = head_of(coordinates.bnn.network)
     if structure != "last_layer" or head is None:
         return jnp.ones(coordinates.size, bool)
@@ -285,7 +281,7 @@ def _check_structure(bnn: BNN, structure: str) -> None:
 
 
 def _check_curvature(label: Any, eigenvalues: np.ndarray, curvature: str) -> None:
-    # NaN where the density overflows.
+    # NaN if the density overflows.
     if not (eigenvalues > 0).all():
         advice = (
             "the point is no maximum, or a flat one. Use curvature='ggn', or raise num_restarts"

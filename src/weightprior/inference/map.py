@@ -54,17 +54,17 @@ def fit_map(
     log_likelihood: bool = True,
     progress_bar: bool = True,
 ) -> xr.DataTree:
-    """Find the weights of highest posterior density: the L2-regularised network.
+    """Find the weights with the highest posterior density: the L2-regularised network.
 
-    L-BFGS runs from draws of the prior to the tolerance, in double precision whatever JAX's is set
-    to; of large data the first steps are taken in single precision. If the optimum lies in a narrow
-    valley, as under wide priors, the Gauss-Newton matrix preconditions the last steps.
+    L-BFGS runs from draws of the prior until it reaches the tolerance, in double precision whatever
+    JAX's setting. With large data the first steps are in single precision. If the optimum lies in a
+    narrow valley, as under wide priors, the Gauss-Newton matrix preconditions the last steps.
 
-    With `batch_size` every restart begins with Adam over mini-batches, which takes few passes over
-    very many rows, and L-BFGS then goes to the tolerance, with all rows, from where Adam has led.
+    With `batch_size` every restart begins with Adam over mini-batches, which needs few passes over
+    very many rows. L-BFGS then continues from there with all rows, until it reaches the tolerance.
 
-    A table that is a memory map, a Zarr or dask array, or an HDF5 dataset is read a block of rows
-    at a time, once for every gradient. Its fit holds its shape and digest in place of `x`.
+    A table that is a memory map, a Zarr or dask array, or an HDF5 dataset is read block by block,
+    once for every gradient. The fit holds its shape and digest in place of `x`.
 
     Parameters
     ----------
@@ -72,52 +72,53 @@ def fit_map(
     prior : NormalPrior
         The prior; a stacked one is fitted part by part, each from the same standard starts.
     rng_key : int or JAX key
-        Decides the starts.
+        Seed of the starts.
     num_restarts : int
-        Starts per prior.
+        Number of starts per prior.
     max_iterations : int
-        L-BFGS steps per restart. With `batch_size` it may be 0: the fit is then where Adam has led,
-        and has not converged.
+        Largest number of L-BFGS steps per restart. With `batch_size` it may be 0: the fit is then
+        the end of Adam, and has not converged.
     tolerance : float
-        A restart has converged where no partial derivative of the log density exceeds this, in
-        nats per unit, the unit of a weight being its prior's scale (where the prior is flat,
-        one over the root of the fan-in, or 1 for a bias).
+        A restart has converged if no partial derivative of the log density exceeds this, in nats
+        per unit. The unit of a weight is its prior's scale. If the prior is flat, the unit is one
+        over the root of the fan-in, or 1 for a bias.
     init : fit, dict of arrays, trained network, or None
         Start of the first restart: weights, in any form that ``normal_prior(loc=...)`` takes. The
-        others begin at draws of the prior; with ``num_restarts=1`` there are none. A MAP fit: all
-        its restarts are starts, best first. Another fit: the last draws of its chains.
+        others begin at draws of the prior; with ``num_restarts=1`` there are no others. If it is a
+        MAP fit, all its restarts are starts, best first. If it is another fit, the last draws of
+        its chains are starts.
     batch_size : int, optional
-        Rows of a mini-batch. In each its log likelihood counts as many times as there are such
-        batches, and the prior once.
+        Number of rows of a mini-batch. The log likelihood of a batch is multiplied by the number of
+        such batches; the prior counts once.
     num_epochs : int, optional
-        Passes over all rows, each in an order of its own: by default 20 with `batch_size`.
+        Number of passes over all rows, each in a new random order: by default 20 with `batch_size`.
     learning_rate : float
-        Length of Adam's first steps, in units of the prior's scale. It falls to 0 as a cosine does.
+        Length of Adam's first steps, in units of the prior's scale. It falls to 0 along a cosine.
     <options>
 
     Returns
     -------
     DataTree
-        A fit whose `posterior` is the best restart: one chain, one draw. The group `restarts` has
-        all, best first, with `lp`, `converged`, `gradient_norm` (largest partial derivative, as
-        for `tolerance`) and `num_iterations`.
+        A fit with the best restart as its `posterior`: one chain, one draw. The group `restarts`
+        has all restarts, best first, with `lp`, `converged`, `gradient_norm` (largest partial
+        derivative, as for `tolerance`) and `num_iterations`.
 
     Raises
     ------
     ValueError, TypeError
-        For data, a prior or options that cannot be used.
+        If the data, the prior or the options cannot be used.
     FloatingPointError
         If every restart ended in NaN or infinity.
     KeyboardInterrupt
-        After Ctrl-C, of which no part of the answer is left.
+        After Ctrl-C; no partial result is kept.
 
     Warns
     -----
     UserWarning
-        If the best restart did not converge: why, and what to do. If a flat prior leaves no finite
-        optimum, as of classes that are separated, or more than one; no restart counts as converged
-        then. If the targets are met exactly, so that a learned noise goes to zero. If the fit says
-        no more than a constant.
+        If the best restart did not converge, with the reason and advice. If a flat prior leaves
+        more than one optimum, or no finite one, as when classes are separated; without a finite
+        optimum, no restart counts as converged. If the targets are met exactly, so that a learned
+        noise goes to zero. If the fit explains no more than a constant.
 
     Examples
     --------
@@ -171,7 +172,7 @@ def _warn(
     collapses: list[Collapse],
     opened: list[Open],
 ) -> None:
-    """Say which best restarts are no optima, or optima that say nothing of the data."""
+    """Warn of best restarts that are no optima, or optima that say nothing about the data."""
     leave_unconverged(opened, restarts)
     found = list(zip(problem.labels, restarts, collapses, opened, strict=True))
     late = [(label, r, c) for label, r, c, one in found if not (r["converged"][0] or one.rises)]
@@ -186,7 +187,7 @@ def _warn_late(problem: Problem, search: Search, late: list[Any]) -> None:
         search,
         any(r["num_iterations"][0] >= search.max_iterations for _, r, _ in late),
         [c for _, _, c in late],
-        f"{SMOOTH}, sample with fit_mcmc, which needs no optimum, or take this fit where the "
+        f"{SMOOTH}, sample with fit_mcmc, which needs no optimum, or take this fit if the "
         "best restarts agree in lp",
     )
     told = [

@@ -37,7 +37,7 @@ _KERNELS: dict[str, Callable[[Plan], Kernel]] = {
     "nuts": lambda plan: NUTS(plan.num_warmup),
     "mclmc": lambda plan: MCLMC(),
 }
-# Iterations of warm-up that each kernel does with.
+# Default number of warm-up iterations of each kernel.
 _NUM_WARMUP = {"hmc": 300, "nuts": 500, "mclmc": 500}
 
 
@@ -65,16 +65,16 @@ def fit_mcmc(
 ) -> xr.DataTree:
     """Draw from the posterior over all weights.
 
-    Chains work in coordinates counted from the prior's centre in units of its scale, in JAX's
-    default precision. Under a `Gaussian` likelihood the output layer (or, beside a wide hidden
-    layer, its bias alone) is integrated out and drawn exactly for every draw, which lets the
-    others move further at a time; ``"nuts"`` alone moves through all weights.
+    Chains use coordinates that are centred at the prior's centre, in units of its scale, in JAX's
+    default precision. Under a `Gaussian` likelihood the output layer (or, above a wide hidden
+    layer, only its bias) is integrated out and then drawn exactly for every draw, so the other
+    weights can move further at a time. Only ``"nuts"`` moves through all weights.
 
-    Chains depend on the arguments alone: a run that was interrupted, killed or extended holds, to
-    the last bit, the draws of one that was not.
+    Chains depend only on the arguments: a run that was interrupted, killed or extended has, to the
+    last bit, the same draws as one that was not.
 
-    Ctrl-C ends the sampling; the draws so far are returned as a fit like any other, with a warning
-    and the attribute `interrupted`. During warm-up there is nothing to return.
+    Ctrl-C ends the sampling. The draws so far are returned as an ordinary fit, with a warning and
+    the attribute `interrupted`. During warm-up there is nothing to return.
 
     Parameters
     ----------
@@ -83,69 +83,71 @@ def fit_mcmc(
         The prior; for a stacked one every part is sampled. The latents of a `hierarchical_prior`
         are sampled with the weights.
     rng_key : int or JAX key
-        Decides starts and chains.
+        Seed of starts and chains.
     kernel : {"hmc", "nuts", "mclmc"}
-        ``"hmc"``: Hamiltonian Monte Carlo with jittered integration time and step size, and with
-        momentum that is kept in part, exact.
+        ``"hmc"``: Hamiltonian Monte Carlo with jittered integration time and step size, and partly
+        kept momentum; exact.
         ``"nuts"``: NumPyro's No-U-Turn sampler, exact; slower, and the reference.
-        ``"mclmc"``: microcanonical Langevin Monte Carlo without adjustment: fast where there are
-        very many weights, and not exact, since the error of its steps is never corrected. The
-        fit's attribute `exact` says which.
+        ``"mclmc"``: unadjusted microcanonical Langevin Monte Carlo; fast if there are very many
+        weights, but not exact, since the error of its steps is never corrected. The fit's
+        attribute `exact` says if the kernel is exact.
     num_warmup : int, optional
-        Iterations per chain that tune step size, metric and the time of trajectories, dropped. By
-        default 300, of ``"nuts"`` and ``"mclmc"`` 500.
+        Iterations per chain that tune step size, metric and the time of trajectories, and are
+        dropped. By default 300; 500 for ``"nuts"`` and ``"mclmc"``.
     num_samples : int
-        Draws kept per chain.
+        Number of draws kept per chain.
     num_chains : int
-        Chains per prior.
+        Number of chains per prior.
     thinning : int
-        Iterations per draw kept.
+        Number of iterations per kept draw.
     target_accept_prob : float
-        Acceptance that the step size is tuned to, between 0 and 1; ``"mclmc"`` accepts all.
+        Acceptance probability to which the step size is tuned, between 0 and 1; ``"mclmc"`` accepts
+        all steps.
     init : fit, dict of arrays, trained network, or None
-        Start of the chains. None: at the end of short optimisations from draws of the prior. A MAP
-        fit: at its best restarts, one each. Another fit: at the last draws of its chains, with a
-        new warm-up. Weights: all there.
+        Start of the chains. None: the ends of short optimisations from draws of the prior. A MAP
+        fit: its best restarts, one per chain. Another fit: the last draws of its chains, with a new
+        warm-up. Weights: the same start for all chains.
 
-        A fit of the same call with more `num_samples` is extended: it keeps its draws, and its
-        chains go on where they stand. The same call is one with equal model, `x`, `y`, numbers of
-        the prior, `row_weights`, `kernel`, `num_warmup`, `thinning`, `target_accept_prob`,
-        `num_chains` and `rng_key`, in the same precision and versions of the software, whose fit
-        has all its draws and its group `chain_state`; it may have been saved, interrupted or
-        taken out of a stacked one by `unstack_fit`.
+        A fit is extended if the same call is made with more `num_samples`: it keeps its draws, and
+        its chains continue from their last state. The same call has equal model, `x`, `y`, numbers
+        of the prior, `row_weights`, `kernel`, `num_warmup`, `thinning`, `target_accept_prob`,
+        `num_chains` and `rng_key`, in the same precision and versions of the software. The fit must
+        have all its draws and its group `chain_state`. It may have been saved, interrupted or taken
+        out of a stacked one by `unstack_fit`.
     checkpoint : str or path, optional
-        A folder to keep the run in, warm-up included, every few seconds. After an interrupt or a
-        kill the same call goes on from there; once complete, it returns the fit at once.
+        A folder in which the run is saved every few seconds, warm-up included. After an interrupt
+        or a kill the same call continues from there. Once the run is complete, the call returns the
+        fit at once.
     <options>
 
     Returns
     -------
     DataTree
-        A fit of `num_chains` chains and `num_samples` draws, whose `sample_stats` hold
+        A fit of `num_chains` chains and `num_samples` draws. Its `sample_stats` hold
         `acceptance_rate`, `diverging`, `energy`, `n_steps` (gradients per draw) and `step_size` (as
-        tuned); of ``"mclmc"`` `energy_variance`, per weight and step, in place of the first and
-        third. The energy is that of the density which the kernel moves along. A fit is extended
+        tuned). With ``"mclmc"``, `energy_variance`, per weight and step, replaces `acceptance_rate`
+        and `energy`. The energy is that of the density that the kernel samples. A fit is extended
         from its group `chain_state`.
 
     Raises
     ------
     ValueError, TypeError
-        For data, a prior or options that cannot be used, and where `checkpoint` holds another
-        run (what differs is named), or something else. If a flat prior is proven to leave no
-        proper posterior: classes that are separated, columns that the rows do not tell apart.
+        If the data, the prior or the options cannot be used, or if `checkpoint` holds another run
+        (the message names the differences) or something else. If a flat prior is proven to leave no
+        proper posterior: classes are separated, or the rows do not tell columns apart.
     FloatingPointError
         If the density is not finite at a start.
     KeyboardInterrupt
-        If it comes before the first draw.
+        If Ctrl-C comes before the first draw.
 
     Warns
     -----
     UserWarning
-        Once: where the chains cannot be relied on yet, with what to do (the verdict of
-        `diagnostics.convergence` on up to 20 of the rows), where the fit says no more than a
-        constant, or where the run was interrupted. Before that, where the prior of a hidden layer
-        is flat, which leaves no proper posterior, or that of the weights above one, which may leave
-        none.
+        Once: if the chains are not reliable yet, with advice (the verdict of
+        `diagnostics.convergence` at up to 20 of the rows), if the fit explains no more than a
+        constant, or if the run was interrupted. Before that: if the prior of a hidden layer is
+        flat, which leaves no proper posterior, or if that of the weights above one is flat, which
+        may leave none.
 
     References
     ----------
@@ -204,7 +206,7 @@ def fit_mcmc(
 
 
 class _Chains(NamedTuple):
-    """Everything that chains are made of, so many for every prior."""
+    """Arguments of all chains, `num_chains` for every prior."""
 
     kernel: Kernel
     problem: Problem
@@ -213,7 +215,7 @@ class _Chains(NamedTuple):
 
     @property
     def shared(self) -> Any:
-        """Everything that all chains have in common."""
+        """Arguments that all chains share."""
         options = {
             "target_accept_prob": np.asarray(self.plan.target_accept_prob),
             "num_warmup": np.asarray(self.plan.num_warmup),
@@ -247,7 +249,7 @@ def _sample(
     folder: Checkpoint | NoCheckpoint,
     meanwhile: Callable[[], Any],
 ) -> Run:
-    """Begin a run, or go on with it, and keep it in a folder on the way."""
+    """Begin or continue a run, and save it in a folder on the way."""
     kernel, plan, shared, tasks = made_of.kernel, made_of.plan, made_of.shared, made_of.tasks
     before, began = run.seconds if run else 0.0, time.perf_counter()
 
@@ -280,7 +282,7 @@ def _check_starts(kernel: Kernel, chains: list[Any]) -> None:
 
 
 def _warn(fit: xr.DataTree, run: Run, plan: Plan, problem: Problem, checkpoint: Any) -> None:
-    """Say that a run was interrupted, or that its chains or what they predict are in doubt."""
+    """Warn that a run was interrupted, or that its chains or predictions are in doubt."""
     if run.num_draws < plan.num_samples:
         fit.attrs["interrupted"] = 1
         how = "init=fit and the same arguments" if checkpoint is None else "the same arguments"

@@ -1,4 +1,4 @@
-"""From the prior to the posterior by degrees: the evidence, and the posterior with it."""
+"""Tempering from the prior to the posterior: the evidence, and draws from the posterior."""
 
 import time
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["fit_tempered"]
 
-# Iterations by which chains settle at a new temperature, before their draws are kept.
+# Iterations in which chains settle at a new temperature, before draws are kept.
 _SETTLE = 20
-# Draws at a temperature, for each of the posterior's: the evidence rests on those of all
-# temperatures together. Fewer than so many do not tell whether chains agree.
+# Draws at a temperature, per draw from the posterior: the evidence uses the draws at all
+# temperatures together. And the fewest that can tell if chains agree.
 _SHARE, _MIN_DRAWS = 0.25, 50
-# The run that finds the ladder: iterations to settle, draws, and the share of these that still
-# count at the next temperature.
+# The pilot run, which finds the ladder: iterations to settle, draws, and the share of these draws
+# that still count at the next temperature.
 _PILOT_SETTLE, _PILOT_DRAWS, _PILOT_SHARE = 20, 10, 0.5
-# The ladder is made twice as fine, so many times at most, while there are reliability_issues.
+# The ladder is made twice as fine, at most this many times, while there are reliability issues.
 _MAX_ROUNDS = 2
 
 
@@ -54,66 +54,66 @@ def fit_tempered(
     log_likelihood: bool = True,
     progress_bar: bool = True,
 ) -> xr.DataTree:
-    """Follow the prior to the posterior through a ladder of temperatures: the evidence of the data.
+    """Estimate the evidence of the data, by a ladder of temperatures from prior to posterior.
 
-    At inverse temperature b chains draw from prior x likelihood^b: from the prior at 0, from the
-    posterior at 1. Each begins at a draw of the prior and climbs the whole ladder by Hamiltonian
-    Monte Carlo, independently of the others. The evidence is estimated from all of their draws by
-    the multistate Bennett acceptance ratio, and its error from how much the chains differ. Under a
-    Gaussian likelihood the output layer is integrated out of every draw, in closed form.
+    At inverse temperature b, chains draw from prior x likelihood^b: from the prior at 0, from the
+    posterior at 1. Each chain begins at a draw from the prior and climbs the whole ladder by
+    Hamiltonian Monte Carlo, independently of the others. The multistate Bennett acceptance ratio
+    estimates the evidence from all draws, and the differences between chains give its error. Under
+    a Gaussian likelihood the output layer is integrated out of every draw, in closed form.
 
-    A short run first finds a ladder whose neighbours are equally far apart. It is made twice as
-    fine, twice at most, where they share too few draws, where chains disagree, or where the
-    estimate still moves.
+    A short run first finds a ladder with neighbours equally far apart. The ladder is made twice as
+    fine, at most twice, if neighbours share too few draws, if chains disagree, or if the estimate
+    still moves.
 
     Parameters
     ----------
     <data>
     prior : NormalPrior or HierarchicalPrior
-        The prior, flat nowhere; a stacked one gives a curve of evidence.
+        The prior, which must not be flat anywhere; a stacked one gives a curve of evidence.
     rng_key : int or JAX key
-        Decides the chains.
+        Seed of the chains.
     num_temperatures : int
-        Temperatures of the first ladder, those of prior and posterior included.
+        Number of temperatures of the first ladder, with those of prior and posterior.
     num_samples : int
-        Draws per chain from the posterior; at every other temperature there are a quarter as many,
+        Number of draws per chain from the posterior; at every other temperature a quarter as many,
         at least 50.
     num_chains : int
-        Chains per prior, at least 4: the error is judged by them.
+        Number of chains per prior, at least 4: they give the error.
     <options>
 
     Returns
     -------
     DataTree
-        Draws from the posterior, those at temperature one, and a group `tempered` with, by
-        `temperature` (and `prior`, where it is stacked):
+        Draws from the posterior, at temperature one, and a group `tempered` with, by `temperature`
+        (and `prior`, if it is stacked):
 
         - `inverse_temperature`, from 0 to 1;
         - `expected_log_likelihood`, in nats, and `expected_log_likelihood_se`;
         - `log_evidence`, the log of the integral of prior x likelihood^b, and `log_evidence_se`;
-          the last one is that of the data, which `log_evidence` reads and judges;
+          the last one is that of the data, which the function `log_evidence` reads and judges;
         - `log_evidence_coarse`, from every second temperature alone;
-        - `inserted`: temperatures that were added between this and the next, which are not listed;
-          `overlap`, the least between neighbours on that way, between 0 and 0.5;
-        - `rhat` of the log evidence, as each chain's draws have it.
+        - `inserted`, the number of temperatures added between this and the next, which are not
+          listed; `overlap`, the least between neighbours among them, from 0 to 0.5;
+        - `rhat` of the log evidence, as each chain's draws give it.
 
-        After an interrupt, what there is as soon as every chain has come to the posterior, with the
-        attribute `interrupted`: fewer draws, or a ladder that is not made finer where it should be.
+        After an interrupt once every chain has reached the posterior, the result so far with the
+        attribute `interrupted`: fewer draws, or a ladder that should be finer.
 
     Raises
     ------
     TypeError, ValueError
-        For wrong arguments, and for a prior that is flat somewhere: it is improper, and no data
-        have an evidence under it.
+        For wrong arguments, and for a prior that is flat somewhere: it is improper, so there is no
+        evidence under it.
     FloatingPointError
         If the log likelihood of some draws is NaN.
     KeyboardInterrupt
-        If an interrupt comes before there is an evidence.
+        If an interrupt comes before there is an estimate of the evidence.
 
     Warns
     -----
     UserWarning
-        If the evidence is unreliable, the run interrupted, or the fit no more than a constant.
+        If the evidence is unreliable, the run interrupted, or the fit no better than a constant.
 
     References
     ----------
@@ -182,7 +182,7 @@ def fit_tempered(
 def _sample(
     problem: Problem, num_temperatures: int, num_samples: int, num_chains: int
 ) -> tuple[list[dict[str, np.ndarray]], list[Any], bool]:
-    """Every prior's ladder, draws from its posterior, and whether that is all of them.
+    """Run every prior's ladder; return it, draws from the posterior, and if these are complete.
 
     After an interrupt it returns the draws so far, as soon as every ladder reaches the posterior.
     """
@@ -229,7 +229,7 @@ def _warn_unreliable(problem: Problem, ladders: list[dict[str, np.ndarray]]) -> 
         if (reason := reliability_issues(ladder))
     ]
     if told:
-        _checks.warn(f"fit_tempered: The evidence is not to be relied on: {'. '.join(told)}.")
+        _checks.warn(f"fit_tempered: The evidence is not reliable: {'. '.join(told)}.")
 
 
 def _adaptive(ladders: Sequence[list[TemperedSample]]) -> list[float | None]:
@@ -252,7 +252,7 @@ def _fixed(betas: list[np.ndarray]) -> Choice:
 
 
 def _ladder(pilot: list[TemperedSample], count: int) -> np.ndarray:
-    """So many temperatures, spread as those of the pilot are, which are equally far apart."""
+    """Return `count` temperatures, equally far apart as measured by those of the pilot."""
     betas = np.array([sample.beta for sample in pilot[:-1]] + [_next(pilot[-2])])
     logs, places = np.log(betas[1:]), np.arange(1.0, len(betas))
     # The pilot's last step ended early, at 1.
@@ -265,7 +265,7 @@ def _ladder(pilot: list[TemperedSample], count: int) -> np.ndarray:
 
 
 def _summary(ladder: list[TemperedSample], count: int) -> dict[str, np.ndarray]:
-    """Numbers of the group `tempered`, at the temperatures of the first ladder."""
+    """Compute the group `tempered`, at the temperatures of the first ladder."""
     beta, curves = np.array([sample.beta for sample in ladder]), [sample.curve for sample in ladder]
     fine = estimate(beta, curves)
     kept = np.unique(np.append(np.arange(0, len(beta), 2), len(beta) - 1))
@@ -289,9 +289,9 @@ def _summary(ladder: list[TemperedSample], count: int) -> dict[str, np.ndarray]:
 
 
 def _rhat(beta: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """R-hat of the log evidence as every chain has it, draw by draw: the integral of its slope.
+    """Compute R-hat of the log evidence by chain, from the integral of its slope at each draw.
 
-    NaN where the log likelihood does not depend on the weights.
+    NaN if the log likelihood does not depend on the weights.
     """
     paths = cumulative_trapezoid(slopes, beta, axis=0, initial=0)
     paths[0] = slopes[0]  # nothing integrated yet

@@ -1,4 +1,4 @@
-"""Variational inference: the nearest normal distribution of some shape, NumPyro's guides."""
+"""Variational inference: the nearest normal distribution of a given shape, by NumPyro's guides."""
 
 import time
 from typing import Any, NamedTuple, Self
@@ -41,13 +41,13 @@ _GUIDES = {
     "low_rank": AutoLowRankMultivariateNormal,
     "full": AutoMultivariateNormal,
 }
-# Adam's first step, in prior sds; it falls to nothing along half a cosine.
+# Adam's first step, in prior sds; it falls to 0 along half a cosine.
 _FIRST_STEP = 0.02
-# Of a key: the steps, and the draws.
+# Branches of a key: for the steps, and for the draws.
 _BRANCHES = 2
-# Of the distribution that the search begins with, in prior sds.
+# Scale of the distribution at the start of the search, in prior sds.
 _FIRST_SCALE = 0.1
-# A generalised Pareto distribution is fitted to a fifth of the draws: six at the least.
+# A generalised Pareto distribution is fitted to a fifth of the draws: at least six.
 _MIN_DRAWS = 30
 _REASON = "the ELBO, a lower bound: fit_tempered estimates the evidence"
 
@@ -69,37 +69,38 @@ def fit_vi(
     log_likelihood: bool = True,
     progress_bar: bool = True,
 ) -> xr.DataTree:
-    """Approximate the posterior by the nearest normal distribution of some shape.
+    """Approximate the posterior by the nearest normal distribution of a given shape.
 
-    Nearest is the one whose evidence lower bound (ELBO) is largest; Adam finds it from the end of a
-    short optimisation. It sits in one mode and is too narrow where weights are correlated and
-    the guide is not; the Pareto k says how far it is from the posterior.
+    The nearest distribution has the largest evidence lower bound (ELBO). Adam finds it from the end
+    of a short optimisation. It covers one mode, and is too narrow if weights are correlated and the
+    guide has no correlations. The Pareto k says how far it is from the posterior.
 
     Parameters
     ----------
     <data>
     prior : NormalPrior or HierarchicalPrior
-        The prior, flat nowhere; each part of a stacked one is approximated. The latents of a
-        `hierarchical_prior` are approximated together with the weights, in standardised
-        coordinates.
+        The prior, which must not be flat anywhere; each part of a stacked one is approximated. The
+        latents of a `hierarchical_prior` are approximated together with the weights, in
+        standardised coordinates.
     rng_key : int or JAX key
-        Decides the start, the steps and the draws.
+        Seed of the start, the steps and the draws.
     guide : {"normal", "low_rank", "full"}
-        NumPyro's: weights independent, with a covariance of low rank besides, or of any kind.
+        NumPyro's guides: independent weights, a covariance of low rank added to these, or a full
+        covariance.
     num_steps : int
-        Steps of Adam.
+        Number of steps of Adam.
     num_samples : int
-        Draws from the approximation, at least 30.
+        Number of draws from the approximation, at least 30.
     <options>
 
     Returns
     -------
     DataTree
-        Draws as of a single chain, with their log density under the approximation in
-        `sample_stats` as `log_q`. A group `vi` has (by `prior`, where it is stacked)
-        `elbo`, in nats, a lower bound of the log evidence, with its Monte-Carlo error `elbo_se`,
-        and `pareto_k` of the draws' importance weights: above 0.7 the approximation is too far
-        from the posterior to be corrected.
+        Draws as if from a single chain, with their log density under the approximation in
+        `sample_stats` as `log_q`. A group `vi` has (by `prior`, if it is stacked) `elbo`, in nats,
+        a lower bound of the log evidence, with its Monte-Carlo error `elbo_se`, and `pareto_k` of
+        the draws' importance weights: above 0.7 the approximation is too far from the posterior to
+        be corrected.
 
     Raises
     ------
@@ -108,12 +109,12 @@ def fit_vi(
     FloatingPointError
         If the ELBO is not finite at the end.
     KeyboardInterrupt
-        After Ctrl-C, of which no part of the answer is left.
+        After Ctrl-C; no partial result is kept.
 
     Warns
     -----
     UserWarning
-        If a Pareto k exceeds 0.7, or if the fit says no more than a constant.
+        If a Pareto k exceeds 0.7, or if the fit explains no more than a constant.
 
     References
     ----------
@@ -209,7 +210,7 @@ class _Nearest(NamedTuple):
 
         def model() -> None:
             z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([coordinates.size]).to_event(1))
-            # In place of the normal density, which is there for the guide to know the shape.
+            # Replaces the normal density, which only tells the guide the shape.
             log_factor = coordinates.log_density(z) + 0.5 * z @ z
             numpyro.sample("posterior", dist.Unit(log_factor), obs=jnp.empty((0,)))
 
@@ -224,7 +225,7 @@ class _Nearest(NamedTuple):
         return cls(svi, guide, key, coordinates)
 
     def init(self) -> Any:
-        """Return the state that it begins in; what comes after needs it to have been called."""
+        """Return the first state; later calls need this to have been called."""
         return self.svi.init(jax.random.split(self.key, _BRANCHES)[0])
 
 
@@ -233,7 +234,7 @@ def _begin(name: str, shared: Any, item: Any) -> Any:
 
 
 def _move(name: str, shared: Any, item: Any) -> _batch.Steps:
-    """Make steps of Adam; they result in the parameters of the guide."""
+    """Take steps of Adam; the result is the parameters of the guide."""
     *given, (count, state), num_steps = item
     nearest, total = _Nearest.of(name, shared, given[0]), shared[3]
     nearest.init()
@@ -244,7 +245,7 @@ def _move(name: str, shared: Any, item: Any) -> _batch.Steps:
 
 
 def _draw(static: Any, shared: Any, item: Any) -> dict[str, Any]:
-    """Draws from the nearest distribution, and their densities."""
+    """Draw from the nearest distribution, and compute the densities of the draws."""
     name, num_samples = static
     bnn, x, y, _ = shared
     *given, params = item
@@ -254,7 +255,7 @@ def _draw(static: Any, shared: Any, item: Any) -> dict[str, Any]:
     found, coordinates = nearest.guide.get_posterior(params), nearest.coordinates
     found = found if found.event_dim else found.to_event(1)
     z = found.sample(jax.random.split(nearest.key, _BRANCHES)[1], (num_samples,))
-    # Draw by draw: all at once would hold as many times the data.
+    # Draw by draw: all at once would hold the data once per draw.
     weights = jax.lax.map(coordinates.weights, z)
     log_q = jax.lax.map(lambda one: found.log_prob(one) - coordinates.log_abs_det_jacobian(one), z)
     lp = jax.lax.map(lambda w: density.log_joint(bnn, w, x, y, *task), weights)
@@ -262,7 +263,7 @@ def _draw(static: Any, shared: Any, item: Any) -> dict[str, Any]:
 
 
 def _summary(log_ratio: np.ndarray) -> dict[str, float]:
-    """Numbers of the group `vi`, from log joint densities less those of the draws."""
+    """Compute the group `vi`, from log joint densities less those of the draws."""
     if not np.isfinite(log_ratio).all():
         raise FloatingPointError(
             "fit_vi: the ELBO is not finite. Standardise x and y, or give the prior smaller scales."

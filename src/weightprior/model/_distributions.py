@@ -1,6 +1,6 @@
-"""NumPyro's distributions with densities that stay finite where a network's outputs do not.
+"""NumPyro's distributions, with densities that stay finite for extreme outputs of a network.
 
-They are also strict: nothing in them mixes dtypes.
+They also never mix dtypes.
 """
 
 import math
@@ -22,14 +22,14 @@ __all__ = [
     "PoissonLogRate",
 ]
 
-# Smallest argument of Stirling's series, by which its terms below are exact in double precision.
+# Smallest argument of Stirling's series: above it, the terms below are exact in double precision.
 _STIRLING_FROM = 8
-# Beyond this log concentration counts are Poisson's: what is left of the difference is rounded off.
+# Above this log concentration, counts are Poisson: the remaining difference is below rounding.
 _NEARLY_POISSON = 18.0
 
 
 class NormalOrFlat(dist.Normal):
-    """A Gaussian whose density is 1 wherever its scale is infinite."""
+    """A Gaussian with a density of 1 wherever its scale is infinite."""
 
     def log_prob(self, value):
         flat = jnp.isinf(self.scale)
@@ -48,7 +48,7 @@ class NormalOrFlat(dist.Normal):
 
 
 class BernoulliLogits(dist.BernoulliLogits):
-    """NumPyro's Bernoulli, with a density that needs no mixing of dtypes."""
+    """NumPyro's Bernoulli, with a density that does not mix dtypes."""
 
     def log_prob(self, value):
         value = jnp.asarray(value, self.logits.dtype)
@@ -56,13 +56,13 @@ class BernoulliLogits(dist.BernoulliLogits):
 
 
 class NormalLogScale(dist.Normal):
-    """NumPyro's Normal, with a density that no large output turns into inf - inf."""
+    """NumPyro's Normal, with a density that is never inf - inf at large outputs."""
 
     pytree_data_fields = ("log_scale",)
 
     def __init__(self, loc: jax.Array, log_scale: jax.Array) -> None:
         self.log_scale = log_scale
-        # Not validated: the scale may underflow to 0, the density does without it.
+        # Not validated: the scale may underflow to 0, but the density does not use it.
         super().__init__(loc, jnp.exp(log_scale), validate_args=False)
 
     def log_prob(self, value):
@@ -71,7 +71,7 @@ class NormalLogScale(dist.Normal):
 
 
 class PoissonLogRate(dist.Poisson):
-    """NumPyro's Poisson, with a density that no large output turns into inf - inf."""
+    """NumPyro's Poisson, with a density that is never inf - inf at large outputs."""
 
     pytree_data_fields = ("log_rate",)
 
@@ -91,7 +91,7 @@ class PoissonLogRate(dist.Poisson):
 
 
 class LearnedStudentT(dist.StudentT):
-    """NumPyro's Student-t, with a density that rounding does not blur where it is near a normal."""
+    """NumPyro's Student-t, with a density that stays precise when it is near a normal."""
 
     def log_prob(self, value):
         half = self.df / 2
@@ -100,13 +100,13 @@ class LearnedStudentT(dist.StudentT):
         return log_norm - (half + 0.5) * jnp.log1p(standardised**2 / self.df)
 
 
-# From here on the series below, which leaves out the eleventh power of 1/x, is right to the last
-# digit of double precision.
+# Above this, the series below, without the eleventh power of 1/x, is right to the last digit of
+# double precision.
 _LARGE = 25.0
 
 
 def _log_gamma_step(x: jax.Array) -> jax.Array:
-    """Log of gamma(x + 1/2) / gamma(x), by the series of their difference where x is large."""
+    """Compute the log of gamma(x + 1/2) / gamma(x); for large x by the series of the difference."""
     small, inverse = jnp.minimum(x, _LARGE), 1 / jnp.maximum(x, _LARGE)
     square = inverse**2
     series = 1 / 640 - square * (17 / 14336 - square * 31 / 18432)
@@ -116,10 +116,10 @@ def _log_gamma_step(x: jax.Array) -> jax.Array:
 
 
 class NegativeBinomialLogMean(dist.Distribution):
-    """Counts with the variance ``mu + mu^2 / c``, by the logs of the mean mu and of c.
+    """Counts with the variance ``mu + mu^2 / c``, given the logs of the mean mu and of c.
 
-    The density holds no difference of log gammas of c, which would leave no digit of it where c is
-    large, and no ratio of mu to c that overflows.
+    The density uses no difference of log gammas of c, which would lose all digits for large c, and
+    no ratio of mu to c that overflows.
     """
 
     support = dist.constraints.nonnegative_integer
@@ -140,7 +140,7 @@ class NegativeBinomialLogMean(dist.Distribution):
     def sample(self, key, sample_shape=()):
         key_rate, key_count = jax.random.split(key)
         shape, dtype = (*sample_shape, *self.batch_shape), self.log_mean.dtype
-        # Beyond it a rate does not scatter by more than it is rounded.
+        # Above this, a rate varies by less than its rounding.
         log_c = jnp.minimum(self.log_c, 36.0)
         log_scatter = jax.random.loggamma(key_rate, jnp.exp(log_c), shape, dtype) - log_c
         return PoissonLogRate(self.log_mean + log_scatter).sample(key_count)
@@ -149,13 +149,13 @@ class NegativeBinomialLogMean(dist.Distribution):
         value = jnp.asarray(value, self.log_mean.dtype)
         log_mean, log_c = self.log_mean, self.log_c
         log_odds = log_mean - log_c
-        # c log(1 + mu / c), by the smaller of both, which does not overflow first.
+        # c log(1 + mu / c), from the smaller of both, which does not overflow first.
         is_tiny = log_odds < math.log(jnp.finfo(log_odds.dtype).eps)
         safe = jnp.where(is_tiny, jnp.zeros_like(log_odds), log_odds)
         share = jax.nn.softplus(safe) * jnp.exp(jnp.maximum(-safe, 0.0))
         share = jnp.where(is_tiny, jnp.ones_like(share), share)
         none = jnp.exp(jnp.minimum(log_mean, log_c)) * share
-        # Each of the count's factors is the mean, for a large c, or c, for a small one.
+        # Each factor of the count is about the mean for a large c, and about c for a small one.
         log_shifted = math.log(_STIRLING_FROM)
         large = log_mean - jax.nn.softplus(log_odds) + jax.nn.softplus(log_shifted - log_c)
         small = jnp.logaddexp(log_c, log_shifted) - jax.nn.softplus(-log_odds)
@@ -163,7 +163,7 @@ class NegativeBinomialLogMean(dist.Distribution):
         return value * factor + _log_rising(value, log_c) - gammaln(value + 1) - none
 
     def cdf(self, value):
-        # In double precision: a single one leaves no digit of it where the concentration is large.
+        # In double precision: single precision loses all digits if the concentration is large.
         concentration = jnp.exp(jnp.minimum(self.log_c, _NEARLY_POISSON))
         count = jnp.maximum(jnp.floor(jnp.asarray(value, self.log_mean.dtype)), 0.0) + 1
         log_odds = self.log_mean - self.log_c
@@ -176,11 +176,11 @@ class NegativeBinomialLogMean(dist.Distribution):
 
 
 def _log_rising(count: jax.Array, log_c: jax.Array) -> jax.Array:
-    """Log of ``c (c + 1) ... (c + count - 1)``, less `count` times the log of ``c + 8``.
+    """Compute the log of ``c (c + 1) ... (c + count - 1)``, less `count` times that of ``c + 8``.
 
-    Stirling's series at ``c + 8`` and above, less the eight factors that this has too many.
+    This is Stirling's series at ``c + 8`` and above, less its eight surplus factors.
     """
-    c = jnp.exp(jnp.minimum(log_c, 60.0))  # above, nothing is left of what it decides
+    c = jnp.exp(jnp.minimum(log_c, 60.0))  # above, it has no effect
     some = count > 0
     log_count = jnp.log(jnp.where(some, count, jnp.ones_like(count)))
     too_many = jnp.where(some, jax.nn.softplus(log_count - log_c), jnp.zeros_like(count))
@@ -197,7 +197,7 @@ def _log_rising(count: jax.Array, log_c: jax.Array) -> jax.Array:
 
 
 def _stirling_rest(z: jax.Array) -> jax.Array:
-    """Log gamma of z of at least 8, less Stirling's formula."""
+    """Compute log gamma of z, at least 8, less Stirling's formula."""
     inverse = 1 / z
     square = inverse * inverse
     series = 1 / 1260 - square * (1 / 1680 - square * (1 / 1188 - square * (691 / 360360)))
@@ -205,7 +205,7 @@ def _stirling_rest(z: jax.Array) -> jax.Array:
 
 
 class BinomialLogits(dist.Distribution):
-    """Successes of a number of trials, by the logit of their probability."""
+    """Successes in a number of trials, given the logit of their probability."""
 
     pytree_data_fields = ("logits", "trials")
 
@@ -227,7 +227,7 @@ class BinomialLogits(dist.Distribution):
 
     def sample(self, key, sample_shape=()):
         shape = (*sample_shape, *self.batch_shape)
-        # Of the rarer outcome, whose probability keeps its digits.
+        # Draw the rarer outcome, since its probability keeps its digits.
         rarer = jax.nn.sigmoid(-jnp.abs(self.logits))
         drawn = jax.random.binomial(key, self.trials, rarer, shape, self.logits.dtype)
         drawn = jnp.where(self.logits > 0, self.trials - drawn, drawn)
@@ -246,6 +246,6 @@ class BinomialLogits(dist.Distribution):
 
 
 def log_binomial(logits: jax.Array, successes: jax.Array, failures: jax.Array) -> jax.Array:
-    """Log probability of so many successes and failures."""
+    """Compute the log probability of given numbers of successes and failures."""
     ways = gammaln(successes + failures + 1) - gammaln(successes + 1) - gammaln(failures + 1)
     return ways - successes * jax.nn.softplus(-logits) - failures * jax.nn.softplus(logits)

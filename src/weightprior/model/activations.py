@@ -24,14 +24,14 @@ __all__ = [
 ]
 
 Activation = Callable[[jax.Array], jax.Array]
-# Signals by whose values a function is recognised: its name may be that of every lambda.
+# A function is recognised by its values at these signals: all lambdas have one name.
 _RECOGNISED_BY = np.linspace(-8.0, 8.0, 161, dtype=np.float32)
-# Signals that activations are tried at: from where all are straight to where all have levelled off.
+# Signals at which activations are tried: from the straight part of all to the flat part of all.
 _LARGEST_SIGNAL = 40.0
 _SIGNALS = np.geomspace(1e-6, _LARGEST_SIGNAL, 20_001)
-# Of the largest slope: what it may still grow by in the outer half, and what counts as a jump.
+# Shares of the largest slope: its possible growth in the outer half, and the least jump.
 _GROWTH, _JUMP = 0.01, 0.01
-# Halvings that take the distance between two signals below any that float64 tells apart.
+# Halvings after which float64 does not tell two signals apart.
 _HALVINGS = 60
 
 
@@ -40,7 +40,7 @@ def _identity(x: jax.Array) -> jax.Array:
 
 
 def _gelu(x: jax.Array) -> jax.Array:
-    # The exact form, as PyTorch and Keras have it; JAX's default is an approximation.
+    # The exact form, as in PyTorch and Keras; JAX's default is an approximation.
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -78,7 +78,7 @@ def slopes(activation: Activation, signal: jax.Array) -> jax.Array:
 
 @cache
 def largest_slope(activation: Activation) -> float:
-    """Largest absolute slope; NaN where there is none above zero, or slopes grow without bound."""
+    """Compute the largest absolute slope; NaN if all are zero, or if slopes grow without bound."""
     size = np.abs(_slopes_at(activation, _grid()))
     largest, inside = size.max(), size[np.abs(_grid()) <= _LARGEST_SIGNAL / 2].max()
     bounded = 0 < largest <= (1 + _GROWTH) * inside
@@ -87,7 +87,7 @@ def largest_slope(activation: Activation) -> float:
 
 @cache
 def kinks(activation: Activation) -> tuple[float, ...]:
-    """Signals at which the slope jumps: 0 for a relu, none for a smooth activation."""
+    """Find the signals at which the slope jumps: 0 for a relu, none for a smooth activation."""
     grid = _grid()
     found = _slopes_at(activation, grid)
     least = _JUMP * np.nanmax(np.abs(found))
@@ -101,7 +101,7 @@ def kinks(activation: Activation) -> tuple[float, ...]:
     if not left.size:
         return ()
     jumps = np.abs(_slopes_at(activation, right) - _slopes_at(activation, left)) > least
-    # A jump lies beside the number where it happens; two grid cells may have found the same.
+    # A jump is found next to its place; two grid cells may have found the same one.
     return tuple(sorted({float(at) + 0.0 for at in np.round(right[jumps], 9)}))
 
 
@@ -116,11 +116,11 @@ def _slopes_at(activation: Activation, signals: np.ndarray) -> np.ndarray:
 
 @cache
 def is_odd(activation: Activation) -> bool:
-    """Tell whether turning the sign of an activation's input turns that of its output."""
+    """Tell if an activation is odd: changing the sign of its input changes that of its output."""
     signal = np.append(np.geomspace(1e-3, 30.0, 200), 0.0)[:, None]
     with jax.enable_x64(True):
         right, left = (np.asarray(activation(jnp.asarray(s))) for s in (signal, -signal))
-    # Thousands of times what float64 rounds off, millions of times less than is seen.
+    # Thousands of times the rounding of float64, and a millionth of any visible difference.
     return bool(np.allclose(right, -left, rtol=1e-12, atol=1e-12))
 
 
@@ -142,7 +142,7 @@ def checked_activations(activation: Any, num_layers: int) -> tuple[str | Activat
             f"activation: expected one for all hidden layers or one for each of the {num_layers}; "
             f"got {len(chosen)}."
         )
-    # A single wrong name is wrong even where no hidden layer would use it.
+    # A single wrong name is an error even if no hidden layer would use it.
     for act in given:
         if callable(act):
             _elementwise(act)

@@ -1,4 +1,4 @@
-"""Networks from elsewhere, as arrays by site: of fits, of scikit-learn, of PyTorch."""
+"""Networks from elsewhere, as arrays by site: from fits, scikit-learn or PyTorch."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,30 +24,30 @@ from weightprior.model.sites import Site
 
 __all__ = ["reference_weights"]
 
-# Rows on which outputs are compared, and how far apart they may be: this share of their spread,
-# and what so many units of rounding make of their size.
+# Number of rows on which outputs are compared, and how far apart these may be: this share of their
+# spread, plus this many units of rounding of their size.
 _NUM_ROWS, _ALIKE, _ROUNDINGS = 16, 5e-3, 16
 
 
 def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> dict[str, np.ndarray]:
-    """Weights and biases of a network that stands somewhere else, by site of this model.
+    """Return the weights and biases of a network from elsewhere, by site of this model.
 
     Parameters
     ----------
     bnn : BNN
         The model.
     reference : dict of arrays, DataTree, or trained network
-        By site (``"hidden_0.weight"``); a fit of a single prior, which stands for its posterior
-        mean; a module of flax.nnx or Equinox; parameters of flax.linen; a state dict of PyTorch,
-        whose weights are turned where this model has the inputs first; or a fitted
-        ``MLPRegressor`` or ``MLPClassifier``.
+        A dict by site (``"hidden_0.weight"``); a fit of a single prior, for its posterior mean; a
+        module of flax.nnx or Equinox; parameters of flax.linen; a state dict of PyTorch, with
+        weights that are transposed if this model has the inputs first; or a fitted ``MLPRegressor``
+        or ``MLPClassifier``.
     argument : str
         Name of the argument in messages.
 
     Returns
     -------
     dict of str to array
-        Every site of the network, and those latents of the likelihood that the reference has.
+        Every site of the network, and latents of the likelihood if the reference has them.
 
     Raises
     ------
@@ -57,8 +57,8 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
     Warns
     -----
     UserWarning
-        If a perceptron of scikit-learn has other hidden units than this model, or a module puts
-        out something else than this model with its weights.
+        If a perceptron of scikit-learn has other hidden units than this model, or if a module's
+        outputs differ from those of this model with its weights.
     """
     _checks.model(bnn)
     means = posterior_means(argument, reference, bnn.sites)
@@ -87,8 +87,8 @@ def reference_weights(bnn, reference: Any, *, argument: str = "reference") -> di
 def _warn_of_another_function(
     network: Any, argument: str, module: Any, weights: Mapping[str, np.ndarray]
 ) -> None:
-    """Warn where a module's weights make another function here, as other activations do."""
-    _checks.not_forked()  # before the first number that JAX holds
+    """Warn if a module's weights give another function here, as with other activations."""
+    _checks.not_forked()  # before JAX holds any number
     num_features = len(network.feature_names)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(_NUM_ROWS, num_features)))
     theirs = outputs_of(module, x)
@@ -101,15 +101,15 @@ def _warn_of_another_function(
     if _alike(ours, theirs, rounding):
         return
     _checks.warn(
-        f"{argument}: expected a network that these weights make the same function of x as this "
-        f"one; got a {type(module).__name__} that puts out something else, as with other "
+        f"{argument}: expected a network that is the same function of x as this one with these "
+        f"weights; got a {type(module).__name__} with other outputs, as from other "
         "activations. Give this network the same ones, or make the module itself a model: "
         f"BNN(network(module, {num_features}), ...)."
     )
 
 
 def _alike(ours: np.ndarray, theirs: np.ndarray, rounding: float) -> bool:
-    """Tell if outputs are the same numbers, to rounding; where there are none, both have none."""
+    """Tell if outputs are equal up to rounding, and not finite in the same places."""
     if ours.shape != theirs.shape or np.any(np.isfinite(ours) != np.isfinite(theirs)):
         return False
     numbers = np.isfinite(ours)
@@ -121,14 +121,14 @@ def _alike(ours: np.ndarray, theirs: np.ndarray, rounding: float) -> bool:
 
 
 def _is_by_site(bnn, reference: Any) -> bool:
-    """Tell if this is a dict by site; tensors of PyTorch are a state dict, whatever their names."""
+    """Tell if this is a dict by site; tensors of PyTorch are a state dict, whatever the names."""
     if not isinstance(reference, Mapping) or not any(name in bnn.sites for name in reference):
         return False
     return not any(comes_from(values, "torch") for values in reference.values())
 
 
 def _about_shapes(argument: str, source: str, found: dict, expected: dict) -> str:
-    """Name the first parameter that is missing, too much, or of another shape."""
+    """Name the first parameter that is missing, surplus, or of another shape."""
     name = next(n for n in (*expected, *found) if found.get(n) != expected.get(n))
     wanted, got = (
         f"shape {shapes[name]}" if name in shapes else "none" for shapes in (expected, found)
@@ -140,14 +140,14 @@ def _about_shapes(argument: str, source: str, found: dict, expected: dict) -> st
 
 
 def _of_scikit_learn(bnn, argument: str, perceptron: Any) -> dict[str, np.ndarray]:
-    # Of two classes it fits one logit, as Bernoulli does; of more, one for each class.
+    # For two classes it fits one logit, as Bernoulli does; for more, one per class.
     layers = _dense_layers(bnn, argument, "a perceptron of scikit-learn")
     num_layers = len(perceptron.coefs_)
     if num_layers != len(layers):
         names = [bnn.network.sites[weight].layer for weight, _ in layers]
         raise ValueError(
             f"{argument}: expected the layers {_checks.several(names)}; got a "
-            f"{type(perceptron).__name__} of {num_layers}. It has to be of this architecture."
+            f"{type(perceptron).__name__} of {num_layers}. It must have this architecture."
         )
     _warn_of_other_units(bnn.network, argument, perceptron)
     given = zip(layers, perceptron.coefs_, perceptron.intercepts_, strict=True)
@@ -157,7 +157,7 @@ def _of_scikit_learn(bnn, argument: str, perceptron: Any) -> dict[str, np.ndarra
 
 
 def _warn_of_other_units(network: Any, argument: str, perceptron: Any) -> None:
-    """Warn where hidden units differ, so that the weights make another function here."""
+    """Warn if hidden units differ, so that the weights give another function here."""
     theirs = "sigmoid" if perceptron.activation == "logistic" else perceptron.activation
     at = jnp.linspace(-3.0, 3.0, 13)
     for layer in hidden_layers_of(network) or ():
@@ -165,9 +165,9 @@ def _warn_of_other_units(network: Any, argument: str, perceptron: Any) -> None:
         if not np.allclose(*pair, atol=1e-5):
             _checks.warn(
                 f"{argument}: expected a perceptron with the hidden units of this network; got a "
-                f"{type(perceptron).__name__} with activation={perceptron.activation!r}, whose "
-                "weights make another function here. "
-                f"mlp(..., activation={theirs!r}) makes its own."
+                f"{type(perceptron).__name__} with activation={perceptron.activation!r}, so that "
+                "its weights give another function here. "
+                f"mlp(..., activation={theirs!r}) has the same."
             )
             return
 
@@ -176,7 +176,7 @@ def _dense_layers(bnn, argument: str, source: str) -> list[tuple[str, str]]:
     layers = dense_layers_of(bnn.network)
     if layers is None:
         raise ValueError(
-            f"{argument}: expected a dict by site, or a fit; got {source}, whose layers can only "
+            f"{argument}: expected a dict by site, or a fit; got {source}. Its layers can only "
             "be matched with those of a perceptron, as weightprior.mlp makes."
         )
     return layers
@@ -185,7 +185,7 @@ def _dense_layers(bnn, argument: str, source: str) -> list[tuple[str, str]]:
 def _of_layers(bnn, argument: str, given: Sequence[Parameter]) -> dict[str, Any]:
     """Match parameters with sites: by name, by layer, or as layers of a perceptron.
 
-    A weight whose axes stand the other way round is turned.
+    A weight with its axes in the other order is transposed.
     """
     sites = bnn.network.sites
     by_layer: dict[str, list[Parameter]] = {}
@@ -203,7 +203,7 @@ def _of_layers(bnn, argument: str, given: Sequence[Parameter]) -> dict[str, Any]
     if others := [parameter.name for parameter in given if id(parameter) not in used]:
         raise ValueError(
             f"{argument}: expected a network of this architecture; got {_checks.several(others)} "
-            "besides, which no site of this model stands for. Leave out what it does not have, in "
+            "besides, for which this model has no site. Leave these out, in "
             f"a dict by site: {_checks.several(sites)}."
         )
     return {name: _oriented(bnn.network, name, parameter) for name, parameter in found.items()}
@@ -212,10 +212,10 @@ def _of_layers(bnn, argument: str, given: Sequence[Parameter]) -> dict[str, Any]
 def _layers_of_perceptron(
     network: Any, argument: str, given: Mapping[str, Sequence[Parameter]]
 ) -> dict[str, str]:
-    """Return for each layer of a perceptron the one that stands for it, whose name is another.
+    """Return for each layer of a perceptron the given layer that matches it by another name.
 
-    Their shapes tell and, of equal shapes, the numbers in their names. The order in which they are
-    given does not: JAX sorts the keys of a dict.
+    Layers are matched by shape and, among equal shapes, by the numbers in their names. Their order
+    does not count, since JAX sorts the keys of a dict.
     """
     dense, sites = dense_layers_of(network), network.sites
     own = dict.fromkeys(site.layer for site in sites.values())
@@ -258,19 +258,19 @@ def _by_shape(layers: Iterable[tuple[str, tuple[int, ...], bool]]) -> dict[Any, 
 
 
 def _numbered(name: str) -> list[Any]:
-    """Return a key by which 10 comes after 2."""
+    """Return a sort key that puts 10 after 2."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter]) -> Parameter:
-    """Return the parameter of a layer that a site stands for: its bias, or the other one."""
+    """Return the parameter of a layer for a site: its bias, or the other one."""
     is_bias = network.sites[name].kind == "bias"
     found = [p for p in layer if p.path[-1] == name.split(".")[-1]]
     found = found or [p for p in layer if (kind_of(p) == "bias") == is_bias]
     if is_bias and not found:
         raise ValueError(
             f"{argument}: expected a bias beside {layer[0].name!r}; got none. Every layer of this "
-            "model has one: give zeros where there is none."
+            "model has one: give zeros if there is none."
         )
     if len(found) != 1:
         raise ValueError(
@@ -281,7 +281,7 @@ def _parameter(network: Any, name: str, argument: str, layer: Sequence[Parameter
 
 
 def _oriented(network: Any, name: str, one: Parameter) -> np.ndarray:
-    """Return a parameter's numbers, with the axes as this site has them."""
+    """Return a parameter's numbers, with axes in the order of this site."""
     turn = one.value.ndim > 1 and one.output_first != (name in output_first_of(network))
     if not turn:
         return one.value

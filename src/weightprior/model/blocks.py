@@ -1,6 +1,6 @@
-"""Functions of many rows, computed block by block: what lies in between is held of one block alone.
+"""Functions of many rows, computed by blocks: intermediate values are held for one block only.
 
-Derivatives compute a block again rather than keep it, and add blocks up in double precision.
+Derivatives compute a block again instead of storing it, and add up blocks in double precision.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,24 +14,25 @@ import numpy as np
 
 __all__ = ["divided", "fold_rows", "map_rows", "rows_at_once", "sum_rows", "width_of"]
 
-# Numbers that a layer may hold of all rows, or else of a block of them. On a CPU more do not stay
-# in its caches, and take three times as long for each; the cores of an accelerator want many.
+# Largest number of values of a layer over all rows, or else over a block of them. On a CPU more
+# values do not fit into its caches, and each takes three times as long. The cores of an accelerator
+# need many values.
 _MOST_AT_ONCE, _OF_A_BLOCK = 2**20, 2**18
 _ON_ACCELERATORS = 2**26
-# Devices among which the rows of the program that is being traced are divided.
+# Number of devices among which the rows of the traced program are divided.
 _num_devices = ContextVar("num_devices", default=1)
-# Blocks of a multiple of so many rows: those of an odd number take twice as long.
+# Blocks have a multiple of this many rows: blocks of an odd number take twice as long.
 _ALIGNED = 16
 
 
 def width_of(network) -> int:
-    """Numbers that the widest layer holds of a row, as far as the sites tell."""
+    """Return the number of values of the widest layer per row, as far as the sites tell."""
     widths = [max(site.shape, default=1) for site in network.sites.values()]
     return max(*widths, network.num_outputs, len(network.feature_names))
 
 
 def rows_at_once(network, num_rows: int) -> int:
-    """Rows that are computed together: all of them, or as many as a block may have."""
+    """Return the number of rows computed together: all of them, or those of a block."""
     width, on_cpu = width_of(network), jax.default_backend() == "cpu"
     if num_rows * width <= (_MOST_AT_ONCE if on_cpu else _ON_ACCELERATORS):
         return num_rows
@@ -40,7 +41,7 @@ def rows_at_once(network, num_rows: int) -> int:
 
 @contextmanager
 def divided(num_devices: int) -> Iterator[None]:
-    """Trace a program whose rows are divided among so many devices."""
+    """Trace a program with rows that are divided among `num_devices` devices."""
     token = _num_devices.set(num_devices)
     try:
         yield
@@ -49,9 +50,9 @@ def divided(num_devices: int) -> Iterator[None]:
 
 
 def _on_every_device(of_rows: Callable[..., Any], rows: tuple[jax.Array, ...]) -> Any:
-    """Compute ``of_rows(*rows)`` of each device's rows, with the devices in front.
+    """Compute ``of_rows(*rows)`` for each device's rows, with the devices in front.
 
-    A block that is cut out of all rows would have to be collected from the devices first.
+    A block cut out of all rows would first be collected from the devices.
     """
     if (count := _num_devices.get()) == 1:
         return jax.tree.map(lambda found: found[None], of_rows(*rows))
@@ -68,10 +69,10 @@ def fold_rows(
     add : callable
         ``add(total, *block)`` returns the new total.
     total : pytree of arrays
-        Zeros, of any precision: `add` is traced where double precision is available.
+        Zeros, of any precision: `add` is traced with double precision enabled.
     rows : tuple of arrays
-        With the rows in front. The last are the row weights, which are 0 for a row that is in two
-        blocks, in one of them.
+        With the rows in front. The last are the row weights: if a row is in two blocks, its weight
+        is 0 in one of them.
     at_once : int
         Rows of a block at the most.
     """
@@ -112,7 +113,7 @@ def sum_rows(
     def of_rows(*rows: jax.Array) -> jax.Array:
         blocks = _Blocks.of(len(rows[0]), at_once)
 
-        # The block is cut out in here, or derivatives would hold all of them.
+        # The block is cut out inside, since otherwise derivatives would hold all blocks.
         @jax.checkpoint
         def of_block(
             precise: Mapping[str, jax.Array], start: jax.Array, first: jax.Array
@@ -141,7 +142,7 @@ def map_rows(
     x: Any,
     at_once: int,
 ) -> jax.Array:
-    """Compute ``function(weights, x)``, whose rows depend on one row of `x` each, by blocks.
+    """Compute ``function(weights, x)`` by blocks; each of its rows depends on one row of `x`.
 
     Parameters
     ----------
@@ -190,9 +191,9 @@ class _Blocks(NamedTuple):
     Attributes
     ----------
     starts : array of int
-        First row of every block; the last begins so early that it has the size of the others.
+        First row of every block; the last block begins early enough to have the size of the others.
     firsts : array of int
-        First row of each that is in no block before it.
+        First row of each block that is in no block before it.
     size : int
         Rows of a block.
     """
@@ -203,7 +204,7 @@ class _Blocks(NamedTuple):
 
     @classmethod
     def of(cls, num_rows: int, at_once: int) -> Self:
-        """Cut rows into as few blocks as can be, of about as many rows as `at_once` each."""
+        """Cut rows into as few blocks as possible, of about `at_once` rows each."""
         size = -(-num_rows // -(-num_rows // at_once))
         size = min(-(-size // _ALIGNED) * _ALIGNED, num_rows)
         firsts = np.arange(-(-num_rows // size), dtype=np.int32) * size
@@ -216,14 +217,14 @@ class _Blocks(NamedTuple):
     def take(
         self, rows: tuple[jax.Array, ...], start: jax.Array, first: jax.Array
     ) -> tuple[jax.Array, ...]:
-        """Cut out a block whose row weights, the last array, are 0 for rows that came before."""
+        """Cut out a block; its row weights, the last array, are 0 for rows of earlier blocks."""
         *others, counts = self.slices(rows, start)
         again = start + jnp.arange(self.size, dtype=start.dtype) < first
         return *others, jnp.where(again, jnp.zeros_like(counts), counts)
 
 
 def _precise(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Weights in double precision, so that derivatives in them are summed up in it."""
+    """Return weights in double precision, so that their derivatives are summed in it."""
     return {name: jnp.asarray(array).astype(jnp.float64) for name, array in weights.items()}
 
 

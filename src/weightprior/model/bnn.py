@@ -32,25 +32,25 @@ __all__ = ["BNN"]
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, repr=False)
 class BNN:
-    """A Bayesian neural network: what is modelled, without a prior.
+    """A Bayesian neural network: a network and a likelihood, without a prior.
 
-    Every latent is real-valued: weights, biases, and what the likelihood learns. So the MAP is the
-    same for every method, and nothing has to be transformed.
+    Every latent is real-valued: weights, biases, and latents of the likelihood. So the MAP is the
+    same for every method, and nothing must be transformed.
 
     Parameters
     ----------
     network : Network
         From `mlp`, or any other object with its members.
     likelihood : Likelihood
-        Such as `Gaussian()`: how the targets scatter around the network's outputs.
+        The distribution of the targets around the network's outputs, such as `Gaussian()`.
 
     Raises
     ------
     TypeError
         If one of them is something else.
     ValueError
-        If the likelihood needs another number of outputs, or makes no sense of a network's
-        offset, or names do not tell the sites, latents and axes of the model apart.
+        If the likelihood needs another number of outputs, if it cannot be used with a network's
+        offset, or if names do not tell the sites, latents and axes of the model apart.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class BNN:
         return {**self.network.sites, **own}
 
     def describe(self) -> dict[str, Any]:
-        """Describe the model as JSON can hold it; written into its fits, to recognise them by."""
+        """Describe the model in a form for JSON; fits hold it, to recognise their model."""
         return {
             "network": describe_network(self.network),
             "likelihood": repr(self.likelihood),
@@ -129,7 +129,7 @@ class BNN:
         }
 
     def model(self, x, y=None, *, prior: Prior) -> None:
-        """Write the NumPyro model, for any kernel or handler of NumPyro's.
+        """Write the NumPyro model, for any kernel or handler of NumPyro.
 
         Parameters
         ----------
@@ -167,26 +167,26 @@ class BNN:
             numpyro.sample("y", law, obs=observed)
 
     def sample_weights(self, prior: Prior, *, name: str | None = None) -> dict[str, jax.Array]:
-        """Sample every site inside a NumPyro model of one's own, of which the network is a part.
+        """Sample every site inside a NumPyro model of your own that contains the network.
 
         Parameters
         ----------
         prior : NormalPrior or HierarchicalPrior
             A single prior, not a stacked one.
         name : str, optional
-            Prefix of the sites in NumPyro's trace, ``"<name>.<site>"``, so that several networks
-            stand side by side.
+            Prefix of the sites in NumPyro's trace, ``"<name>.<site>"``, so that a model may contain
+            several networks.
 
         Returns
         -------
         dict of str to array
-            By site, without the prefix: what `outputs` takes. Latents of the likelihood are among
-            them; a likelihood with everything known, such as ``Gaussian(noise=1.0)``, has none.
+            By site, without the prefix, as `outputs` takes them. Latents of the likelihood are
+            among them; a likelihood without unknowns, such as ``Gaussian(noise=1.0)``, has none.
 
         Raises
         ------
         TypeError, ValueError
-            For a prior that is none of this model's, or a stacked one.
+            If the prior is not a prior of this model, or is stacked.
 
         See Also
         --------
@@ -232,7 +232,7 @@ class BNN:
         return density.outputs(self, _arrays.own(weights), _data.untraced_inputs(self, x))
 
     def log_prior(self, weights: Weights, prior: Prior) -> jax.Array:
-        """Log density of the weights under the prior, in nats; a flat site adds nothing.
+        """Compute the log density of weights under the prior, in nats; a flat site adds nothing.
 
         Parameters
         ----------
@@ -249,7 +249,7 @@ class BNN:
         return density.log_prior(self, *_arrays.own((weights, prior)))
 
     def log_likelihood(self, weights: Weights, x, y, row_weights=None) -> jax.Array:
-        """Log density of all targets given the weights, in nats.
+        """Compute the log density of all targets given the weights, in nats.
 
         Parameters
         ----------
@@ -269,15 +269,15 @@ class BNN:
         Raises
         ------
         TypeError, ValueError
-            For data that do not suit the model. In a program that JAX traces, numbers are not read.
+            If the data do not suit the model. In a program that JAX traces, numbers are not read.
         """
         x, y, row_weights = _data.untraced(self, x, y, row_weights)
         return density.log_likelihood(self, _arrays.own(weights), x, y, row_weights)
 
     def log_joint(self, weights: Weights, x, y, prior: Prior, row_weights=None) -> jax.Array:
-        """Log density of weights and targets: the one that every method evaluates.
+        """Compute the log density of weights and targets: the one that every method evaluates.
 
-        Its maximum is the MAP, and minus its gradient is that of loss plus L2 penalty.
+        Its maximum is the MAP, and minus its gradient is the gradient of loss plus L2 penalty.
 
         Parameters
         ----------
@@ -295,7 +295,7 @@ class BNN:
         Returns
         -------
         array of shape ()
-            Nats, all constants included.
+            In nats, with all constants.
 
         Examples
         --------

@@ -1,7 +1,7 @@
 """Curvature of the log likelihood: the Gauss-Newton matrix, which is the Fisher information.
 
-It is what remains of the Hessian where the network is taken to be linear in its weights, and,
-unlike the Hessian, it is positive semi-definite everywhere.
+It is the Hessian if the network is taken as linear in its weights. Unlike the Hessian, it is
+positive semi-definite everywhere.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from weightprior.model.sites import Weights
 
 __all__ = ["gauss_newton", "prior_precision", "well_determined"]
 
-# Rows whose Jacobians are held at once.
+# Number of rows with Jacobians that are held at once.
 _ROWS_AT_ONCE = 512
-# Precision of a flat prior, so that a matrix can be inverted where the data know nothing either.
+# Precision for a flat prior, so that a matrix can be inverted even if the data say nothing.
 _FLAT_PRECISION = 1e-3
 
 
@@ -32,23 +32,23 @@ def gauss_newton(
     y: jax.Array,
     row_weights: jax.Array,
 ) -> jax.Array:
-    """Compute the expected information that the rows' targets carry about a position.
+    """Compute the expected information of the rows' targets about a position.
 
     If a likelihood does not know it, the curvature of its log density is used, as in the
-    generalised Gauss-Newton matrix; that need not be positive semi-definite.
+    generalised Gauss-Newton matrix. That need not be positive semi-definite.
 
     Parameters
     ----------
     bnn : BNN
         The model.
     weights_at : callable
-        Weights at a position: the coordinates in which the matrix is wanted.
+        Function from a position to weights. It defines the coordinates of the matrix.
     position : array of shape (size,)
         Position of the curvature.
     x : array of shape (rows, features)
         Inputs.
     y : array of shape (rows,) or (rows, outputs)
-        Targets, for likelihoods whose expected information is not known.
+        Targets, for likelihoods with an unknown expected information.
     row_weights : array of shape (rows,)
         Number of times each row counts.
 
@@ -60,17 +60,17 @@ def gauss_newton(
     ----------
     J. Martens, New insights and perspectives on the natural gradient method, JMLR 21, 2020.
     """
-    # Latents whose information is found together with that about the outputs.
+    # Latents with information that is computed together with that about the outputs.
     coupled = [name for name, latent in bnn.latents.items() if latent.information is None]
 
     def informed(row: jax.Array, position: jax.Array) -> jax.Array:
-        """Everything that one row's target informs about."""
+        """Return the quantities about which one row's target is informative."""
         weights = weights_at(position)
         output = bnn.network.apply(weights, row[None, :])[0]
         return jnp.concatenate([output, *(weights[name].ravel() for name in coupled)])
 
     def in_row(row: jax.Array, target: jax.Array, row_weight: jax.Array) -> _OfRow:
-        """Information in one row: a root of it, or factors where it has none."""
+        """Compute the information in one row: a root of it, or factors if it has none."""
         output = informed(row, position)[: bnn.network.num_outputs]
         jacobian = jax.jacrev(partial(informed, row))(position)
         root = bnn.likelihood.information_root(output, weights_at(position))
@@ -95,14 +95,14 @@ def gauss_newton(
 
 
 class _OfRow(NamedTuple):
-    """Information in a row: ``factor.T @ factor``, or with what stands between the two."""
+    """Information in a row: ``factor.T @ factor``, or ``factor.T @ middle @ factor``."""
 
     factor: jax.Array
     middle: jax.Array | None = None
 
 
 def _of_latents(bnn, weights_at, position: jax.Array) -> jax.Array:
-    """Information that one row carries about latents which share none with the outputs."""
+    """Compute one row's information about latents that share none with the outputs."""
     total = jnp.zeros((), position.dtype)
     for name, latent in bnn.latents.items():
         if latent.information is not None:
@@ -119,7 +119,7 @@ def well_determined(
     prior: Prior,
     row_weights: jax.Array,
 ) -> jax.Array:
-    """Share of what is known about each weight that the data know, not the prior.
+    """Compute the share of the information about each weight that the data give, not the prior.
 
     Parameters
     ----------
@@ -139,8 +139,8 @@ def well_determined(
     Returns
     -------
     array of shape (size,)
-        Site after site, in the order of their names: between 0, where the prior decides, and 1,
-        where the data do. Their sum is the effective number of parameters.
+        Site after site, in the order of their names. It is between 0, if the prior decides, and 1,
+        if the data decide. The sum is the effective number of parameters.
 
     References
     ----------
@@ -163,7 +163,7 @@ def well_determined(
 
 
 def _semi_definite(bnn, matrix: jax.Array) -> jax.Array:
-    """Leave out the negative part of a curvature; an information has none."""
+    """Drop the negative part of a curvature; an information has none."""
     one_row = jnp.zeros(bnn.network.num_outputs, matrix.dtype)
     latents = {n: jnp.zeros(latent.shape, matrix.dtype) for n, latent in bnn.latents.items()}
     if bnn.likelihood.information_root(one_row, latents) is not None:
@@ -173,6 +173,6 @@ def _semi_definite(bnn, matrix: jax.Array) -> jax.Array:
 
 
 def prior_precision(bnn, prior: Prior, dtype: Any) -> jax.Array:
-    """Precision of the prior per squared unit, site after site: 1, or next to none where flat."""
+    """Return the prior's precision per squared unit, by site: 1, or close to 0 if flat."""
     flat = {name: jnp.isinf(jnp.asarray(prior.scale[name])) for name in bnn.sites}
     return jnp.where(ravel_pytree(flat)[0], _FLAT_PRECISION, 1.0).astype(dtype)

@@ -1,7 +1,7 @@
-"""The one density that every method evaluates, as compiled programs see it.
+"""The one density that every method evaluates, for use in compiled programs.
 
-Nothing here reads a number to check it: what a user passes in is checked once, by `BNN` and by
-`fits.problem`. Shapes are checked, for these are known while a program is traced.
+Nothing here reads a number to check it: arguments of users are checked once, by `BNN` and by
+`fits.problem`. Shapes are checked, since they are known while a program is traced.
 """
 
 from functools import partial, reduce
@@ -32,7 +32,7 @@ __all__ = [
     "targets",
 ]
 
-# Rows whose log densities single precision sums up right to a thousandth of a nat.
+# Up to this many rows, single precision sums log densities with an error of a thousandth of a nat.
 FEW_ROWS = 10_000
 
 
@@ -52,19 +52,19 @@ def outputs(bnn, weights: Weights, x: Any) -> jax.Array:
 
 
 def targets(bnn, weights: Weights, x: Any) -> dist.Distribution:
-    """Distribution of the rows, of batch shape (rows,)."""
+    """Return the distribution of the rows, of batch shape (rows,)."""
     weights = _checks.arrays("weights", weights, bnn.sites)
     return bnn.likelihood.targets(outputs(bnn, weights, x), weights)
 
 
 def mean(bnn, weights: Weights, x: Any) -> jax.Array:
-    """E[y | weights, x]: the location, the rate, or the probability of each class."""
+    """Compute E[y | weights, x]: the location, the rate, or the probability of each class."""
     weights = _checks.arrays("weights", weights, bnn.sites)
     return bnn.likelihood.mean(outputs(bnn, weights, x), weights)
 
 
 def derived(bnn, weights: Weights) -> dict[str, jax.Array]:
-    """Latents of the likelihood on their natural scale, where they have a name there."""
+    """Compute latents of the likelihood on their natural scale, if they have a name there."""
     return {
         latent.derived: latent.natural(weights[name])
         for name, latent in bnn.latents.items()
@@ -73,7 +73,7 @@ def derived(bnn, weights: Weights) -> dict[str, jax.Array]:
 
 
 def log_prior_by_site(bnn, weights: Weights, prior: Any) -> dict[str, jax.Array]:
-    """Terms of the log prior, by site; those of hyperparameters first."""
+    """Compute the terms of the log prior, by site; those of hyperparameters come first."""
     weights = _checks.arrays("weights", weights, {**prior.sites, **bnn.sites})
     laws = prior.hyperparameters(_dtype(bnn, weights)).items()
     conditional = prior.conditional(weights)
@@ -87,12 +87,12 @@ def log_prior_by_site(bnn, weights: Weights, prior: Any) -> dict[str, jax.Array]
 
 
 def log_prior(bnn, weights: Weights, prior: Any) -> jax.Array:
-    """Log density of the weights under a single prior, in nats; a flat site adds nothing."""
+    """Compute the weights' log density under a single prior, in nats; a flat site adds nothing."""
     return reduce(add, log_prior_by_site(bnn, weights, prior).values())
 
 
 def pointwise_log_likelihood(bnn, weights: Weights, x: Any, y: Any) -> jax.Array:
-    """Log density of every row's targets given the weights, in nats: shape (rows,)."""
+    """Compute the log density of every row's targets given the weights, in nats: shape (rows,)."""
     weights = _checks.arrays("weights", weights, bnn.sites)
     return _log_densities(bnn, outputs(bnn, weights, x), weights, y, _dtype(bnn, weights))
 
@@ -100,10 +100,10 @@ def pointwise_log_likelihood(bnn, weights: Weights, x: Any, y: Any) -> jax.Array
 def log_likelihood(
     bnn, weights: Weights, x: Any, y: Any, row_weights: Any = None, *, less: Any = None
 ) -> jax.Array:
-    """Log density of all targets given the weights, in nats; rows count by their weights.
+    """Compute the log density of all targets, in nats; rows count by their row weights.
 
-    With many rows, single precision gets the derivatives right and the sum wrong by a nat. The sum,
-    and what all rows have in common, such as the noise's logarithm, are then found in double
+    With many rows, in single precision the derivatives are right and the sum is wrong by a nat. The
+    sum, and terms that all rows share, such as the noise's logarithm, are then computed in double
     precision.
 
     Parameters
@@ -111,7 +111,7 @@ def log_likelihood(
     bnn, weights, x, y, row_weights
         The model, an array for every site, and the rows.
     less : array of shape (), optional
-        A number to take off the sum before it is rounded to the precision of the weights.
+        A number to subtract from the sum before it is rounded to the precision of the weights.
     """
     weights, num_rows = _checks.arrays("weights", weights, bnn.sites), np.shape(x)[0]
     if row_weights is not None:
@@ -129,7 +129,7 @@ def log_likelihood(
 
 
 def _exact_sum(bnn, weights: Weights, x: Any, y: Any, row_weights: Any) -> jax.Array:
-    """Sum of the rows' log densities in double precision, whose derivatives are in the weights'."""
+    """Sum the rows' log densities in double precision, with derivatives in that of the weights."""
     output = outputs(bnn, weights, x)
     found = _sum(bnn, output, weights, y, row_weights)
     if found.dtype == jnp.float64:
@@ -138,13 +138,13 @@ def _exact_sum(bnn, weights: Weights, x: Any, y: Any, row_weights: Any) -> jax.A
         fixed = jax.lax.stop_gradient((output, dict(weights)))
         output, weights = jax.tree.map(lambda a: a.astype(jnp.float64), fixed)
         exact = _sum(bnn, output, weights, y, row_weights)
-        # Nothing, except for its derivatives.
+        # Zero, except for its derivatives.
         derivatives = found - jax.lax.stop_gradient(found)
         return exact + jnp.where(jnp.isfinite(found), derivatives, jnp.zeros_like(found))
 
 
 def _sum(bnn, output: jax.Array, weights: Weights, y: Any, row_weights: Any) -> jax.Array:
-    """Sum of the rows' log densities, in the precision of the outputs."""
+    """Sum the rows' log densities, in the precision of the outputs."""
     terms = _log_densities(bnn, output, weights, y, output.dtype)
     if row_weights is None:
         return terms.sum()
@@ -161,7 +161,7 @@ def _log_densities(bnn, output: jax.Array, weights: Weights, y: Any, dtype: Any)
 def log_joint(
     bnn, weights: Weights, x: Any, y: Any, prior: Any, row_weights: Any = None
 ) -> jax.Array:
-    """Log density of weights and targets, in nats, all constants included."""
+    """Compute the log density of weights and targets, in nats, with all constants."""
     of_weights = log_prior(bnn, weights, prior)
     of_targets = log_likelihood(bnn, weights, x, y, row_weights)
     return of_weights + of_targets.astype(of_weights.dtype)
@@ -179,12 +179,12 @@ def draw(bnn, key: jax.Array, prior: Any, dtype: Any) -> dict[str, jax.Array]:
 
 
 def observed(bnn, y: Any, law: dist.Distribution, dtype: Any) -> jax.Array:
-    """Targets as their distribution wants them."""
-    # Otherwise a column of targets would be broadcast against all rows.
+    """Return targets in the form that their distribution takes."""
+    # Without this check, a column of targets would be broadcast against all rows.
     _checks.target_shape(np.shape(y), law.shape())
     return bnn.likelihood.observed(y, dtype)
 
 
 def _dtype(bnn, weights: Weights) -> Any:
-    """Precision of the computation: that of the weights."""
+    """Return the precision of the computation: that of the weights."""
     return weights[next(iter(bnn.network.sites))].dtype

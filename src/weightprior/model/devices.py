@@ -1,4 +1,4 @@
-"""Devices among which the rows of a data set are divided, each of which has some of its own."""
+"""Devices among which the rows of a data set are divided; each holds its own rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _ROWS = "rows"
 
 
 def devices_of(argument: str, values: Any) -> tuple[Any, ...]:
-    """Devices among which a JAX array's rows are divided, in their order; none of any other."""
+    """Return the devices, in order, among which a JAX array's rows are divided; else none."""
     if not isinstance(values, jax.Array) or values.sharding.is_fully_replicated:
         return ()
     indices = values.sharding.devices_indices_map(values.shape)
@@ -39,6 +39,6 @@ def collected(values: Any) -> Any:
 
 
 def rows_on(devices: Sequence[Any]) -> NamedSharding:
-    """Placement of arrays whose rows are divided among devices."""
+    """Return the placement of arrays with rows divided among devices."""
     mesh = Mesh(np.array(devices), (_ROWS,), axis_types=(AxisType.Auto,))
     return NamedSharding(mesh, PartitionSpec(_ROWS))

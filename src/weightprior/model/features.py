@@ -11,7 +11,7 @@ __all__ = ["checked_features"]
 
 
 def checked_features(argument: str, num_features: Any) -> tuple[str | int, ...]:
-    """Return names of the columns of x, 0, 1, ... where only their number is given."""
+    """Return names of the columns of x; 0, 1, ... if only their number is given."""
     if isinstance(num_features, str):
         raise TypeError(
             f"{argument}: expected a count or a list of names; got {num_features!r}. "

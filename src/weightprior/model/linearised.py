@@ -1,4 +1,4 @@
-"""A network straightened out: what Laplace's approximation predicts with."""
+"""A linearised network, with which Laplace's approximation predicts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ class _Tangent:
 
     @property
     def sites(self) -> Mapping[str, Site]:
-        """Those of the network."""
+        """Sites of the network."""
         return self.network.sites
 
     @property
@@ -64,12 +64,12 @@ class _Tangent:
 
     @property
     def offset(self) -> int | None:
-        """That of the network."""
+        """The offset of the network."""
         return offset_of(self.network)
 
     @property
     def hidden_layers(self) -> tuple[HiddenLayer, ...] | None:
-        """Those of the network."""
+        """Hidden layers of the network."""
         return hidden_layers_of(self.network)
 
     def describe(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class _Tangent:
         return self._tangent(lambda given: self.network.apply(given, x), weights)
 
     def hidden_units(self, weights: Weights, x: Any) -> dict[str, HiddenUnits]:
-        """Return the activations' inputs where the tangent touches, and outputs of the tangents."""
+        """Return the inputs of activations at the centre, and the outputs of the tangent."""
         network: Any = self.network
         touched = network.hidden_units(self.center, x)
         found = self._tangent(lambda given: network.hidden_units(given, x), weights)

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: the networks that this package describes by itself."""
+"""Multi-layer perceptrons: the networks that this package defines itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -31,15 +31,15 @@ class MLP:
     Attributes
     ----------
     feature_names : tuple
-        A name per column of x, or 0, 1, ... where none were given.
+        A name per column of x, or 0, 1, ... if none were given.
     hidden : tuple of int
-        Units of each hidden layer; empty for a linear model.
+        Number of units of each hidden layer; empty for a linear model.
     num_outputs : int
         Outputs.
     activations : tuple
         A name or a callable for each hidden layer.
     offset : int or None
-        Index of the column of x that is added to every output and is no input.
+        Index of a column of x that is added to every output and is not an input.
     """
 
     feature_names: tuple[str | int, ...]
@@ -49,7 +49,7 @@ class MLP:
     offset: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what is found again: among it are functions that cannot be pickled."""
+        """Drop cached values, which are computed again: some hold functions that pickle refuses."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
@@ -104,7 +104,7 @@ class MLP:
         return self._forward(weights, x)[0]
 
     def hidden_units(self, weights: Weights, x: jax.Array) -> dict[str, HiddenUnits]:
-        """Pre- and post-activations of every hidden layer.
+        """Compute pre- and post-activations of every hidden layer.
 
         Parameters
         ----------
@@ -151,23 +151,23 @@ class MLP:
         stays = (jnp.arange(len(outgoing)) != unit)[:, None]
         changed = {
             following: jnp.where(stays, outgoing, 0.0),
-            bias: weights[bias] + mean * outgoing[unit],  # which takes over the mean
+            bias: weights[bias] + mean * outgoing[unit],  # the bias takes over the mean
         }
         return self.apply({**weights, **changed}, x)
 
     def describe(self) -> dict[str, Any]:
-        """Describe the activations and the offset, which the sites do not tell."""
+        """Describe the activations and the offset, which are not in the sites."""
         told: dict[str, Any] = {"activations": [describe_activation(a) for a in self.activations]}
         return told if self.offset is None else told | {"offset": self.offset}
 
     def _last_signal(self, weights: Weights, x: jax.Array) -> jax.Array:
-        """Input of the output layer."""
+        """Compute the input of the output layer."""
         if not self.hidden:
             return self._inputs(jnp.asarray(x, dtype=weights["output.weight"].dtype))
         return self._forward(weights, x)[1][self.layers[-2]].post
 
     def _inputs(self, x: jax.Array) -> jax.Array:
-        """Return the columns that the first layer sums up."""
+        """Return the columns that the first layer uses."""
         if self.offset is None:
             return x
         return jnp.concatenate([x[:, : self.offset], x[:, self.offset + 1 :]], axis=1)
@@ -178,7 +178,7 @@ class MLP:
         units = {}
         x = jnp.asarray(x, dtype=weights["output.weight"].dtype)
         signal = self._inputs(x)
-        # Transposed once, for what a gradient multiplies by them.
+        # Transposed once, for the products of the gradient.
         product = partial(_product, jax.lax.optimization_barrier(signal.T))
         for layer, activation in zip(self.layers, (*self.activations, "identity"), strict=True):
             pre = product(signal, weights[f"{layer}.weight"]) + weights[f"{layer}.bias"][None, :]
@@ -202,7 +202,7 @@ def mlp(
     num_features : int or sequence of str
         Number of columns of x, or their names (a data frame's ``columns``).
     hidden : sequence of int
-        Units of each hidden layer. Empty: a linear model.
+        Number of units of each hidden layer. Empty: a linear model.
     num_outputs : int
         Outputs: one per target, class logits, or two for a heteroscedastic likelihood.
     activation : str, callable, or a sequence of them
@@ -210,8 +210,9 @@ def mlp(
         ``"identity"``, or an elementwise function of a JAX array; one for all hidden layers or
         one per layer.
     offset : str or int, optional
-        Name or index of a column of x that is added to every output, in the outputs' own units, and
-        is no input: the log of an exposure, for counts. It counts among `num_features`.
+        Name or index of a column of x that is added to every output, in the units of the outputs,
+        and is not an input. For counts this is the log of an exposure. It counts among
+        `num_features`.
 
     Returns
     -------
@@ -221,8 +222,8 @@ def mlp(
     Raises
     ------
     ValueError, TypeError
-        If a count is not positive, a name is unknown or doubled, there are not as many
-        activations as hidden layers, or the offset is no column or the only one.
+        If a count is not positive, if a name is unknown or doubled, if the numbers of activations
+        and hidden layers differ, or if the offset is no column or the only one.
 
     Examples
     --------
@@ -231,8 +232,8 @@ def mlp(
     >>> network.sites["hidden_1.weight"]
     Site(shape=(8, 4), dims=('hidden_0', 'hidden_1'), fan_in=8, kind='weight', layer='hidden_1')
 
-    Claims per policy holder: the output is the log of a rate, to which the log of the number of
-    holders is added.
+    Claims per policy holder: the output is the log of a rate, and the log of the number of holders
+    is added.
 
     >>> network = wp.mlp(["age", "district", "log_holders"], (8,), offset="log_holders")
     >>> network.sites["hidden_0.weight"].shape
@@ -255,9 +256,9 @@ def mlp(
 
 @jax.custom_jvp
 def _product(transposed: jax.Array, inputs: jax.Array, weight: jax.Array) -> jax.Array:
-    """Multiply inputs by a weight, with the gradient in the weight taken from their transpose.
+    """Multiply inputs by a weight; their transpose gives the gradient with respect to the weight.
 
-    On CPUs XLA sums over rows along the first axis of both factors up to three times as slowly.
+    On CPUs, XLA is up to three times as slow if it sums over the first axis of both factors.
     """
     return inputs @ weight
 

@@ -33,10 +33,10 @@ __all__ = [
 class Network(Protocol):
     """Named weights and a pure function of them; it holds no prior.
 
-    A class with these four members is a network, whether or not it inherits from this one. Its
-    instances are hashable, or pytrees whose leaves are numbers that are not fitted. Fits compute in
-    both precisions: an array that `apply` uses is such a leaf, or goes through ``jnp.asarray``
-    there.
+    A class with these four members is a network, with or without inheriting from this one. Its
+    instances must be hashable, or pytrees with numbers as leaves, which are not fitted. Fits
+    compute in both precisions: an array that `apply` uses must be such a leaf, or go through
+    ``jnp.asarray`` there.
 
     Attributes
     ----------
@@ -45,21 +45,21 @@ class Network(Protocol):
     num_outputs : int
         Number of outputs.
     feature_names : tuple
-        A name per input, or 0, 1, ... where there are none.
+        A name per input, or 0, 1, ... if there are none.
 
     Notes
     -----
-    A network may say more about itself. Without these, functions do less, or refuse in a sentence:
+    A network may have further members. Without these, some functions do less, or raise an error:
 
-    - ``offset``, the index of a column of x that is added to every output and is no input. The
-      axis `feature` of its sites is then that of all other columns;
+    - ``offset``, the index of a column of x that is added to every output and is not an input. The
+      axis `feature` of its sites then has all other columns;
     - ``head``, a `Head`: a last linear layer. It may be integrated out, or approximated alone;
     - ``hidden_layers``, a tuple of `HiddenLayer`, with ``hidden_units(weights, x)``, a dict of
       `HiddenUnits` by layer, and ``apply_without(weights, x, layer, unit)``, the outputs with one
       unit held at its mean over the rows: for diagnostics of units and their symmetries;
-    - ``check_inputs(x)``, which raises where rows are none that it can be fitted to;
-    - ``describe()``, a dict of what JSON can hold: all that the function depends on besides the
-      sites, written into fits to recognise the model by.
+    - ``check_inputs(x)``, which raises if the network cannot be fitted to these rows;
+    - ``describe()``, a dict for JSON: all that the function depends on besides the sites. Fits hold
+      it, so that their model is recognised.
 
     Examples
     --------
@@ -101,7 +101,7 @@ class Network(Protocol):
     def apply(self, weights: Weights, x: Any) -> jax.Array:
         """Compute outputs of shape (rows, outputs), in the precision of the weights.
 
-        Those of a row depend on that row alone: many rows are computed in blocks.
+        The outputs of a row must depend on that row alone: many rows are computed in blocks.
         """
         ...
 
@@ -109,17 +109,17 @@ class Network(Protocol):
 class Head(NamedTuple):
     """A last linear layer: ``inputs(weights, x) @ weights[weight] + weights[bias]``.
 
-    The outputs are that, plus the network's offset where it has one.
+    The outputs are that, plus the network's offset if it has one.
 
     Attributes
     ----------
     weight, bias : str
         Names of its sites, of shapes (columns, outputs) and (outputs,).
     inputs : callable
-        ``inputs(weights, x)``: what the weight multiplies, of shape (rows, columns). It depends on
-        no site of the head.
+        ``inputs(weights, x)``: the inputs of the layer, of shape (rows, columns). They depend on no
+        site of the head.
     output_first : bool
-        True if the weight stands the other way round, (outputs, columns).
+        True if the weight has the shape (outputs, columns).
     """
 
     weight: str
@@ -133,12 +133,12 @@ class Head(NamedTuple):
         return self.weight, self.bias
 
     def oriented(self, weight: Any) -> Any:
-        """Turn a weight from its own order of axes to (columns, outputs), or back."""
+        """Transpose a weight from its own order of axes to (columns, outputs), or back."""
         return weight.T if self.output_first else weight
 
 
 class HiddenLayer(NamedTuple):
-    """A hidden layer of units that do not differ but by their weights.
+    """A hidden layer of units that differ only in their weights.
 
     Attributes
     ----------
@@ -151,12 +151,12 @@ class HiddenLayer(NamedTuple):
     incoming, bias : str
         Sites of shapes (below, units) and (units,).
     outgoing : str or None
-        Site of shape (units, above), all that the units lead to; None where they lead elsewhere
-        too, or that is not known.
+        Site of shape (units, above), the only site that uses the units. None if others use them
+        too, or if that is not known.
     above : str or None
-        The hidden layer that `outgoing` leads to; None where it leads to the outputs.
+        The hidden layer that `outgoing` leads to; None if it leads to the outputs.
     output_first : bool
-        True if `incoming` stands the other way round, (units, below).
+        True if `incoming` has the shape (units, below).
     """
 
     name: str
@@ -169,7 +169,7 @@ class HiddenLayer(NamedTuple):
     output_first: bool = False
 
     def incoming_of(self, weights: Mapping[str, Any]) -> Any:
-        """Incoming weights unit by unit, of shape (..., units, below)."""
+        """Return incoming weights by unit, of shape (..., units, below)."""
         found = weights[self.incoming]
         return found if self.output_first else found.swapaxes(-1, -2)
 
@@ -185,7 +185,7 @@ _MEMBERS = ("sites", "num_outputs", "feature_names", "apply")
 
 
 def check_network(network: Any) -> None:
-    """Raise where something else was passed as a network."""
+    """Raise if something else was passed as a network."""
     missing = [name for name in _MEMBERS if not hasattr(network, name)]
     if missing or isinstance(network, type):
         told = f", which has no {missing[0]!r}" if missing and network is not None else ""
@@ -193,7 +193,7 @@ def check_network(network: Any) -> None:
             told = ", a class: pass an instance of it"
         wrapped = ""
         if callable(network) and not isinstance(network, type):  # a module of another library
-            wrapped = " Around a module write a class with these, as weightprior.Network shows."
+            wrapped = " For a module, write a class with these, as weightprior.Network shows."
         raise TypeError(
             "network: expected a network, as weightprior.mlp(...) makes, or an object with "
             f"{', '.join(_MEMBERS)}; got {network!r}{told}.{wrapped}"
@@ -202,7 +202,7 @@ def check_network(network: Any) -> None:
     if offset is not None and not (isinstance(offset, Integral) and 0 <= offset < count):
         raise TypeError(
             "network: expected for its `offset` the index of a column of x, which is added to the "
-            f"outputs; got {offset!r}. Call what is something else by another name."
+            f"outputs; got {offset!r}. If it is something else, rename it."
         )
     numbers, structure = flatten_network(network)
     try:
@@ -210,24 +210,24 @@ def check_network(network: Any) -> None:
     except TypeError as error:
         raise TypeError(
             f"network: expected a hashable object or a pytree, so that it is compiled once; got "
-            f"{network!r} ({error}). Make its class a frozen dataclass, and what holds arrays a "
+            f"{network!r} ({error}). Make its class a frozen dataclass or, if it holds arrays, a "
             "pytree, by jax.tree_util.register_dataclass."
         ) from None
-    _checks.leaves("network", numbers, "Mark what is no number as a metadata field of the pytree.")
+    _checks.leaves("network", numbers, "Mark fields that are no numbers as metadata of the pytree.")
 
 
 def head_of(network: Network) -> Head | None:
-    """Return a network's last linear layer, where it tells of one."""
+    """Return a network's last linear layer; None if it names none."""
     return getattr(network, "head", None)
 
 
 def output_first_of(network: Network) -> Collection[str]:
-    """Return names of the weights whose first axis is that of the outputs."""
+    """Return the names of weights that have the outputs as their first axis."""
     return getattr(network, "output_first", ())
 
 
 def constants_of(network: Network) -> Collection[str]:
-    """Return names of the parameters that the network holds at their values."""
+    """Return the names of parameters that the network keeps fixed."""
     return getattr(network, "constants", ())
 
 
@@ -243,18 +243,18 @@ def input_columns(network: Network) -> list[int]:
 
 
 def check_inputs(network: Network, x: Any) -> None:
-    """Raise where a network says that these rows are none that it can be fitted to."""
+    """Raise if a network says that it cannot be fitted to these rows."""
     if check := getattr(network, "check_inputs", None):
         check(x)
 
 
 def hidden_layers_of(network: Network) -> tuple[HiddenLayer, ...] | None:
-    """Return a network's hidden layers; None where it does not tell whether it has any."""
+    """Return a network's hidden layers; None if these are not known."""
     return getattr(network, "hidden_layers", None)
 
 
 def chained_layers_of(network: Network) -> tuple[HiddenLayer, ...] | None:
-    """Return hidden layers that lead to each other and nowhere else; None of other networks."""
+    """Return hidden layers that lead only to each other in turn; None for other networks."""
     layers = hidden_layers_of(network)
     told = layers is not None and all(layer.outgoing is not None for layer in layers)
     return layers if told else None
@@ -267,7 +267,7 @@ def describe_network(network: Network) -> dict[str, Any]:
 
 
 def dense_layers_of(network: Network) -> list[tuple[str, str]] | None:
-    """Return weight and bias of each layer of a perceptron, in order; None of other networks."""
+    """Return weight and bias of each layer of a perceptron, in order; None for other networks."""
     hidden, head = chained_layers_of(network), head_of(network)
     if hidden is None or head is None:
         return None
@@ -276,15 +276,15 @@ def dense_layers_of(network: Network) -> list[tuple[str, str]] | None:
 
 
 def flatten_network(network: Network) -> tuple[list[Any], Any]:
-    """Split a network into numbers that it holds, which are traced, and structure."""
+    """Split a network into its numbers, which are traced, and structure."""
     numbers, structure = jax.tree.flatten(network)
-    if jax.tree_util.treedef_is_leaf(structure):  # no pytree: part of the structure itself
+    if jax.tree_util.treedef_is_leaf(structure):  # not a pytree: part of the structure itself
         return [], network
     return numbers, structure
 
 
 def unflatten_network(structure: Any, numbers: Sequence[Any]) -> Network:
-    """Rebuild a network from what `flatten_network` made of it."""
+    """Rebuild a network from the results of `flatten_network`."""
     if isinstance(structure, jax.tree_util.PyTreeDef):
         return structure.unflatten(numbers)
     return structure

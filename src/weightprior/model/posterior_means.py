@@ -14,9 +14,9 @@ __all__ = ["posterior_means"]
 def posterior_means(
     argument: str, fit: Any, sites: Mapping[str, Site]
 ) -> dict[str, np.ndarray] | None:
-    """Posterior mean of every site where `fit` is a fit; read without importing xarray.
+    """Return the posterior mean of every site if `fit` is a fit; read without importing xarray.
 
-    `sites` are those of the model at hand, beside which the fit tells the weights of its own.
+    `sites` are those of the model at hand; the fit also lists the weights of its own model.
     """
     if not hasattr(fit, "children"):
         return None
@@ -36,7 +36,7 @@ def posterior_means(
             f"{absent[0]!r}. Keep it: fit.isel({absent[0]}=[0])."
         )
     told = _told(fit)
-    # Latents of another likelihood than the model's have no place in it; weights must have theirs.
+    # Latents of another likelihood are dropped; weights must match.
     foreign = {*told.get("latents", ())} - {*sites}
     own = {*sites, *told.get("sites", {})} - foreign
     means = posterior.mean(("chain", "draw"))
@@ -44,5 +44,5 @@ def posterior_means(
 
 
 def _told(fit: Any) -> dict[str, Any]:
-    """Return what a fit says of its model."""
+    """Return the description of its model in a fit."""
     return json.loads(fit.attrs.get("model", "{}"))

@@ -1,4 +1,4 @@
-"""Named arrays of latent numbers, and what a model says about each of them."""
+"""Named arrays of latent numbers, and their descriptions in a model."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ __all__ = ["Site", "Weights", "check_latents", "check_sites"]
 
 Weights = Mapping[str, jax.Array]
 
-# Axes that a fit puts in front of a site's own, and the targets' name in NumPyro's model.
+# Axes that a fit puts in front of a site's own; and the name of the targets in NumPyro's model.
 _AXES = ("chain", "draw", "prior", "obs_id")
 _TARGETS = "y"
-# Variables and further axes of fits, and of what is read from them. An axis has coordinates of its
-# own name, which would clash with them.
+# Variables and further axes of fits and results. An axis has coordinates of its own name, which
+# would clash with these.
 _RESULTS = frozenset(
     """
     x y lp log_likelihood restart key fold fold_of_row level alpha quantile temperature row_weights
@@ -21,7 +21,7 @@ _RESULTS = frozenset(
     gradient_norm mean sd elpd elpd_i elpd_se elpd_diff elpd_diff_se prob_best best one_se rmse r2
     crps brier accuracy coverage calibration_error norm distance effective_parameters train
     noise_collapsed
-    """.split()  # noqa: SIM905, which would have a line for every word
+    """.split()  # noqa: SIM905, a list would take a line for every word
 )
 
 
@@ -34,15 +34,15 @@ class Site:
     shape : tuple of int
         Shape of the array.
     dims : tuple of str
-        Names of its axes, as they stand in a fit's ``posterior``.
+        Names of its axes, as in a fit's ``posterior``.
     fan_in : int or None
         Number of inputs that a unit of this layer sums up, for weights; None for latents of a
         likelihood or of a prior.
     kind : str
-        ``"weight"``, ``"bias"``, ``"gain"`` (which multiplies a signal, as that of LayerNorm) or a
-        word of a network's own; ``"latent"`` for what is no part of a network.
+        ``"weight"``, ``"bias"``, ``"gain"`` (which multiplies a signal, as in LayerNorm) or a word
+        of a network's own; ``"latent"`` for latents outside the network.
     layer : str
-        The layer that it belongs to; for a latent its own name.
+        Name of its layer; for a latent, its own name.
 
     Examples
     --------
@@ -59,23 +59,23 @@ class Site:
 
     @property
     def neutral(self) -> float:
-        """Value with which nothing happens to a signal: 1 for a gain, else 0."""
+        """Value that leaves a signal unchanged: 1 for a gain, otherwise 0."""
         return 1.0 if self.kind == "gain" else 0.0
 
 
 def check_sites(
     sites: Mapping[str, Site], derived: Iterable[str], sizes: Mapping[str, int]
 ) -> None:
-    """Raise where the sites of a model cannot stand side by side in a fit.
+    """Raise if a fit cannot hold the sites of a model together.
 
     Parameters
     ----------
     sites : mapping of str to Site
-        All of the model's.
+        All sites of the model.
     derived : iterable of str
-        Names of what is computed from them.
+        Names of variables that are computed from them.
     sizes : mapping of str to int
-        Sizes of axes that the model has anyway.
+        Known sizes of axes of the model.
     """
     known = dict(sizes)
     for name, site in sites.items():
@@ -112,7 +112,7 @@ def _check_dims(name: str, site: Site) -> None:
 
 
 def check_latents(latents: Iterable[str], sites: Mapping[str, Site]) -> None:
-    """Raise where a latent of the likelihood has the name of something of the network's."""
+    """Raise if a latent of the likelihood has the name of a site, layer or kind of the network."""
     words = {word for name, site in sites.items() for word in (name, site.layer, site.kind)}
     if both := [name for name in latents if name in words]:
         raise ValueError(

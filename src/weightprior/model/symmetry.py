@@ -1,8 +1,8 @@
 """Symmetries that a network shares with its prior: hidden units exchanged, and mirrored.
 
-Exchanging two units of a hidden layer, with all their weights, leaves the function as it is. So
-does turning the signs of all weights of a unit whose activation is odd. The posterior has these
-symmetries where the prior has them too.
+Exchanging two units of a hidden layer, with all their weights, does not change the function. Nor
+does changing the signs of all weights of a unit with an odd activation. The posterior has these
+symmetries if the prior has them too.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,26 +21,28 @@ __all__ = ["LayerSymmetry", "align", "log_num_symmetries", "symmetries"]
 
 Draws = dict[str, np.ndarray]
 
-# Every round brings draws nearer to their reference, so the loops end by themselves. Of 4,000 draws
-# of 50 tanh units some still moved after ten; a hundred more took 1 % off the draws' variance.
+# Every round brings draws nearer to their reference, so the loops end by themselves. With 4,000
+# draws of 50 tanh units, some draws still moved after ten rounds. A hundred more rounds lowered the
+# draws' variance by 1 %.
 _MAX_ROUNDS = 10
-# Numbers in the matrices of overlaps that are held together.
+# Largest number of entries in the matrices of overlaps that are held together.
 _OVERLAPS_AT_ONCE = 2**22
-# Gain that rounding may leave where there is none: equals do not move.
+# Gain that may be only rounding: equal units do not move.
 _GAIN_BY_ROUNDING = 1e-12
 
 
 class LayerSymmetry(NamedTuple):
-    """Exchanges and mirrors of a hidden layer's units that leave function and prior as they are.
+    """Exchanges and mirrors of a hidden layer's units that do not change function and prior.
 
     Attributes
     ----------
     layer : HiddenLayer
         The layer.
     classes : array of int, shape (units,)
-        Units of one class may be exchanged. Counted in the order of their first units.
+        Number of the class of each unit. Units of one class may be exchanged. Classes are numbered
+        in the order of their first units.
     mirrorable : array of bool, shape (units,)
-        True if the signs of a unit may be turned; the same for all of a class.
+        True if the signs of a unit may be changed; equal within a class.
     center, unit : array of shape (units, numbers)
         Origin and unit of the weights of a hidden unit (incoming, bias, outgoing).
     """
@@ -52,7 +54,7 @@ class LayerSymmetry(NamedTuple):
     unit: np.ndarray
 
     def standardised(self, weights: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Weights unit by unit, shape (..., units, numbers), as the prior measures them."""
+        """Return weights by unit, shape (..., units, numbers), in the prior's units."""
         return (_by_unit(self.layer, weights) - self.center) / self.unit
 
 
@@ -66,9 +68,9 @@ def symmetries(
 ) -> list[LayerSymmetry] | None:
     """Find the symmetries that a network shares with its prior, hidden layer by hidden layer.
 
-    Two units may be exchanged where the prior of their incoming weights, biases and outgoing
-    weights is the same. A unit may be mirrored where its activation is odd and its prior is
-    centred at zero. The centre of a flat prior does not matter.
+    Two units may be exchanged if their incoming weights, biases and outgoing weights have the same
+    prior. A unit may be mirrored if its activation is odd and its prior is centred at zero. The
+    centre of a flat prior does not matter.
 
     Parameters
     ----------
@@ -77,16 +79,16 @@ def symmetries(
     prior : NormalPrior
         A single prior.
     learned_loc : collection of str
-        Sites whose centre is learned, so that none of their units may be mirrored.
+        Sites with a learned centre, so that none of their units may be mirrored.
     own_scale : collection of str
-        Sites whose weights have a scale of their own each, so that no two of them are alike.
+        Sites with a separate scale for each weight, so that no two units are alike.
     proper : collection of str
-        Sites that are flat nowhere: an infinite scale means tails so heavy that there is no sd.
+        Sites with a proper prior: an infinite scale means tails so heavy that there is no sd.
 
     Returns
     -------
     list of LayerSymmetry or None
-        One per hidden layer, inputs first; None of a network that does not tell its layers.
+        One per hidden layer, inputs first; None for a network that does not tell its layers.
     """
     layers = chained_layers_of(bnn.network)
     if layers is None:
@@ -111,7 +113,7 @@ def symmetries(
 
 
 def log_num_symmetries(found: Sequence[LayerSymmetry] | None) -> float:
-    """Log of the number of equivalent modes; NaN where the network does not tell its layers."""
+    """Compute the log of the number of equivalent modes; NaN if layers are not known."""
     if found is None:
         return float("nan")
     total = 0.0
@@ -137,14 +139,14 @@ def align(
 ) -> Draws:
     """Relabel the hidden units of every draw so that the draws come near one another.
 
-    First near the draw of the highest density, then near their mean, until none moves. With one
-    hidden layer that is an assignment problem per draw. Several layers take turns, which ends
-    where no layer by itself can improve: not always at the nearest labels.
+    Draws are first moved near the draw with the highest density, then near their mean, until none
+    moves. With one hidden layer this is an assignment problem per draw. Several layers take turns
+    until no single layer can improve: the labels are then not always the nearest.
 
     Parameters
     ----------
     free : list of LayerSymmetry or None
-        Symmetries that may be used; nothing, where that is not known.
+        Symmetries that may be used; None if they are not known.
     weights : mapping of str to array
         Every site, with the axes chain and draw in front.
     lp : array of shape (chain, draw)
@@ -194,10 +196,10 @@ def _towards(free: Sequence[LayerSymmetry], reference: Draws, draws: Draws) -> D
 
 
 def _upwards(free: Sequence[LayerSymmetry], reference: Draws, draws: Draws) -> Draws:
-    """Relabel every layer once, from the inputs up, where that brings a draw nearer.
+    """Relabel every layer once, from the inputs up, if that brings a draw nearer.
 
-    Weights to a layer that is yet to be relabelled tell nothing where its labels are far off, so
-    each layer is judged without them.
+    Weights to a layer that is not relabelled yet mean nothing if its labels are far off, so each
+    layer is judged without them.
     """
     found = draws
     for symmetry in free:
@@ -211,7 +213,7 @@ def _upwards(free: Sequence[LayerSymmetry], reference: Draws, draws: Draws) -> D
 
 
 def _overlap(free: Sequence[LayerSymmetry], reference: Draws, draws: Draws) -> np.ndarray:
-    """Scalar product of each draw with the reference: the larger, the nearer."""
+    """Compute the scalar product of each draw with the reference: the larger, the nearer."""
     return sum(
         (
             np.einsum("jn,djn->d", _from_below(symmetry, reference), symmetry.standardised(draws))
@@ -222,7 +224,7 @@ def _overlap(free: Sequence[LayerSymmetry], reference: Draws, draws: Draws) -> n
 
 
 def _from_below(symmetry: LayerSymmetry, reference: Draws) -> np.ndarray:
-    """Units of the reference, their weights to a hidden layer above set to zero."""
+    """Return the reference's units, with weights to a hidden layer above set to zero."""
     target = symmetry.standardised(reference)
     if symmetry.layer.above is not None:
         target[:, len(reference[symmetry.layer.incoming]) + 1 :] = 0.0
@@ -230,7 +232,7 @@ def _from_below(symmetry: LayerSymmetry, reference: Draws) -> np.ndarray:
 
 
 def _assign(symmetry: LayerSymmetry, target: np.ndarray, draws: Draws) -> Draws:
-    """Relabel one layer of every draw to come as near to the target's units as it can."""
+    """Relabel one layer of every draw to bring it as near as possible to the target's units."""
     units = symmetry.standardised(draws)
     order = np.tile(np.arange(len(target)), (len(units), 1))
     signs = np.ones(order.shape)
@@ -250,9 +252,10 @@ def _assign(symmetry: LayerSymmetry, target: np.ndarray, draws: Draws) -> Draws:
 def _match(
     target: np.ndarray, units: np.ndarray, mirrorable: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which unit of each draw is to stand in the target's places, and with what sign.
+    """Return which unit of each draw should take each place of the target, and with which sign.
 
-    Labels do not change lengths, so those of the least squared distance have the largest overlap.
+    Labels do not change lengths, so the labels of the least squared distance have the largest
+    overlap.
     """
     overlap = target @ units.swapaxes(1, 2)
     value = np.abs(overlap) if mirrorable else overlap
@@ -265,7 +268,7 @@ def _match(
 
 
 def _relabel(symmetry: LayerSymmetry, draws: Draws, order: np.ndarray, signs: np.ndarray) -> Draws:
-    """Give the units of a layer other places, with all their weights, and turn signs."""
+    """Move the units of a layer to other places, with all their weights, and change signs."""
     layer = symmetry.layer
     incoming, bias, outgoing = layer.incoming, layer.bias, layer.outgoing
     return draws | {

@@ -1,4 +1,4 @@
-"""Models of counts in known numbers of trials, for targets that hold the trials themselves."""
+"""Models of counts in known numbers of trials, for targets that include the trials."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,21 +12,21 @@ __all__ = ["counted", "in_trials"]
 
 
 def counted(bnn: BNN, y: np.ndarray) -> tuple[BNN, np.ndarray]:
-    """Return the model and the targets to score by: the trials that stand in y are known."""
+    """Return the model and the targets for scores: the trials in y are taken as known."""
     likelihood, targets = bnn.likelihood.counted(y)
     return (bnn if likelihood is bnn.likelihood else replace(bnn, likelihood=likelihood)), targets
 
 
 def in_trials(bnn: BNN, trials: Any, num_rows: int) -> BNN:
-    """Return the model of what so many trials of every row give, one where none are told.
+    """Return the model of successes in given trials of every row; one trial each by default.
 
-    Raise where the model's targets have no trials, or these are no numbers of them.
+    Raise if the model's targets have no trials, or if `trials` are not valid numbers of them.
     """
     likelihood = bnn.likelihood.of_trials(np.ones(num_rows))
     if likelihood is None:
         if trials is not None:
             raise ValueError(
-                "trials: expected None, for only targets of successes and failures have trials "
+                "trials: expected None, since only targets of successes and failures have trials "
                 f"(weightprior.Binomial); got a likelihood {bnn.likelihood!r}. Leave trials out."
             )
         return bnn

@@ -530,7 +530,7 @@ def test_an_interrupted_run_goes_on_from_its_folder_too(tmp_path, monkeypatch):
 def test_an_interrupt_of_the_warm_up_leaves_the_folder(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_after(patch, draws=-5)
-        with pytest.raises(KeyboardInterrupt, match="the same call goes on"):
+        with pytest.raises(KeyboardInterrupt, match="the same call continues it"):
             run(checkpoint=tmp_path)
         with pytest.raises(KeyboardInterrupt) as caught:
             run()
@@ -650,7 +650,7 @@ def test_any_other_call_starts_at_the_last_draws_with_a_new_warm_up(other):
         found = run(init=earlier, **other)
     else:
         why = f"holds {SHORT} draws" if name == "num_samples" else f"another call: {name} .*there"
-        with pytest.warns(UserWarning, match=rf"init is not extended, for it (is of )?{why}"):
+        with pytest.warns(UserWarning, match=rf"init is not extended, since it (is of )?{why}"):
             found = run(init=earlier, **other)
     assert json.loads(found.attrs["options"])["init"] == "fit"
     first = found["posterior"]["output.bias"][:1, :SHORT].to_numpy()
@@ -662,7 +662,7 @@ def test_any_other_call_starts_at_the_last_draws_with_a_new_warm_up(other):
 
 def test_a_fit_that_lost_draws_is_not_extended():
     earlier = whole(num_samples=SHORT).isel(draw=slice(5, None))
-    with pytest.warns(UserWarning, match=r"others have been taken away\. Chains start anew"):
+    with pytest.warns(UserWarning, match=r"others have been removed\. Chains start anew"):
         found = run(init=earlier)
     assert json.loads(found.attrs["options"])["init"] == "fit"
     assert found["posterior"].sizes["draw"] == LONG

@@ -129,7 +129,7 @@ def test_a_centre_that_is_another_function_here_is_told(library):
         trained = Relu(seed=3)
     else:
         trained = eqx.nn.MLP(2, 1, 3, 1, activation=jax.nn.relu, key=jax.random.key(3))
-    with pytest.warns(UserWarning, match="^loc: .*puts out something else") as told:
+    with pytest.warns(UserWarning, match="^loc: .*with other outputs") as told:
         wp.normal_prior(NET.bnn, loc=trained)
     assert len(told) == 1
     # As the message says.
@@ -163,7 +163,7 @@ def test_a_centre_that_is_the_same_function_or_tells_none_is_silent(make):
 def test_a_difference_beside_a_large_constant_is_told():
     module = Relu(seed=3)
     module.out.bias[...] = jnp.full(1, 1000.0)
-    with pytest.warns(UserWarning, match="puts out something else"):
+    with pytest.warns(UserWarning, match="with other outputs"):
         wp.normal_prior(NET.bnn, loc=module)
 
 

@@ -1,9 +1,9 @@
-"""Adaptation of chains to their posterior while they warm up: lengths, and the size of a step.
+"""Adaptation of chains to their posterior during warm-up: lengths, and the step size.
 
-The first part of the warm-up only finds the posterior. Two windows follow, at the end of each of
-which the lengths of all chains become those seen in it by any, and then the step sizes settle.
+The first part of the warm-up only finds the posterior. Two windows follow. At the end of each, all
+chains take the lengths that they have seen together in it. Then the step sizes settle.
 
-Chains count inside the compiled program. They learn on the host, which compiles nothing.
+Chains count inside the compiled program. They learn on the host, where nothing is compiled.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ import numpy as np
 
 __all__ = ["Adaptation", "adapt_step_size", "begin", "count", "learn", "meetings"]
 
-# Where the windows begin and end, in percent of the warm-up.
+# Limits of the windows, in percent of the warm-up.
 _WINDOWS = (15, 35, 65)
-# Draws without which a window says nothing.
+# With fewer draws, a window says nothing.
 _MIN_DRAWS_FOR_METRIC = 10
-# Gains of the search for a step size: ever smaller, yet their sum without bound.
+# Gains of the search for a step size: decreasing, but their sum has no bound.
 _GAIN, _DELAY, _DECAY = 2.0, 2.0, 0.7
-# Limits of a variance of gradients, and of a length.
+# Least variance of gradients, and limits of a length.
 _LEAST_VARIANCE, _LENGTHS = 1e-10, (1e-20, 1e20)
 
 
 class Adaptation(NamedTuple):
-    """Everything that was learned so far; arrays of JAX, or on the host of NumPy.
+    """State of the adaptation so far; arrays of JAX, or of NumPy on the host.
 
     Attributes
     ----------
@@ -52,21 +52,21 @@ class Adaptation(NamedTuple):
 
 
 def begin(position: jax.Array, step_size: jax.Array) -> Adaptation:
-    """Nothing learned yet but a step size that is not absurd."""
+    """Return a state with nothing learned yet but a reasonable step size."""
     zero = jnp.zeros((), jnp.int32)
     empty = jnp.zeros((2, position.size), position.dtype)
     return Adaptation(jnp.ones_like(position), jnp.log(step_size), zero, zero, empty, empty)
 
 
 def meetings(num_warmup: int) -> list[int]:
-    """Numbers of iterations after which chains learn from all that they have counted."""
+    """Return the iterations after which chains learn from all that they have counted."""
     return [share * num_warmup // 100 for share in _WINDOWS[1:]]
 
 
 def count(
     adaptation: Adaptation, position: jax.Array, gradient: jax.Array, iteration, num_warmup
 ) -> Adaptation:
-    """Count a draw, where a window is open; nothing is added elsewhere."""
+    """Count a draw if a window is open; otherwise add nothing."""
     begins, *_, ends = (share * num_warmup // 100 for share in _WINDOWS)
     inside = (iteration >= begins) & (iteration < ends)
     num_seen = adaptation.num_seen + inside.astype(adaptation.num_seen.dtype)
@@ -78,11 +78,11 @@ def count(
 
 
 def learn(adaptations: Sequence[Adaptation]) -> list[Adaptation]:
-    """Give chains of one posterior the lengths that they have seen together.
+    """Set the lengths of chains of one posterior to those that they have seen together.
 
     The length of a coordinate is the fourth root of the variance of its position over that of its
-    gradient, which agrees with its sd where the posterior is normal and is held back where the
-    curvature is more than the sd suggests. A chain that did not move has seen nothing.
+    gradient. It agrees with the sd if the posterior is normal, and is smaller if the curvature is
+    larger than the sd suggests. A chain that did not move has seen nothing.
 
     References
     ----------
@@ -103,10 +103,10 @@ def learn(adaptations: Sequence[Adaptation]) -> list[Adaptation]:
 
 
 def adapt_step_size(adaptation: Adaptation, excess: jax.Array, iteration, num_warmup) -> Adaptation:
-    """Lengthen the step where `excess` is positive, during the warm-up.
+    """Lengthen the step if `excess` is positive, during the warm-up.
 
-    Steps of stochastic approximation: the size settles where the mean excess is zero. Its last
-    value is used, rather than a mean over a path that overshoots.
+    This is stochastic approximation: the step size settles at a mean excess of zero. The last value
+    is used, rather than a mean over a path that overshoots.
 
     References
     ----------
@@ -121,7 +121,7 @@ def adapt_step_size(adaptation: Adaptation, excess: jax.Array, iteration, num_wa
 
 
 def _with_lengths(adaptation: Adaptation, inverse_mass: np.ndarray) -> Adaptation:
-    """In the new units a step of the same length, on average over coordinates."""
+    """Set the lengths, and the step size such that the step stays as long, on average."""
     grown = np.mean(np.log(inverse_mass) - np.log(adaptation.inverse_mass)) / 2
     dtype = adaptation.inverse_mass.dtype
     nothing = np.zeros_like(adaptation.mean)

@@ -1,4 +1,4 @@
-"""A Markov chain between two iterations, and the level that its log density is counted from."""
+"""A Markov chain between two iterations, and the level from which its log density is counted."""
 
 from typing import Any, NamedTuple
 
@@ -16,14 +16,14 @@ class Chain(NamedTuple):
     Attributes
     ----------
     key : JAX key
-        Decides its moves.
+        Seed of its moves.
     iteration : array of shape ()
-        Iterations that it has done.
+        Number of iterations done.
     state : pytree of arrays
-        The kernel's own.
+        The kernel's own state.
     level : array of shape () or None
-        From where its log density is counted: of many rows it is so large a number that single
-        precision would lose the energy of a move in it. None where it is counted from 0.
+        Level from which its log density is counted. With many rows the log density is so large that
+        in single precision the energy of a move would be lost. None if it is counted from 0.
     """
 
     key: jax.Array
@@ -33,7 +33,7 @@ class Chain(NamedTuple):
 
 
 def with_own_level(kernel: Kernel, state: Any, level: jax.Array) -> tuple[Any, jax.Array]:
-    """Count a state's log density from what it is now, so that its small changes keep digits."""
+    """Count a state's log density from its current value, so that small changes keep digits."""
     value = kernel.log_density(state)
     with jax.enable_x64(True):
         whole = level.astype(jnp.float64) + value.astype(jnp.float64)

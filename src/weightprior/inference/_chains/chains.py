@@ -1,7 +1,7 @@
-"""Runs Markov chains in pieces: compiled chunks of draws, with a look at the clock in between.
+"""Runs of Markov chains in pieces: compiled chunks of draws, with a look at the clock between them.
 
-A move of a chain depends on its key and on the number of the iteration, never on where the chunks
-were cut.
+A move of a chain depends on its key and on the number of the iteration, never on the cuts between
+chunks.
 """
 
 import math
@@ -31,17 +31,17 @@ from weightprior.model.bnn import BNN
 
 __all__ = ["begin", "capacity", "evaluate", "move", "resume", "sample"]
 
-# How long a call of the compiled program should take: long enough to cost nothing, short enough to
-# show progress and to answer an interrupt; and the weights and draws that one call can hold.
+# Seconds that a call of the compiled program should take: long enough to cost nothing, short enough
+# to show progress and to answer an interrupt. Below, the weights and draws that one call can hold.
 _CHUNK_SECONDS = 0.5
-# Draws of a call, where several processes have to make the same calls.
+# Draws of a call if several processes must make the same calls.
 _DRAWS_OF_ALL = 10
 _CHUNK_WEIGHTS = 2**18
 _MAX_DRAWS_PER_CALL = 1000
 _ONE = np.int32(1)
 # Factors of two by which a first step may be wrong.
 _MAX_TRIALS = 20
-# Keys of a chain: to begin it, and to move it. And the words that each is made of.
+# Number of keys of a chain (one to begin it, one to move it), and of words of each.
 _KEYS = (2, 2)
 
 
@@ -53,9 +53,9 @@ def begin(
     starts: Sequence[Any],
     meanwhile: Callable[[], Any] = lambda: None,
 ) -> list[Any]:
-    """Begin one chain per task, which may come several times.
+    """Begin one chain per task; a task may come several times.
 
-    It starts at the weights in `starts` or, where these are None, at the end of a short
+    A chain starts at the weights in `starts` or, if these are None, at the end of a short
     optimisation from a draw of the prior. `meanwhile` is called once the programs have begun to
     compile.
     """
@@ -64,7 +64,7 @@ def begin(
     like = starts[0]
     if starts[0] is None:
         program, like = _begin_at_position, near.position(shared, tasks[0])
-    # The longest first; what else is needed compiles beside it.
+    # The longest to compile first; the others compile beside it.
     chain = _batch.prepare(program, kernel, shared, (*items[0], like), len(items))
     _batch.prepare(_advance, kernel, (*shared, _ONE), (tasks[0], chain, _ONE), len(items))
     if starts[0] is None:
@@ -82,9 +82,9 @@ def _branch(seed: SeedSequence, number: int) -> SeedSequence:
 
 
 def evaluate(kernel: Kernel, shared: Any, tasks: Sequence[Task], chains: list[Any]) -> list[Any]:
-    """Evaluate the density where chains stand, by a move of no length before the first iteration.
+    """Evaluate the density at the chains' positions, by a move of no length before iteration 0.
 
-    So the density stands in the program of the moves alone, and is compiled once.
+    So only the program of the moves contains the density, and it is compiled once.
     """
     return move(kernel, shared, tasks, _at_iteration(chains, -1), 1)[0]
 
@@ -92,14 +92,14 @@ def evaluate(kernel: Kernel, shared: Any, tasks: Sequence[Task], chains: list[An
 def _with_first_steps(
     kernel: Any, shared: Any, tasks: Sequence[Task], chains: list[Any]
 ) -> list[Any]:
-    """Double or halve the step of every chain until its acceptance crosses what is wanted.
+    """Double or halve the step of every chain until its acceptance crosses the target.
 
     M. D. Hoffman and A. Gelman, The No-U-Turn sampler, JMLR 15, 2014, algorithm 4.
     """
     chains = evaluate(kernel, shared, tasks, chains)
     going, first = np.ones(len(chains), bool), None
     for trial in range(_MAX_TRIALS):
-        # All of them every time, for an accelerator would compile another number of chains.
+        # All chains every time: an accelerator would compile anew for another number of chains.
         _, (_, stats) = move(kernel, shared, tasks, _at_iteration(chains, -2 - trial), 1)
         accepted = stats["acceptance_rate"][:, 0] > shared[3]["target_accept_prob"]
         first = accepted if first is None else first
@@ -117,7 +117,7 @@ def _at_iteration(chains: list[Any], number: int) -> list[Any]:
 
 
 def resume(kernel: Kernel, shared: Any, tasks: Sequence[Task], run: Run) -> list[Any]:
-    """Chains that stand where those of a run stood."""
+    """Restore the chains of a run at their last state."""
     keys = np.zeros(_KEYS, np.uint32)
     zeros = {name: np.zeros(site.shape, np.float32) for name, site in shared[0].sites.items()}
     with held_back(), tracing:
@@ -135,12 +135,12 @@ def sample(
     count: Count,
     keep: Callable[[Run], Any],
 ) -> Run:
-    """Take all chains through what is left of warm-up and sampling.
+    """Take all chains through the rest of warm-up and sampling.
 
     Parameters
     ----------
     kernel, shared, tasks, chains
-        As for `begin`, and what it returned.
+        As for `begin`, and the chains that it returned.
     run : Run
         Progress of the chains so far.
     plan : Plan
@@ -153,7 +153,7 @@ def sample(
     Returns
     -------
     Run
-        Complete, or what there was before an interrupt; the chunk that it fell into is dropped.
+        The complete run, or the run before an interrupt; the interrupted chunk is dropped.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def sample(
                 rate = chunk.size * chunk.thinning / (time.perf_counter() - clock)
             chains = meet(kernel, shared, tasks, chains)
             moved = run._replace(chains=[pack(chain) for chain in chains])
-            # At once, so that an interrupt finds the one or the other.
+            # In one assignment, so that an interrupt finds either run whole.
             run = moved.with_draws(piece) if chunk.kept else moved
             keep(run)
             _report(count, run, piece[1])
@@ -192,7 +192,7 @@ def move(
     num_draws: int,
     thinning: int = 1,
 ) -> tuple[list[Any], Any]:
-    """Take chains so many draws further, no more than their `capacity`.
+    """Move chains on by `num_draws` draws, at most their `capacity`.
 
     Returns
     -------
@@ -209,7 +209,7 @@ def move(
 
 
 def capacity(bnn: BNN) -> int:
-    """Draws that one call of the compiled program can hold."""
+    """Return the number of draws that one call of the compiled program can hold."""
     num_weights = sum(math.prod(site.shape) for site in bnn.sites.values())
     return int(np.clip(_CHUNK_WEIGHTS // num_weights, 1, _MAX_DRAWS_PER_CALL))
 
@@ -222,7 +222,7 @@ def _report(count: Count, run: Run, latest: dict[str, np.ndarray]) -> None:
 
 
 def _begin_at_position(kernel: Kernel, shared: Any, item: Any) -> Chain:
-    # Of all coordinates, whatever the kernel moves through: the plainest density compiles soonest.
+    # In all coordinates, whichever the kernel uses: the simplest density compiles fastest.
     task, keys, position = item
     weights = all_coordinates(shared, task).weights(position)
     return _begin_at_weights(kernel, shared, (task, keys, weights))
@@ -240,7 +240,7 @@ def _begin_at_weights(kernel: Kernel, shared: Any, item: Any) -> Chain:
 
 
 def _advance(kernel: Kernel, shared: Any, item: Any):
-    """Move a chain by `size` draws, at most its capacity; what is behind them is not filled."""
+    """Move a chain by `size` draws, at most its capacity; rows behind them are not filled."""
     *shared, thinning = shared
     task, chain, size = item
     coordinates = coordinates_of(kernel.collapses, shared, task)
@@ -277,7 +277,7 @@ def _advance(kernel: Kernel, shared: Any, item: Any):
 
 
 def _by_site(task: Task, bnn: BNN, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Weights of draws, (..., weight), by site."""
+    """Split weights of draws, (..., weight), by site."""
     sites = {**task.prior.sites, **bnn.sites}
     ends = np.cumsum([math.prod(site.shape) for site in sites.values()])[:-1]
     pieces = zip(sites.items(), np.split(weights, ends, axis=-1), strict=True)
@@ -285,7 +285,7 @@ def _by_site(task: Task, bnn: BNN, weights: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _merge(merged: dict, stats: dict, thinning) -> dict:
-    """Statistics of all the moves behind one kept draw."""
+    """Add the statistics of a move to those of all moves behind one kept draw."""
     with_all = {"diverging": jnp.logical_or, "n_steps": jnp.add}
     means = {"acceptance_rate", "energy_variance"}
 

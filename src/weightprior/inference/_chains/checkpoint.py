@@ -1,10 +1,10 @@
-"""A run on disk: a folder that always holds a run as it stood between two chunks of draws.
+"""A run on disk: a folder that always holds a run as it was between two chunks of draws.
 
-`run.json` says which call the run is of, `chunk-000001.npz` and so on hold its draws, and
-`state.npz` what its chains need to go on and after which chunks that was. A file appears whole or
-not at all, and a chunk before the state that counts it: whatever kills the process, what the folder
-holds is a run. The state holds digests of the call, of all chunks, and of itself: what has been
-damaged or exchanged since is not read.
+`run.json` describes the call of the run. `chunk-000001.npz` and so on hold its draws. `state.npz`
+holds the state from which its chains continue, and the chunks before it. A file appears whole or
+not at all, and a chunk before the state that counts it: whatever kills the process, the folder
+holds a valid run. The state holds digests of the call, of all chunks, and of itself: damaged or
+exchanged files are not read.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ __all__ = ["Checkpoint", "NoCheckpoint", "open_checkpoint"]
 
 _RUN, _STATE, _LOCK, _CHUNK = "run.json", "state.npz", "lock", "chunk-{:06d}.npz"
 _TEMPORARY = ".tmp"
-# Between two visits to the disk: a kill can cost the work that is done meanwhile.
+# Seconds between two visits to the disk: a kill can cost the work done in that time.
 _SECONDS = 2.0
 
 
@@ -42,7 +42,7 @@ def open_checkpoint(path: Any, fingerprint: Fingerprint) -> "Checkpoint | NoChec
 
 
 class NoCheckpoint:
-    """Stands for a folder where nothing is kept."""
+    """Substitute for a folder: nothing is kept."""
 
     def __enter__(self) -> Self:
         return self
@@ -51,26 +51,26 @@ class NoCheckpoint:
         pass
 
     def read(self) -> None:
-        """There is no run."""
+        """Return None: there is no run."""
 
     def save(self, run: Run, *, now: bool = False) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
 
 class Checkpoint:
-    """A folder that a run is kept in while it is sampled; a context, which holds the folder's lock.
+    """A folder that keeps a run while it is sampled; a context that holds the folder's lock.
 
     Parameters
     ----------
     path : str or path
-        The folder. It is made where there is none.
+        The folder. It is made if there is none.
     fingerprint : Fingerprint
         The run.
 
     Raises
     ------
     ValueError, TypeError
-        On entering, where the folder holds something else or another process uses it.
+        On entering, if the folder holds something else or another process uses it.
     """
 
     def __init__(self, path: Any, fingerprint: Fingerprint) -> None:
@@ -108,14 +108,14 @@ class Checkpoint:
             if self._latest is not None:
                 self.save(self._latest, now=True)
         finally:
-            self._lock.close()  # which gives the lock back
+            self._lock.close()  # this releases the lock
         if kind is KeyboardInterrupt and (self.path / _STATE).exists():
             raise KeyboardInterrupt(
-                f"{str(self.path)!r} holds the run as far as it came; the same call goes on."
+                f"{str(self.path)!r} holds the run so far; the same call continues it."
             ) from None
 
     def read(self) -> Run | None:
-        """Return the run as far as the folder holds it; None where it holds none yet."""
+        """Return the run as far as the folder holds it; None if it holds none yet."""
         if not (self.path / _STATE).exists():
             self._check_no_chunks()
             return None
@@ -159,17 +159,17 @@ class Checkpoint:
         self._last_saved = time.monotonic()
 
     def _check_no_chunks(self) -> None:
-        """Raise where there are draws without the state that counts them."""
+        """Raise if there are draws without the state that counts them."""
         chunks = sorted(entry.name for entry in self.path.glob("chunk-[0-9]*.npz"))
         if chunks:
             raise ValueError(
                 f"checkpoint: expected files of a run; got {str(self.path)!r}, which holds "
-                f"{chunks[0]!r} and no {_STATE!r}, so that its draws cannot be gone on from. "
+                f"{chunks[0]!r} and no {_STATE!r}, so that its draws cannot be continued. "
                 f"Choose another folder, or put its {_STATE!r} back."
             )
 
     def _check_foreign(self) -> None:
-        """Raise where the folder is somebody else's."""
+        """Raise if the folder holds files of others."""
         if (self.path / _RUN).exists():
             return
         ours = {_LOCK, _RUN + _TEMPORARY}
@@ -177,12 +177,12 @@ class Checkpoint:
             others = sorted({entry.name for entry in self.path.iterdir()} - ours)
         if others:
             raise ValueError(
-                f"checkpoint: expected a new or empty folder, or one that a run is kept in; got "
+                f"checkpoint: expected a new or empty folder, or one that holds a run; got "
                 f"{str(self.path)!r}, which holds {others[0]!r} and no {_RUN!r}. Choose another."
             )
 
     def _check_call(self) -> None:
-        """Raise where the run in the folder is another one; note down this one in a new folder."""
+        """Raise if the folder holds another run; in a new folder, write down this one."""
         file = self.path / _RUN
         if not file.exists():
             self._write(_RUN, json.dumps(self._fingerprint._asdict(), indent=1).encode())
@@ -192,7 +192,7 @@ class Checkpoint:
             found = differences(written, self._fingerprint)
         if found:
             raise ValueError(
-                f"checkpoint: expected the call whose run {str(self.path)!r} holds; got another: "
+                f"checkpoint: expected the call of the run in {str(self.path)!r}; got another: "
                 f"{', '.join(found)}. Choose another folder, or repeat the call of this one; more "
                 "draws of a run come with init=fit, into another folder."
             )
@@ -203,9 +203,9 @@ class Checkpoint:
 
     @contextmanager
     def _usable(self, name: str) -> Iterator[None]:
-        """Say of whatever fails at a file, or at the folder itself, which it is and what to do.
+        """Turn any error at a file, or at the folder itself, into one with its name and advice.
 
-        Readers of archives raise errors of a dozen kinds at damaged ones.
+        Readers of archives raise a dozen kinds of errors if these are damaged.
         """
         try:
             yield
@@ -217,7 +217,7 @@ class Checkpoint:
 
 
 def _take(lock: IO[str], path: Path) -> None:
-    """Take the folder's lock, which the kernel gives back when a process dies."""
+    """Take the folder's lock, which the operating system releases when a process dies."""
     if fcntl is None:
         return
     try:
@@ -236,7 +236,7 @@ def _take(lock: IO[str], path: Path) -> None:
 
 
 def _write_whole(file: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a loss of power."""
+    """Write a file so that it exists whole or not at all, even after a loss of power."""
     temporary = file.with_name(file.name + _TEMPORARY)
     with temporary.open("wb") as stream:
         stream.write(content)
@@ -258,7 +258,7 @@ def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _opened(content: bytes) -> dict[str, np.ndarray]:
-    """Arrays of an archive, whose checksums are looked at before any of it is believed."""
+    """Read the arrays of an archive, after a test of its checksums."""
     with zipfile.ZipFile(BytesIO(content)) as archive:
         if (bad := archive.testzip()) is not None:
             raise ValueError(f"{bad} is not as it was written")
@@ -271,7 +271,7 @@ def _digest(content: bytes) -> bytes:
 
 
 def _digest_of(state: Mapping[str, np.ndarray], call: Fingerprint) -> str:
-    """Digest of a state and of the call whose it is."""
+    """Compute the digest of a state and its call."""
     sha = hashlib.sha256(json.dumps(call._asdict(), sort_keys=True).encode())
     for name, array in sorted(state.items()):
         sha.update(f"{name} {array.dtype} {array.shape} ".encode())

@@ -1,4 +1,4 @@
-"""From a run to what a fit keeps of it, and back, so that a fit can be extended."""
+"""Conversion of a run to its form in a fit, and back, so that a fit can be extended."""
 
 import json
 from collections.abc import Collection
@@ -22,7 +22,7 @@ __all__ = ["begin_or_extend", "earlier", "outcome"]
 
 
 def outcome(run: Run, call: Fingerprint, num_chains: int, exact: bool) -> Outcome:
-    """Split a run by parts of the prior: its draws, and the state to go on from."""
+    """Split a run by parts of the prior: its draws, and the state from which to continue."""
     stacked = {name: np.stack([chain[name] for chain in run.chains]) for name in run.chains[0]}
     weights, stats = run.draws()
     slices = [slice(i, i + num_chains) for i in range(0, len(run.chains), num_chains)]
@@ -53,8 +53,8 @@ def earlier(
     Returns
     -------
     tuple or None
-        None where the fit is another run's, or holds as many draws already. For a run of the same
-        data under the same prior, a warning tells why it is not extended.
+        None if the fit is of another run, or holds as many draws already. If it is of the same data
+        and prior, a warning tells why it is not extended.
     """
     if not isinstance(fit, xr.DataTree) or "chain_state" not in fit.children:
         return None
@@ -73,32 +73,32 @@ def earlier(
     )
     chains = [chain for state in states for chain in _chains_of(state)]
     run = Run(chains, seconds=float(fit.attrs["seconds"])).with_draws((weights, stats))
-    # Draws may have been taken away since.
+    # Draws may have been removed since.
     whole = run.iteration == plan.num_warmup + run.num_draws * plan.thinning
     if not whole or run.num_draws >= plan.num_samples:
         held = f"holds {run.num_draws:,} draws per chain"
-        _warn_anew(f"{held} already" if whole else f"{held}, and others have been taken away")
+        _warn_anew(f"{held} already" if whole else f"{held}, and others have been removed")
         return None
     return run, [part["init"] for part in made.parts]
 
 
 def _warn_anew(why: str) -> None:
     _checks.warn(
-        f"fit_mcmc: init is not extended, for it {why}. Chains start anew at its last draws. To "
+        f"fit_mcmc: init is not extended, since it {why}. Chains start anew at its last draws. To "
         "extend it, repeat its call with more num_samples."
     )
 
 
 def _draws(sites: Collection[str], tree: xr.DataTree) -> Piece:
-    """Draws and statistics as they were sampled, in their own precision."""
+    """Return draws and statistics as they were sampled, in their own precision."""
     posterior = tree["posterior"].dataset
     stats = tree["sample_stats"].dataset.drop_vars(
         "lp", errors="ignore"
-    )  # which is computed from the draws
+    )  # it is computed from the draws
     return (
         {
             name: posterior[name].transpose(*SAMPLE_DIMS, ...).to_numpy()
-            for name in sites  # what else there is, is computed from them
+            for name in sites  # other variables are computed from these
         },
         {str(n): v.transpose(*SAMPLE_DIMS).to_numpy() for n, v in stats.data_vars.items()},
     )
@@ -116,7 +116,7 @@ def _chains_of(state: xr.Dataset) -> list[dict[str, np.ndarray]]:
 def begin_or_extend(
     problem: Problem, call: Fingerprint, init: Any, plan: Plan, num_chains: int
 ) -> tuple[Run | None, list[Any], Fingerprint]:
-    """Return the run that goes on, or else where chains start; and the call, which says where."""
+    """Return the run to continue, or the starts of chains; and the call, which describes them."""
     extended = earlier(problem.bnn, problem.prior, init, call, plan)
     if extended is not None:
         return extended[0], [], call.starting(extended[1])

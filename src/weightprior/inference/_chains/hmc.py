@@ -1,11 +1,11 @@
 """Hamiltonian Monte Carlo with jittered integration time and step size (blackjax's kernel).
 
-The time of every trajectory is drawn anew, which keeps it from closing on itself, and so is its
-step, around a size that is tuned during warm-up: with one size for all, a chain that enters a
-narrow place may reject every proposal for thousands of iterations.
+The time of every trajectory is drawn at random, which prevents closed orbits. Its step size is
+drawn around a size that is tuned during warm-up. With one size for all, a chain that enters a
+narrow region may reject every proposal for thousands of iterations.
 
-A part of the momentum goes on into the next trajectory. So trajectories may be half as long, or
-less, while the chain still goes far before it turns.
+A part of the momentum is kept for the next trajectory. So trajectories may be half as long, or
+less, and the chain still goes far before it turns.
 
 References
 ----------
@@ -32,21 +32,22 @@ from weightprior.inference._chains.trajectory import Trajectory
 
 __all__ = ["HMC"]
 
-# Of the mean time of a trajectory.
+# Range of a trajectory's time, in units of the mean time.
 _INTEGRATION_TIME = (0.6, 1.4)
-# Of the tuned step size: small enough at times to leave places narrower than most.
+# Range of the step size, in units of the tuned one: at times small enough to leave narrow regions.
 _STEP_SIZE = (0.6, 1.1)
 _FIRST_STEP_SIZE = 0.5
-# Part of a momentum that goes on into the next trajectory. From 0.5 to 0.7 effective draws cost the
-# same gradients; without it 1.2 to 1.9 times as many.
+# Part of a momentum that is kept for the next trajectory. From 0.5 to 0.7, effective draws cost
+# equally many gradients; without it, 1.2 to 1.9 times as many.
 _KEPT = 0.6
-# Bounds what one iteration can cost; less while the chain's lengths are those of the prior, beside
-# which a posterior of very many rows is so narrow that its steps are thousands to a trajectory.
+# Bounds on the cost of one iteration. The bound is lower while the chain's lengths are those of the
+# prior: with very many rows the posterior is so narrow beside it that a trajectory would take
+# thousands of steps.
 _MAX_STEPS, _MAX_STEPS_AT_FIRST = 1000, 100
 
 
 class State(NamedTuple):
-    """A chain between two iterations; its momentum in units in which it is a standard normal."""
+    """A chain between two iterations; its momentum in units that make it standard normal."""
 
     chain: hmc.HMCState
     momentum: jax.Array
@@ -61,7 +62,7 @@ class HMC:
     Attributes
     ----------
     longest : float
-        Mean time that no trajectory exceeds, in sds of the posterior.
+        Upper bound on the mean time of trajectories, in sds of the posterior.
     """
 
     longest: float = math.inf
@@ -95,7 +96,7 @@ class HMC:
         at_first = iteration < _adaptation.meetings(options["num_warmup"])[0]
         most = jnp.where(at_first, _MAX_STEPS_AT_FIRST, _MAX_STEPS)
         num_steps = jnp.clip(jnp.ceil(time / step_size), 1, most).astype(jnp.int32)
-        # Where the density has not been evaluated yet: a move of no length does that.
+        # If the density has not been evaluated yet, a move of no length does that.
         begins = jnp.isneginf(before.logdensity)
         num_steps, step_size = jnp.where(begins, 1, num_steps), jnp.where(begins, 0.0, step_size)
 
@@ -108,7 +109,8 @@ class HMC:
         chain, info = hmc.build_kernel(build_proposal=proposal)(
             key, before, target.log_density, step_size, metric, num_steps
         )
-        # Where a proposal is rejected a chain turns back, without which this would not be exact.
+        # If a proposal is rejected, the chain reverses its momentum: otherwise this would not be
+        # exact.
         ended = jnp.where(info.is_accepted, -info.proposal.momentum * lengths, -momentum)
         density = jnp.where(begins, chain.logdensity, before.logdensity)
         stats = {
@@ -127,11 +129,11 @@ class HMC:
         return State(chain, ended, adaptation, trajectory), stats, draw
 
     def meetings(self, num_warmup: int) -> set[int]:
-        """Numbers of iterations after which chains of one posterior learn from one another."""
+        """Return the iterations after which chains of one posterior learn from one another."""
         return {*_adaptation.meetings(num_warmup), *_trajectory.meetings(num_warmup)}
 
     def learn(self, states: Sequence[State], iteration: int, num_warmup: int) -> list[State]:
-        """Give chains of one posterior what they have learned together."""
+        """Share among chains of one posterior what they have learned."""
         states = list(states)
         if iteration in _adaptation.meetings(num_warmup):
             adaptations = _adaptation.learn([state.adaptation for state in states])
@@ -148,11 +150,11 @@ class HMC:
         return state._replace(adaptation=adaptation._replace(log_step_size=log_step_size))
 
     def with_target(self, state: State) -> State:
-        """Return the chain, with all that it has learned, before another density."""
+        """Return the chain, with its adaptation, for another density."""
         return state._replace(chain=_unevaluated(state.chain.position))
 
     def log_density(self, state: State) -> jax.Array:
-        """Log density where a chain stands."""
+        """Return the log density at the chain's position."""
         return state.chain.logdensity
 
     def with_log_density(self, state: State, value: jax.Array) -> State:
@@ -180,7 +182,7 @@ def _between(low: float, high: float, share: jax.Array) -> jax.Array:
 
 
 def _choose(chance: jax.Array, key, log_ratio: jax.Array, old: Any, new: Any) -> Any:
-    """Accept or reject, as blackjax does, by a chance that has been drawn before."""
+    """Accept or reject as blackjax does, by a uniform number that has been drawn before."""
     probability = jnp.clip(jnp.exp(log_ratio), max=1.0)
     accepted = chance < probability
     chosen = jax.tree.map(partial(jnp.where, accepted), new, old)

@@ -1,4 +1,4 @@
-"""Kernels of Markov chains: the protocol, and the posterior as they are told of it."""
+"""Kernels of Markov chains: the protocol, and the form in which they get the posterior."""
 
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +12,7 @@ from weightprior.model import density
 
 __all__ = ["Kernel", "Target", "target_of"]
 
-# Rows at which kernels may watch outputs.
+# Number of rows at which kernels may watch outputs.
 _NUM_WATCHED = 8
 
 
@@ -24,9 +24,9 @@ class Kernel(Protocol):
     exact : bool
         True if its draws converge to the posterior.
     collapses : bool
-        True if it moves along the density with the output layer integrated out, where that can be.
+        True if it samples the density with the output layer integrated out, where possible.
     moves_to_begin : bool
-        True if its state begins without the density, which its first move evaluates, and with any
+        True if its first state has no density yet, which the first move evaluates, and an arbitrary
         step, which ``with_step(state, factor)`` of such a kernel changes.
     """
 
@@ -35,7 +35,7 @@ class Kernel(Protocol):
     moves_to_begin: bool
 
     def init(self, key, position, target: "Target", options) -> Any:
-        """State of a chain that has not moved yet."""
+        """Return the state of a chain that has not moved yet."""
         ...
 
     def step(
@@ -45,14 +45,14 @@ class Kernel(Protocol):
         ...
 
     def meetings(self, num_warmup: int) -> Collection[int]:
-        """Numbers of iterations after which chains of one posterior learn from one another.
+        """Return the iterations after which chains of one posterior learn from one another.
 
-        ``learn(states, iteration, num_warmup)`` of a kernel that names some returns their states.
+        If there are any, ``learn(states, iteration, num_warmup)`` of the kernel returns new states.
         """
         ...
 
     def log_density(self, state) -> jax.Array:
-        """Log density where a chain stands; not finite where it could not be evaluated."""
+        """Return the log density at the chain's position; not finite if evaluation failed."""
         ...
 
     def with_log_density(self, state, value) -> Any:
@@ -61,19 +61,19 @@ class Kernel(Protocol):
 
 
 class Target(NamedTuple):
-    """The posterior as a kernel is told of it.
+    """The posterior in the form that kernels use.
 
     Attributes
     ----------
     log_density : callable
         Log density at a position.
     num_free : int
-        Standard normals that a draw takes besides a position.
+        Number of standard normals that a draw needs besides a position.
     complete : callable
-        Function of these normals and a position: a draw, weights by site.
+        Function of these normals and a position. It returns a draw: weights by site.
     outputs : callable
-        Function of a draw: the quantities of interest, flat. Some of the network's outputs, and the
-        centres and scales that are learned.
+        Function of a draw. It returns the quantities of interest as a flat array: some of the
+        network's outputs, and the learned centres and scales.
     """
 
     log_density: Callable[[jax.Array], jax.Array]
@@ -83,11 +83,11 @@ class Target(NamedTuple):
 
 
 def target_of(coordinates: Standardised, level: jax.Array | None = None) -> Target:
-    """Tell a kernel of the coordinates that it moves through.
+    """Make the target of a kernel, from its coordinates.
 
-    From a level on the log density is counted where single precision would lose its last digits.
+    The log density is counted from `level` if single precision would lose its last digits.
     """
-    # Rows spread over the data: more of them are much alike.
+    # Rows spread over the data: more rows would be much alike.
     rows = np.linspace(0, len(coordinates.x) - 1, min(_NUM_WATCHED, len(coordinates.x))).astype(int)
 
     above = [n for n, site in coordinates.prior.sites.items() if not site.shape]

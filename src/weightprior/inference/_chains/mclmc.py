@@ -1,7 +1,7 @@
 """Microcanonical Langevin Monte Carlo without adjustment (blackjax's kernel): fast, not exact.
 
-It moves at constant speed and never rejects, so that the error of its steps stays in the draws. The
-step is tuned to so small a variance of the energy that no bias was seen in what it leaves.
+It moves at constant speed and never rejects, so the error of its steps stays in the draws. The step
+is tuned to a variance of the energy so small that no bias was seen in the draws.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ __all__ = ["MCLMC"]
 # Variance of the energy's change in a step, per weight. At blackjax's default of 5e-4 the sds of a
 # network of 1,441 weights came out 7 % too wide.
 _ENERGY_VARIANCE = 1e-5
-# It grows with this power of the step.
+# The variance grows with this power of the step.
 _ORDER = 6
-# Of the root of the number of weights, the first step; in their units a step moves so far.
+# First step, as a share of the root of the number of weights.
 _FIRST_STEP = 0.01
 _GRADIENTS_PER_STEP = 2
 _MAX_STEPS = 1000
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class MCLMC:
-    """The kernel. An iteration is as many steps as the momentum takes to forget its direction."""
+    """The kernel. Its iteration has as many steps as the momentum needs to forget its direction."""
 
     exact = False
     collapses = True
@@ -53,11 +53,11 @@ class MCLMC:
     def step(
         self, key: jax.Array, state: State, target, options: Any, iteration: jax.Array
     ) -> tuple[State, dict[str, jax.Array], dict[str, jax.Array]]:
-        """Move on by one length of the momentum's memory; during the warm-up, learn from it."""
+        """Move by one length of the momentum's memory; during the warm-up, learn from it."""
         adaptation, kernel = state.adaptation, mclmc.build_kernel()
         size, dtype = state.chain.position.size, state.chain.position.dtype
         step_size = jnp.exp(adaptation.log_step_size)
-        # Lengths are sds of the posterior, so that this is its size.
+        # Lengths are sds of the posterior, so this is the size of the posterior.
         memory = jnp.asarray(size**0.5, dtype)
         num_steps = jnp.clip(jnp.ceil(memory / step_size), 1, _MAX_STEPS).astype(jnp.int32)
 
@@ -82,7 +82,8 @@ class MCLMC:
             "n_steps": _GRADIENTS_PER_STEP * num_steps,
             "step_size": step_size,
         }
-        # Zero on average where the mean variance is as wanted; large ones are not to throw it off.
+        # Zero on average at the wanted mean variance; clipped, since large variances must not
+        # disturb it.
         excess = jnp.clip(1.0 - variance / _ENERGY_VARIANCE, -_ORDER, 1.0) / _ORDER
         excess = jnp.where(failed, -1.0, excess)
         warmup = (iteration, options["num_warmup"])
@@ -92,17 +93,17 @@ class MCLMC:
         return State(chain, adaptation), stats, target.complete(free, chain.position)
 
     def meetings(self, num_warmup: int) -> set[int]:
-        """Numbers of iterations after which chains of one posterior learn from one another."""
+        """Return the iterations after which chains of one posterior learn from one another."""
         return {*_adaptation.meetings(num_warmup)}
 
     def learn(self, states: Sequence[State], iteration: int, num_warmup: int) -> list[State]:
-        """Give chains of one posterior what they have learned together."""
+        """Share among chains of one posterior what they have learned."""
         adaptations = _adaptation.learn([state.adaptation for state in states])
         both = zip(states, adaptations, strict=True)
         return [state._replace(adaptation=one) for state, one in both]
 
     def log_density(self, state: State) -> jax.Array:
-        """Log density where a chain stands."""
+        """Return the log density at the chain's position."""
         return state.chain.logdensity
 
     def with_log_density(self, state: State, value: jax.Array) -> State:

@@ -1,7 +1,7 @@
-"""Meetings of chains in their warm-up, at which those of one posterior learn from one another.
+"""Meetings of chains during warm-up, where chains of one posterior learn from one another.
 
-They are at fixed iterations, so that what is learned does not depend on the clock, which cuts the
-calls between them.
+They are at fixed iterations, so the adaptation does not depend on the clock, which cuts the calls
+between them.
 """
 
 import math
@@ -15,12 +15,12 @@ __all__ = ["meet", "until_meeting"]
 
 
 def until_meeting(iteration: int, meetings: Collection[int]) -> float:
-    """Count the iterations up to the next meeting; infinite where there is none."""
+    """Count the iterations up to the next meeting; infinite if there is none."""
     return min((at - iteration for at in meetings if at > iteration), default=math.inf)
 
 
 def meet(kernel: Any, shared: Any, tasks: Sequence[Task], chains: list[Any]) -> list[Any]:
-    """Let chains of each task learn from one another, where they have come to a meeting."""
+    """Let chains of each task learn from one another, if they have reached a meeting."""
     num_warmup, iteration = int(shared[3]["num_warmup"]), int(chains[0].iteration)
     if iteration not in kernel.meetings(num_warmup):
         return chains

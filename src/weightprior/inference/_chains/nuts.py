@@ -41,11 +41,11 @@ class NUTS:
         return new, stats, target.complete(jnp.zeros(target.num_free), new.z)
 
     def meetings(self, num_warmup: int) -> set[int]:
-        """None: every chain learns by itself."""
+        """Return no iterations: every chain learns by itself."""
         return set()
 
     def log_density(self, state: HMCState) -> jax.Array:
-        """Log density where a chain stands."""
+        """Return the log density at the chain's position."""
         return -state.potential_energy
 
     def with_log_density(self, state: HMCState, value: jax.Array) -> HMCState:
@@ -53,8 +53,8 @@ class NUTS:
         return state._replace(potential_energy=-value)
 
     def _kernel(self, key, position, target, options):
-        # NumPyro's second function works only after its first has been called; the compiler drops
-        # what that computes and nobody reads.
+        # NumPyro's second function works only after its first has been called. The compiler drops
+        # the results of the first that are not used.
         begin, sample = hmc(potential_fn=lambda z: -target.log_density(z), algo="NUTS")
         state = begin(
             position,

@@ -1,4 +1,4 @@
-"""Progress of a run of chains, in plain arrays: its draws, and the state to go on from."""
+"""Progress of a run of chains, in plain arrays: its draws, and the state from which to continue."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,9 +20,9 @@ class Plan(NamedTuple):
     Attributes
     ----------
     num_warmup, num_samples, thinning : int
-        Iterations that are dropped, draws that are kept, and iterations per kept draw.
+        Numbers of iterations that are dropped, draws that are kept, and iterations per kept draw.
     target_accept_prob : float
-        Acceptance that the step size is tuned to.
+        Acceptance probability to which the step size is tuned.
     """
 
     num_warmup: int
@@ -37,13 +37,13 @@ class Run(NamedTuple):
     Attributes
     ----------
     chains : list of dict of str to array
-        All that each chain needs to go on, of all priors, in their order.
+        State from which each chain continues, for all priors, in their order.
     pieces : tuple of (weights, stats)
         Draws kept so far, in pieces: dicts of arrays with the axes chain and draw in front.
     seconds : float
-        Time that it took.
+        Time taken so far.
     num_draws, num_divergences : int
-        Draws kept of every chain, and how many of all chains' diverged.
+        Draws kept of every chain, and divergences of all chains.
     """
 
     chains: list[dict[str, np.ndarray]]
@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
     @property
     def iteration(self) -> int:
-        """Iterations that every chain has done, the warm-up included."""
+        """Number of iterations of every chain, with the warm-up."""
         return int(self.chains[0]["iteration"])
 
     def with_draws(self, *pieces: Piece) -> "Run":
@@ -67,12 +67,12 @@ class Run(NamedTuple):
         )
 
     def draws(self, since: int = 0) -> Piece:
-        """Pieces from that one on, joined."""
+        """Join the pieces from number `since` on."""
         return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *self.pieces[since:])
 
 
 class Chunk(NamedTuple):
-    """The next call: so many draws, a number of iterations each, and whether they are kept."""
+    """The next call: number of draws, iterations of each, and True if they are kept."""
 
     size: int
     thinning: int
@@ -82,10 +82,10 @@ class Chunk(NamedTuple):
 def next_chunk(
     plan: Plan, run: Run, affordable: float, capacity: int, until_meeting: float
 ) -> Chunk | None:
-    """As many iterations as are affordable, and draws as the program can hold; None at the end."""
+    """Choose the affordable iterations, and draws that the program can hold; None at the end."""
     warmup, draws = plan.num_warmup - run.iteration, plan.num_samples - run.num_draws
     if warmup > 0:
-        # One draw behind all of them: it is dropped, and nothing else has to be completed.
+        # One draw behind all of them: it is dropped, and no other draw needs to be completed.
         most = min(warmup, until_meeting)
         return Chunk(1, int(np.clip(affordable, 1, most)), False)
     size = int(np.clip(affordable / plan.thinning, 1, min(draws, capacity)))
@@ -102,7 +102,7 @@ def pack(chain: Any) -> dict[str, np.ndarray]:
 
 
 def unpack(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Chain of the structure, shapes and dtypes of `like`, from what `pack` made of one.
+    """Restore a chain with the structure, shapes and dtypes of `like` from the arrays of `pack`.
 
     Raises
     ------

@@ -25,12 +25,12 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["ACCEPT", "Choice", "Sampler", "TemperedSample"]
 
-# The log likelihood turns within a quarter of an average weight's period, 1.6 sds; that of a slow
-# output, which the data leave open, may take ten times as long, and the evidence need not wait.
+# The log likelihood turns within a quarter of an average weight's period, 1.6 sds. A slow output,
+# which the data leave open, may take ten times as long, but the evidence need not wait for it.
 _KERNEL = HMC(longest=2.4)
 # Replaces a log likelihood of minus infinity by a number for calculations.
 _IMPOSSIBLE = -1e30
-# Acceptance that step sizes are tuned to.
+# Acceptance probability to which step sizes are tuned.
 ACCEPT = 0.8
 
 
@@ -42,12 +42,12 @@ class TemperedSample(NamedTuple):
     beta : float
         Inverse temperature.
     curve : Curve
-        Curve of its draws, (chain, draw); if the output layer is integrated out, of the other
-        weights.
+        Curve of its draws, (chain, draw). If the output layer is integrated out, of the draws of
+        the other weights.
     chains : list
         State of each chain; for the prior itself, weights.
     draws : tuple of dict of str to array
-        Weights and statistics, (chain, draw, ...); only at 1, where they are the posterior's.
+        Weights and statistics, (chain, draw, ...); only at 1, for the posterior.
     """
 
     beta: float
@@ -56,12 +56,12 @@ class TemperedSample(NamedTuple):
     draws: Any = None
 
 
-# Next rung of each ladder, given the rungs of all: None where one is complete.
+# Function that chooses the next rung of each ladder, given all rungs: None if a ladder is complete.
 Choice = Callable[[Sequence[list[TemperedSample]]], list[float | None]]
 
 
 class Sampler:
-    """Chains of all priors, and how they are moved."""
+    """Chains of all priors, with methods that move them."""
 
     def __init__(self, problem: Problem, num_chains: int) -> None:
         self.problem, self.num_chains = problem, num_chains
@@ -76,7 +76,7 @@ class Sampler:
         *,
         on_rung: Callable[[], Any] = lambda: None,
     ) -> list[list[TemperedSample]]:
-        """Ladders from the prior upwards, one per prior, each of whose rungs begins at the last."""
+        """Climb ladders from the prior, one per prior; each rung begins at the one before."""
         ladders = [[self._prior(task, num_samples, run)] for task in self.problem.tasks]
         while going := {i: beta for i, beta in enumerate(choose(ladders)) if beta is not None}:
             steps = [(i, ladders[i][-1], beta) for i, beta in going.items()]
@@ -88,7 +88,7 @@ class Sampler:
     def refine(
         self, part: int, ladder: list[TemperedSample], num_warmup: int, num_samples: int, run: int
     ) -> list[TemperedSample]:
-        """Add a rung between every two of one prior's, which begins at the lower."""
+        """Add a rung between every two rungs of one prior; it begins at the lower."""
         pairs = itertools.pairwise(ladder)
         steps = [(part, low, _between(low.beta, high.beta)) for low, high in pairs]
         moved = self._move(steps, run, num_warmup, num_samples)
@@ -97,7 +97,7 @@ class Sampler:
     def extend(
         self, tops: Sequence[TemperedSample], num_samples: int, num_warmup: int
     ) -> list[Any]:
-        """Return so many posterior draws of every prior: those on top of its ladder, and more."""
+        """Return `num_samples` posterior draws per prior: those on top of its ladder, and more."""
         chains = [chain for top in tops for chain in top.chains]
         tasks = [task for task in self.problem.tasks for _ in range(self.num_chains)]
         shared = self._shared(num_warmup)
@@ -110,7 +110,7 @@ class Sampler:
         return [jax.tree.map(lambda a, own=own: a[own], both) for own in self._slices(len(tops))]
 
     def _prior(self, task: Task, num_samples: int, run: int) -> TemperedSample:
-        # Chain by chain, so that another number of them compiles nothing.
+        # Chain by chain, so that another number of chains compiles nothing.
         numbers, bnn = numbered(1, num_samples), self.problem.bnn
         of_chains = [
             evaluate(
@@ -177,7 +177,7 @@ class Sampler:
         return *self.problem.data, options
 
     def _settle(self, shared: Any, tasks: list[Task], chains: list[Any], count: int) -> list[Any]:
-        """Chains so many iterations further, of which no draw is kept."""
+        """Move chains by `count` iterations, and keep no draw."""
         meetings, total = _KERNEL.meetings(count), count
         while count > 0:
             far = until_meeting(total - count, meetings)
@@ -190,7 +190,7 @@ class Sampler:
         return chains
 
     def _draws(self, shared: Any, tasks: list[Task], chains: list[Any], num_samples: int) -> Any:
-        """Chains so many draws further, and the draws; None where there are to be none."""
+        """Move chains by `num_samples` draws; return chains and draws, None for no draws."""
         pieces, most, missing = [], capacity(self.problem.bnn), num_samples
         while missing > 0:
             size = min(self._pace.num_steps, most, missing)
@@ -202,13 +202,13 @@ class Sampler:
         return chains, draws
 
     def _slices(self, count: int) -> list[slice]:
-        """Places of the chains of each of so many steps among those of all."""
+        """Return a slice per step: the places of its chains among all chains."""
         size = self.num_chains
         return [slice(i * size, (i + 1) * size) for i in range(count)]
 
 
 def _started(shared, cooled, seeds, starts, run: int) -> list[Any]:
-    """Chains at new temperatures: begun where they are draws of the prior, otherwise taken on."""
+    """Begin chains at new temperatures from draws of the prior, or continue existing chains."""
     chains: list[Any] = [None] * len(starts)
     fresh = [i for i, start in enumerate(starts) if isinstance(start, dict)]
     if fresh:
@@ -227,7 +227,7 @@ def _started(shared, cooled, seeds, starts, run: int) -> list[Any]:
 
 
 def _with_target(kernel: HMC, shared: None, item: Any) -> Any:
-    """Return a chain at another temperature, its iterations counted anew."""
+    """Return a chain at another temperature, with iterations counted from 0."""
     chain, run = item
     return chain._replace(
         key=jax.random.fold_in(chain.key, run),

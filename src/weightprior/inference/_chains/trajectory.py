@@ -1,8 +1,8 @@
-"""Length of a chain's trajectories: as long as its slowest output takes to turn.
+"""Length of a chain's trajectories: the time that its slowest output takes to turn.
 
-In units of single weights' sds no one length suits all posteriors. If many weights have to move
-together for the function to change, an output needs several times as long as if each moves it by
-itself. So the time is learned from the outputs, whose draws are what the chain is run for.
+In units of single weights' sds, no single length suits all posteriors. If many weights must move
+together to change the function, an output needs several times as long as if each weight moves it
+alone. So the time is learned from the outputs: draws of these are the aim of a chain.
 """
 
 from collections.abc import Sequence
@@ -14,24 +14,24 @@ import numpy as np
 
 __all__ = ["Trajectory", "begin", "count", "learn", "meetings"]
 
-# Where the windows begin and end, in percent of the warm-up. Of a slow chain a window sees too
-# little of the variance, so each comes nearer to the time than the one before.
+# Limits of the windows, in percent of the warm-up. With a slow chain, a window sees too little of
+# the variance, so each window comes nearer to the right time than the one before.
 _WINDOWS = (15, 35, 65, 85)
-# Draws of a chain without which a window says nothing.
+# With fewer draws of a chain, a window says nothing.
 _MIN_DRAWS_FOR_TIME = 10
-# Mean time to begin with, in sds of the posterior, and how far it may be from that.
+# First mean time, in sds of the posterior, and its limits.
 _FIRST_TIME, _MIN_TIME, _MAX_TIME = 0.4, 0.2, 12.8
-# Factor by which a window may change it.
+# Largest factor by which a window may change the time.
 _FACTOR = 4.0
-# How far the slowest output is to go round, in radians; it has turned after half of pi.
+# Angle by which the slowest output should turn, in radians; after half of pi it has turned.
 _ANGLE = 1.5
-# An output that goes round fast may hold a slow part, which shows only between draws that are far
-# apart: so many, and beyond so many standard errors of a correlation that is none.
+# An output that turns fast may contain a slow part. It shows only between draws this far apart, if
+# the correlation exceeds this many standard errors of a zero correlation.
 _LAG, _MIN_ERRORS_FROM_ZERO = 10, 2.5
 
 
 class Trajectory(NamedTuple):
-    """Everything that was learned so far; arrays of JAX, or on the host of NumPy.
+    """State of the adaptation so far; arrays of JAX, or of NumPy on the host.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Trajectory(NamedTuple):
 
 
 def begin(outputs: jax.Array) -> Trajectory:
-    """Nothing learned yet; `outputs` is an array of their shape."""
+    """Return a state with nothing learned yet; `outputs` is an array of the outputs' shape."""
     none = jnp.zeros_like(outputs)
     last, jumps = (jnp.zeros((count, *outputs.shape), outputs.dtype) for count in (_LAG, 2))
     first = jnp.asarray(_FIRST_TIME, outputs.dtype)
@@ -64,30 +64,31 @@ def begin(outputs: jax.Array) -> Trajectory:
 
 
 def meetings(num_warmup: int) -> list[int]:
-    """Numbers of iterations after which chains learn from all that they have counted."""
+    """Return the iterations after which chains learn from all that they have counted."""
     return [share * num_warmup // 100 for share in _WINDOWS[1:]]
 
 
 def count(trajectory: Trajectory, outputs, iteration, num_warmup) -> Trajectory:
-    """Count a draw, whose outputs ``outputs()`` returns, where a window is open."""
+    """Count a draw if a window is open; ``outputs()`` returns its outputs."""
     begins, *_, ends = (share * num_warmup // 100 for share in _WINDOWS)
     inside = (iteration >= begins) & (iteration < ends)
     return jax.lax.cond(inside, lambda: _counted(trajectory, outputs()), lambda: trajectory)
 
 
 def learn(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """Give chains of one posterior the geometric mean of the times that each would take.
+    """Set the time of chains of one posterior to the geometric mean of their own times.
 
-    A normal output that goes round its mean by an angle a per trajectory has the autocorrelation
-    cos(a), for a chain's momentum says nothing of where it stands, however much of it is kept.
-    Between draws k apart that of a slow output is about the k-th power, or less where momentum is
-    kept. The mean square of its jumps is 2 variances, less that share.
+    A normal output that turns around its mean by an angle a per trajectory has the autocorrelation
+    cos(a): a chain's momentum says nothing about its position, however much of it is kept. Between
+    draws k apart, the autocorrelation of a slow output is about the k-th power of this, or less if
+    momentum is kept. The mean square of its jumps is 2 variances, times one less the
+    autocorrelation.
 
     References
     ----------
     The time is chosen for the slowest direction, as in P. Sountsov and M. D. Hoffman, Focusing on
-    difficult directions for learning HMC trajectory lengths, 2021; which directions count is known
-    here, where theirs has to find it. :doi:`10.48550/arXiv.2110.11576`
+    difficult directions for learning HMC trajectory lengths, 2021; here the directions that count
+    are known, while their method must find them. :doi:`10.48550/arXiv.2110.11576`
     """
     if trajectories[0].num_seen < _MIN_DRAWS_FOR_TIME:
         return list(trajectories)
@@ -111,7 +112,7 @@ def _counted(trajectory: Trajectory, outputs: jax.Array) -> Trajectory:
 
 
 def _time(trajectory: Trajectory) -> float:
-    """Time in which the slowest output turns; as it is where none varies."""
+    """Return the time in which the slowest output turns; unchanged if no output varies."""
     count, before = int(trajectory.num_seen), float(trajectory.time)
     squares, jumps = (
         np.asarray(a, np.float64) for a in (trajectory.sum_of_squares, trajectory.sum_of_jumps)
@@ -120,7 +121,7 @@ def _time(trajectory: Trajectory) -> float:
         variance, (next_jumps, far_jumps) = squares / count, jumps
         near = 1.0 - next_jumps / (2 * variance * (count - 1))
         far = 1.0 - far_jumps / (2 * variance * max(count - _LAG, 1))
-    # One that never varies, or overflows, tells nothing.
+    # An output that never varies, or overflows, says nothing.
     told = np.isfinite(near) & np.isfinite(far)
     if not told.any():
         return before
@@ -133,5 +134,5 @@ def _time(trajectory: Trajectory) -> float:
 
 
 def _emptied(trajectory: Trajectory) -> Trajectory:
-    """Nothing counted yet."""
+    """Return a state with the same time and empty counts."""
     return Trajectory(trajectory.time, *(np.zeros_like(counted) for counted in trajectory[1:]))

@@ -1,4 +1,4 @@
-"""The coordinates that a Markov chain moves through."""
+"""Choice of the coordinates of a Markov chain."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ __all__ = ["all_coordinates", "coordinates_of"]
 
 
 def coordinates_of(collapse: bool, shared: Any, task: Task) -> Standardised:
-    """Choose what a kernel moves through.
+    """Choose the coordinates of a kernel.
 
     Parameters
     ----------
     collapse : bool
-        True if it moves along the density with the output layer integrated out, where that can be.
+        True if it samples the density with the output layer integrated out, where possible.
     shared : tuple
-        The model and its data, and whatever stands behind these.
+        The model and its data; further entries are ignored.
     task : Task
         A single prior, and how often each row counts.
     """
@@ -31,6 +31,6 @@ def coordinates_of(collapse: bool, shared: Any, task: Task) -> Standardised:
 
 
 def all_coordinates(shared: Any, task: Task) -> Standardised:
-    """Coordinates of all weights and hyperparameters, in JAX's precision."""
+    """Return coordinates of all weights and hyperparameters, in JAX's precision."""
     bnn, x, y, *_ = shared
     return Standardised(bnn, x, y, task, jnp.result_type(float))

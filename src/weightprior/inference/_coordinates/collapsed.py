@@ -1,10 +1,10 @@
-"""The posterior without the output layer, whose weights are Gaussian given all others.
+"""The posterior without the output layer: its weights are Gaussian given all others.
 
-Under a Gaussian likelihood the output layer is a linear regression on the last hidden units: given
-the other weights its posterior is normal, and its evidence has a closed form. Chains then move
-through the other weights alone, along that evidence, and every draw is completed with an exact one
-of the output layer. Nothing changes but the speed: the level and the slopes of its function pull
-hardest on a network, and the output layer can follow them. The steps of a chain may then be several
+Under a Gaussian likelihood the output layer is a linear regression on the last hidden units. Given
+the other weights, its posterior is normal, and its evidence has a closed form. Chains then sample
+only the other weights, with that evidence as their density, and every draw is completed with an
+exact draw of the output layer. Only the speed changes. The data determine the level and the slopes
+of the function most, and the output layer can follow them. The steps of a chain may then be several
 times longer.
 """
 
@@ -33,41 +33,41 @@ from weightprior.model.priors.base import Prior
 
 __all__ = ["CollapsedOutput", "collapsible_sites", "is_normal"]
 
-# The whole layer costs rows x columns^2, which shortens a run where columns are few or the network
-# is large beside them; otherwise its bias alone is better, which costs next to nothing.
+# The whole layer costs rows x columns^2. This pays if columns are few or the network is large
+# beside them. Otherwise it is better to integrate out only the bias, which costs next to nothing.
 _FEW_COLUMNS = 32
 
 
 def collapsible_sites(bnn: BNN, prior: Prior) -> tuple[str, ...]:
-    """Sites that can be integrated out at a profit: the output layer, its bias alone, or none."""
+    """Return the sites that are worth integrating out: the output layer, only its bias, or none."""
     head = head_of(bnn.network)
     if head is None or not (bnn.likelihood.normal_outputs and prior.fixed):
         return ()
     columns = bnn.sites[head.weight].shape[1 if head.output_first else 0] + 1
     num_weights = sum(np.prod(site.shape, dtype=int) for site in bnn.sites.values())
     cheap = columns <= _FEW_COLUMNS or columns**2 <= num_weights
-    # A linear model is nothing but its output layer, and something has to be left to move.
+    # A linear model is only an output layer, and some site must be left to sample.
     return head.sites if cheap and not _is_linear(bnn) else (head.bias,)
 
 
 def is_normal(bnn: BNN) -> bool:
-    """Tell whether a model's posterior is a normal distribution, under a normal prior."""
+    """Tell if a model's posterior is a normal distribution, under a normal prior."""
     return bnn.likelihood.normal_outputs and not bnn.latents and _is_linear(bnn)
 
 
 def _is_linear(bnn: BNN) -> bool:
-    """Tell whether a network is a last linear layer and nothing else."""
+    """Tell if a network is a last linear layer and nothing else."""
     head = head_of(bnn.network)
     return head is not None and {*bnn.network.sites} == {*head.sites}
 
 
 class CollapsedOutput(Standardised):
-    """A model's density, some sites of the output layer integrated out of it.
+    """A model's density with some sites of the output layer integrated out.
 
     Parameters
     ----------
     bnn, x, y
-        The model, whose targets are normal around the outputs, and its data.
+        The model, with targets that are normal around the outputs, and its data.
     task : Task
         A single prior, and how often each row counts.
     dtype : dtype
@@ -87,13 +87,13 @@ class CollapsedOutput(Standardised):
         self.integrated = integrated
         self.rows = self.x, self.y, self.row_weights
         self.at_once = rows_at_once(bnn.network, len(self.x))
-        # Where single precision would round the sum, if only of one block.
+        # True if single precision would round the sum, even over one block.
         self.in_blocks = len(self.x) > min(self.at_once, density.FEW_ROWS)
 
     def log_density(self, position: jax.Array, less: jax.Array | None = None) -> jax.Array:
-        """Log density of the position's weights and the targets, all constants included.
+        """Compute the log density of the position's weights and the targets, with all constants.
 
-        A number `less` is taken off before the sum over rows is rounded.
+        A number `less` is subtracted before the sum over rows is rounded.
         """
         z = self.unravel(position)
         weights = self.of_prior.weights(z)
@@ -107,11 +107,11 @@ class CollapsedOutput(Standardised):
 
     @property
     def num_free(self) -> int:
-        """Numbers of the sites that were integrated out."""
+        """Number of weights of the sites that were integrated out."""
         return sum(math.prod(self.bnn.sites[name].shape) for name in self.integrated)
 
     def complete(self, normals: jax.Array, position: jax.Array) -> dict[str, jax.Array]:
-        """Weights at a position, and those that were integrated out, made of standard normals."""
+        """Return the weights at a position, and draw the others from the given standard normals."""
         weights = self.weights(position)
         gram, projection, *_ = self._sums(weights)
         prior = self._prior_of_columns()
@@ -123,17 +123,18 @@ class CollapsedOutput(Standardised):
         return {name: weights[name] for name in self.bnn.sites}
 
     def quadratic(self, weights: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        """Return the log likelihood as a quadratic in standardised integrated weights, none flat.
+        """Return the log likelihood as a quadratic form in the standardised integrated weights.
 
         Returns
         -------
         linear : array of shape ()
         eigenvalues, projections : array of shape (weights,)
-            For some rotation z of them it is ``linear + projections z - eigenvalues z^2 / 2``.
+            For some rotation z of them it is ``linear + projections z - eigenvalues z^2 / 2``. No
+            prior of these weights may be flat.
         """
         gram, projection, squares, log_factor = self._sums(weights)
         center, _ = self._prior_of_columns()
-        # Around the centre instead of around 0.
+        # Centred at the prior's centre instead of at 0.
         moved = jnp.einsum("ocd,od->oc", gram, center)
         squares += jnp.sum(center * (moved - 2 * projection))
         eigenvalues, vectors = jnp.linalg.eigh(gram)
@@ -145,9 +146,9 @@ class CollapsedOutput(Standardised):
     def _regression(
         self, weights: dict[str, jax.Array], x: jax.Array, y: jax.Array, row_weights: jax.Array
     ) -> tuple[Regression, jax.Array, jax.Array]:
-        """Regression on the output layer that is left, in some rows.
+        """Set up the regression of the output layer, at some rows.
 
-        It begins at 0, where outputs need no network, and not at the layer's centre.
+        It is relative to weights of 0, not to the layer's centre: at 0, outputs need no network.
 
         Returns
         -------
@@ -170,7 +171,7 @@ class CollapsedOutput(Standardised):
         return Regression(columns, residual.T, *self._prior_of_columns()), counts, noise
 
     def _sums(self, weights: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        """Sum what the regression is made of over all rows; sums of blocks in double precision.
+        """Compute the regression's sums over all rows; sums of blocks in double precision.
 
         Returns
         -------
@@ -179,7 +180,7 @@ class CollapsedOutput(Standardised):
         squares : array of shape ()
             Sum of squared residuals.
         log_factor : array of shape ()
-            Log of what the density of the targets is divided by.
+            Log of the normaliser of the density of the targets.
         """
         if not self.in_blocks:
             regression, counts, noise = self._regression(weights, *self.rows)
@@ -204,7 +205,7 @@ class CollapsedOutput(Standardised):
     def _integral_by_blocks(
         self, weights: dict[str, jax.Array], less: jax.Array | None
     ) -> jax.Array:
-        """Log of the integral over the output layer, whose derivative is found together with it."""
+        """Compute the log integral over the output layer, with its derivative in the same pass."""
 
         @jax.custom_vjp
         def integral(weights):
@@ -217,7 +218,7 @@ class CollapsedOutput(Standardised):
         return integral(weights)
 
     def _integrate(self, weights: dict[str, jax.Array], less: jax.Array | None) -> tuple[Any, Any]:
-        """Log of the integral over the output layer, less a number, and its derivative."""
+        """Compute the log integral over the output layer, less a number; and its derivative."""
         center, precision = self._prior_of_columns()
         gram, projection, *_ = self._sums(weights)
         solved = per_output(solve, gram, projection, center, precision)
@@ -245,15 +246,15 @@ class CollapsedOutput(Standardised):
             )
 
     def _block(self, weights: dict[str, jax.Array], *rows: jax.Array) -> tuple[jax.Array, ...]:
-        """Columns and residuals of some rows, and the log of what their density is divided by."""
+        """Compute columns and residuals of some rows, and the log of their density's normaliser."""
         with jax.enable_x64(self.dtype == jnp.float64):
             (columns, residual, *_), counts, noise = self._regression(weights, *rows)
-        # In double precision, for all rows may have their noise in common.
+        # In double precision, since all rows may share one noise.
         counts, noise = (a.astype(jnp.float64) for a in (counts, noise))
         return columns, residual, (counts**2 * _log_factor(noise)).sum()
 
     def _rest(self, weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        """Compute outputs, (rows, outputs), at weights whose sites integrated out are 0."""
+        """Compute outputs, (rows, outputs), at weights with integrated sites set to 0."""
         if self.head.weight not in self.integrated:
             return density.outputs(self.bnn, weights, x)
         network = self.bnn.network
@@ -261,14 +262,14 @@ class CollapsedOutput(Standardised):
         return rows if offset is None else rows + x[:, offset, None]
 
     def _prior_of_columns(self) -> tuple[jax.Array, jax.Array]:
-        """Centre and precision of every column's coefficient, in units of its sd."""
+        """Return centre and precision of every column's coefficient, in units of its sd."""
         flat = self._by_column(self._flat())
         return self._by_column(self.prior.loc) / self._by_column(self.unit), 1.0 - flat.astype(
             self.dtype
         )
 
     def _log_flat(self) -> jax.Array:
-        """Log of what flat priors have instead of the density of a standard normal."""
+        """Return the log of the factor between flat priors and standard normal densities."""
         unit, flat = self._by_column(self.unit), self._by_column(self._flat())
         improper = jnp.where(flat, jnp.log(unit) + 0.5 * jnp.log(2 * jnp.pi), 0.0)
         return improper.sum().astype(self.dtype)

@@ -1,8 +1,9 @@
-"""A model's density under a prior and data moved at random: what a member of an ensemble maximises.
+"""A model's density under randomly perturbed prior and data: the objective of an ensemble member.
 
-The prior moves to a draw of itself. To the log likelihood of every row random multiples are added
-of functions of the network's outputs, so that the gradient of all that is added has the covariance
-of the posterior's own precision: then optima scatter as the posterior does, to first order.
+The prior is centred at a draw from itself. Random multiples of functions of the network's outputs
+are added to the log likelihood of every row. The gradient of the sum of these additions has the
+posterior's precision as its covariance. Optima then have the spread of the posterior, to first
+order.
 """
 
 from typing import Any, NamedTuple
@@ -22,14 +23,14 @@ __all__ = ["Member", "Randomised"]
 
 
 class Member(NamedTuple):
-    """Task of one member, and the key that decides how its density is moved.
+    """Task of one member, and the key of the perturbation of its density.
 
     Attributes
     ----------
     task : Task
         A single `NormalPrior`, and how often each row counts.
     key : JAX key
-        Its draw of the prior is the anchor.
+        Random key; its draw from the prior is the anchor.
     """
 
     task: Task
@@ -39,22 +40,22 @@ class Member(NamedTuple):
 class Randomised(Standardised):
     """A member's log density as a function of a position.
 
-    Positions are those of the prior that was given: only its density has moved. All that is random
-    is drawn in double precision, whatever `dtype` is, so that rough and exact runs share it.
+    Positions are those of the original prior: only its density has moved. All random numbers are
+    drawn in double precision, whatever `dtype` is, so that rough and exact runs share them.
 
     Parameters
     ----------
     bnn, x, y, dtype
-        As of `Standardised`.
+        As for `Standardised`.
     member : Member
-        The density, and how it is moved.
+        The task, and the key of the perturbation.
     """
 
     def __init__(self, bnn: BNN, x: Any, y: Any, member: Member, dtype: Any) -> None:
         task, key = member
         super().__init__(bnn, x, y, task, dtype)
         drawn = Standardised(bnn, x, y, task, jnp.float64).draw(key).astype(dtype)
-        # A flat prior stays what it is, wherever it is centred.
+        # A flat prior has no centre, so it stays unchanged.
         anchor = {
             name: jnp.where(jnp.isinf(self.prior.scale[name]), self.prior.loc[name], drawn_there)
             for name, drawn_there in self.weights(drawn).items()
@@ -68,7 +69,7 @@ class Randomised(Standardised):
         self.multiples = RandomTerms(signed.astype(dtype), counted.astype(dtype))
 
     def log_density(self, position: jax.Array, less: jax.Array | None = None) -> jax.Array:
-        """Compute the log joint density of the weights at a position, moved, less a number."""
+        """Compute the perturbed log joint density of the weights at a position, less a number."""
         weights = self.weights(position)
         joint = density.log_joint(
             self.bnn, weights, self.x, self.y, self.anchored, self.row_weights
@@ -87,7 +88,7 @@ class Randomised(Standardised):
 
 
 def _gamma(key: jax.Array, shape: jax.Array) -> jax.Array:
-    """Gamma numbers of unit scale; 0 for the shape 0."""
+    """Draw Gamma numbers of unit scale; 0 for the shape 0."""
     if not shape.size:
         return shape
     return jnp.where(shape > 0, jax.random.gamma(key, jnp.where(shape > 0, shape, 1.0)), 0.0)

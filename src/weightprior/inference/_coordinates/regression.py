@@ -1,6 +1,6 @@
-"""A linear regression whose coefficients are normal a priori: its integral, and draws from it.
+"""A linear regression with a normal prior on its coefficients: its integral, and draws from it.
 
-Coefficients are counted in sds of the prior, and targets in those of the noise.
+Coefficients are in sds of the prior, and targets in sds of the noise.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from weightprior.inference._branch import choose
 
 __all__ = ["Regression", "draw", "equations", "log_integral", "per_output", "solve"]
 
-# Signal to noise up to which single precision serves: there a log determinant is right to 0.01.
+# Signal to noise up to which single precision suffices: there a log determinant is right to 0.01.
 _SINGLE_LIMIT = 1e5
 _SUM_OVER_LAST = (((1,), (1,)), ((), ()))
 _SUM_OVER_LAST_AND_FIRST = (((1,), (0,)), ((), ()))
@@ -26,11 +26,11 @@ class Regression(NamedTuple):
     ----------
     columns : array of shape (outputs, columns, rows)
     residual : array of shape (outputs, rows)
-        Targets less what the network says with the output layer at 0.
+        Targets less the network's outputs with the output layer at 0.
     center : array of shape (outputs, columns)
         Centre of the prior.
     precision : array of shape (outputs, columns)
-        Precision of the prior: 1, or 0 where it is flat.
+        Precision of the prior: 1, or 0 if it is flat.
     """
 
     columns: jax.Array
@@ -40,7 +40,7 @@ class Regression(NamedTuple):
 
 
 def per_output(function: Callable[..., Any], *arrays: jax.Array) -> Any:
-    """Results for every output in turn; a loop over a single one would be compiled as well."""
+    """Compute results output by output; a single output needs no compiled loop."""
     if len(arrays[0]) > 1:
         return jax.lax.map(lambda args: function(*args), arrays)
     return jax.tree.map(lambda one: one[None], function(*(array[0] for array in arrays)))
@@ -50,9 +50,9 @@ def per_output(function: Callable[..., Any], *arrays: jax.Array) -> Any:
 def log_integral(
     columns: jax.Array, residual: jax.Array, center: jax.Array, precision: jax.Array
 ) -> jax.Array:
-    """Log of the integral over z of ``exp(-|residual - columns' z|^2 / 2)`` times the prior of z.
+    """Compute the log integral over z of ``exp(-|residual - columns' z|^2 / 2)`` times its prior.
 
-    Its derivative is written out because that of the factorisation would cost several times more.
+    Its derivative is written out, since that of the factorisation would cost several times more.
     """
     return _forward(columns, residual, center, precision)[0]
 
@@ -60,7 +60,7 @@ def log_integral(
 def _forward(columns, residual, center, precision):
     mean, inverse_root, half_log_det = solve(*equations(columns, residual), center, precision)
     rest, away = residual - mean @ columns, mean - center
-    # The minimum of the exponent, where an error of the mean does not matter to first order.
+    # At the optimum of the exponent, an error of the mean does not matter to first order.
     value = -0.5 * (rest @ rest + away @ (precision * away)) - half_log_det
     return value, (columns, rest, mean, inverse_root.T @ inverse_root, precision)
 
@@ -76,25 +76,27 @@ log_integral.defvjp(_forward, _backward)
 
 
 def draw(normals, gram, projection, center, precision) -> jax.Array:
-    """Draw of z, given everything else."""
+    """Draw z, given everything else."""
     mean, inverse_root, _ = solve(gram, projection, center, precision)
     return mean + normals @ inverse_root
 
 
 def equations(columns: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Products of the columns with one another, as exact as the signal asks for, and with targets.
+    """Multiply the columns with one another, as exactly as the signal needs, and with targets.
 
-    The latter in the precision of the columns, for what they add to a draw is as large as a draw.
+    The product with the targets keeps the precision of the columns: its part of a draw is only as
+    large as the draw.
     """
     with jax.enable_x64(True):
         return _gram(columns), jax.lax.dot_general(columns, residual, _SUM_OVER_LAST_AND_FIRST)
 
 
 def solve(gram, projection, center, precision) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean of z, inverse of the root of its precision, and half the log of its determinant.
+    """Compute the mean of z, and its precision's inverse root and half log determinant.
 
-    Computed in double precision, whatever JAX's setting: the matrix has signal to noise as its
-    condition. The products are lax's own, since NumPy's refuse to be vectorised beyond the setting.
+    This is in double precision, whatever JAX's setting: the matrix has the signal to noise as its
+    condition number. The products are lax's own, since NumPy's cannot be vectorised beyond the
+    setting.
     """
     dtype = center.dtype
     with jax.enable_x64(True):

@@ -1,4 +1,4 @@
-"""A call of a fit function, taken apart into parts that can be fitted anywhere."""
+"""A call of a fit function, split into parts that can be fitted anywhere."""
 
 import hashlib
 import inspect
@@ -28,14 +28,14 @@ __all__ = ["Call", "Code", "Part", "name_of"]
 
 @dataclass(frozen=True)
 class Code:
-    """A fit function and a model, pickled: what workers compile for.
+    """A fit function and a model, pickled. Workers compile once for each.
 
     Attributes
     ----------
     digest : str
-        By which a worker knows them again.
+        Digest by which a worker recognises them.
     pickled : bytes
-        Both.
+        Function and model.
     bnn : BNN
         The model.
     """
@@ -58,9 +58,9 @@ class Part:
     Attributes
     ----------
     label : object
-        Label of the prior; None where it is the only one.
+        Label of the prior; None if it is the only one.
     name : str
-        A text that two parts share where they do the same, for files.
+        A text for file names; parts that do the same have the same name.
     given : bytes
         Data that a worker needs besides the code, pickled.
     """
@@ -77,7 +77,7 @@ class Call:
     Attributes
     ----------
     function : str
-        Name of the function, which its warnings begin with.
+        Name of the function, with which its warnings begin.
     code : Code
         The function, and the model.
     parts : list of Part
@@ -104,16 +104,16 @@ class Call:
         options: Mapping[str, Any],
         store: Store | NoStore,
     ) -> "Call":
-        """Check the arguments of a call, and take it apart.
+        """Check the arguments of a call, and split it into parts.
 
         Raises
         ------
         ValueError, TypeError
-            As the fit function would for data and a prior, and for a `checkpoint` of the user's.
+            As by the fit function for data and a prior, and if the user passed a `checkpoint`.
         """
         if options.get("checkpoint") is not None:
             raise ValueError(
-                "checkpoint: expected None beside distribute, whose parts are runs of their own. "
+                "checkpoint: expected None with distribute, since each part is a run of its own. "
                 "Pass folder to distribute, which keeps them all."
             )
         names = inspect.signature(fit).parameters
@@ -132,7 +132,7 @@ class Call:
         return cls(name_of(fit), code, parts, problem.prior, apart)
 
     def joined(self, fits: list[xr.DataTree], seconds: float) -> xr.DataTree:
-        """Make one fit of the parts', which took so long."""
+        """Join the fits of the parts, which took `seconds`."""
         stacked = self.prior.labels is not None
         tree = join(fits, prior_coords(self.prior), self.apart) if stacked else fits[0]
         tree.attrs["seconds"] = max(seconds, tree.attrs["seconds"])
@@ -140,30 +140,30 @@ class Call:
 
 
 def name_of(fit: Any) -> str:
-    """Name of a function, or of the class of an object that is called as one."""
+    """Return the name of a function, or of the class of a callable object."""
     return getattr(fit, "__name__", type(fit).__name__)
 
 
 def _problem(
     bnn: BNN, x: Any, y: Any, options: Mapping[str, Any], names: Mapping[str, inspect.Parameter]
 ) -> Problem:
-    """Check the data here, before anything travels."""
+    """Check the data here, before anything is sent."""
     given = {"rng_key": 0, "row_weights": None}
     for name in given:
         usual = names[name].default if name in names else inspect.Parameter.empty
         if usual is not inspect.Parameter.empty:
             given[name] = usual
     given |= {name: options[name] for name in given if name in options}
-    with _checks.held_warnings():  # the parts warn of the same
+    with _checks.held_warnings():  # the parts give the same warnings
         return Problem.checked(bnn, x, y, prior=options.get("prior"), learned=True, **given)
 
 
 def _options(
     options: Mapping[str, Any], problem: Problem, names: Mapping[str, inspect.Parameter]
 ) -> list[dict[str, Any]]:
-    """Options of the call for every prior."""
+    """Return the options of the call for every prior."""
     common = dict(options)
-    if "rng_key" in options:  # keys do not travel, their words do
+    if "rng_key" in options:  # keys cannot be pickled, but their words can
         common["rng_key"] = np.asarray(jax.random.key_data(problem.key))
     if "progress_bar" in names:
         common["progress_bar"] = False
@@ -180,7 +180,7 @@ def _options(
 
 
 def _inits(init: Any, number: int) -> list[Any]:
-    """Start of every prior's fit: of a fit of as many priors, the part that is its own."""
+    """Return the start of every prior's fit: its own part if `init` has as many priors."""
     if not isinstance(init, xr.DataTree):
         return [init] * number
     check_tree(init)
@@ -191,7 +191,7 @@ def _inits(init: Any, number: int) -> list[Any]:
 def _digests(
     fit: Callable[..., Any], problem: Problem, options: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Digests of all that decides the fit of each part."""
+    """Compute digests of all that decides the fit of each part."""
     call = fingerprint.of_call(problem, {"fit": told(fit)})
     coords = {n: v for n, v in problem.coords.items() if getattr(v, "dims", ()) != ("prior",)}
     coords.pop("prior", None)

@@ -1,4 +1,4 @@
-"""The executor that parts are submitted to, made again where it broke and that is possible."""
+"""The executor to which parts are submitted, made again if it broke and that is possible."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -8,7 +8,7 @@ __all__ = ["Supply"]
 
 
 class Supply:
-    """An executor that a user gave, or made by a function that he gave.
+    """An executor that a user passed, or that a user's function makes.
 
     Parameters
     ----------
@@ -33,18 +33,18 @@ class Supply:
 
     @property
     def renewable(self) -> bool:
-        """True where another can be made."""
+        """True if another can be made."""
         return self._make is not None
 
     def open(self) -> Executor:
-        """Return the executor; make one where there is none yet."""
+        """Return the executor; make one if there is none yet."""
         if self._executor is None:
             assert self._make is not None
             self._executor = _checked(self._make())
         return self._executor
 
     def renew(self, broken: Executor | None) -> None:
-        """Let go of one that broke, so that another is made; another call may have done so."""
+        """Drop an executor that broke, so that another is made; another call may have done so."""
         if broken is not None and broken is self._executor:
             self._executor = None
             broken.shutdown(wait=False)
@@ -57,7 +57,7 @@ def _checked(executor: Any) -> Executor:
     if context is not None and context.get_start_method() == "fork":
         raise ValueError(
             "executor: expected processes that are spawned; got some that are forked, which would "
-            "wait for ever: a fork takes along one thread, and JAX has several. Pass "
+            "wait for ever: a fork keeps only one thread, and JAX has several. Pass "
             'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")).'
         )
     return executor

@@ -1,4 +1,4 @@
-"""Texts that are equal where two calls do the same."""
+"""Texts that are equal if two calls do the same."""
 
 import hashlib
 import sys
@@ -17,10 +17,10 @@ _PLAIN = (str, int, float, complex, bool, bytes, type(None), np.generic)
 
 
 def told(value: Any) -> str:
-    """Tell an option of a call, or a function, as a text.
+    """Describe an option of a call, or a function, as a text.
 
-    Functions that can be imported are told by their name, others by their code, arrays and fits by
-    their numbers.
+    Functions that can be imported are described by their name, others by their code, arrays and
+    fits by their numbers.
     """
     if isinstance(value, partial):
         return f"partial({told(value.func)}, {told(value.args)}, {told(value.keywords)})"

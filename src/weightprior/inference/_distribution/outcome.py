@@ -1,4 +1,4 @@
-"""Outcome of a part that a worker was given."""
+"""Outcome of a part on a worker."""
 
 from concurrent.futures import Executor
 from typing import NamedTuple
@@ -11,21 +11,21 @@ __all__ = ["Failed", "Finished", "Lost", "Outcome"]
 
 
 class Finished(NamedTuple):
-    """A part that was fitted, and what the fit warned of."""
+    """A part that was fitted, and the warnings of the fit."""
 
     fit: xr.DataTree
     warned: list[Warned]
 
 
 class Failed(NamedTuple):
-    """A part whose fit function raised an error, and where that was."""
+    """A part with an error in its fit function, and the traceback."""
 
     error: Exception
     where: str
 
 
 class Lost(NamedTuple):
-    """A part whose worker was stopped, or is gone; and the executor, where that broke with it."""
+    """A part that lost its worker, stopped or gone; and the executor, if that broke with it."""
 
     reason: str
     broken: Executor | None = None

@@ -22,28 +22,28 @@ from weightprior.inference._distribution.worker import work
 
 __all__ = ["Pending"]
 
-# Priors that a message names, at most.
+# Largest number of priors that a message names.
 _MAX_NAMED = 5
-# How long the other parts of an executor that broke may take to say so.
+# Seconds that the other parts of a broken executor may take to report it.
 _SECONDS_TO_BREAK = 10.0
-# How long to wait at a time: an interrupt ends no wait that another thread took it in for, nor, on
-# some systems, any that has no end of its own.
+# Seconds to wait at a time: if another thread received an interrupt, it does not end a wait. On
+# some systems it ends no wait without a time limit.
 _SECONDS_AT_A_TIME = 0.5
 
 
 class _OnWorkerError(Exception):
-    """Shows where on a worker an error was raised."""
+    """Error that shows the traceback on a worker."""
 
 
 class _Try(NamedTuple):
-    """Number of a part, and the executor that it was submitted to."""
+    """Number of a part, and the executor to which it was submitted."""
 
     part: int
     executor: Executor
 
 
 class Pending:
-    """A call whose parts are being fitted.
+    """A call with parts that are being fitted.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Pending:
     store : Store or NoStore
         Store that keeps the parts.
     retries : int
-        Number of times a part is tried again whose worker died.
+        Number of times a part is tried again after its worker died.
     """
 
     def __init__(self, call: Call, supply: Supply, store: Store | NoStore, retries: int) -> None:
@@ -86,7 +86,7 @@ class Pending:
         Exception
             The error that the fit function raised, for the first part that failed.
         RuntimeError
-            If a part was lost more often than it is tried again, or the executor broke.
+            If a part was lost more often than `retries`, or the executor broke.
         """
         number = len(self._call.parts)
         try:
@@ -109,7 +109,7 @@ class Pending:
         return tree
 
     def cancel(self) -> None:
-        """Submit nothing more, and drop what has not begun."""
+        """Submit nothing more, and drop parts that have not begun."""
         for future in self._waiting:
             future.cancel()
         self._waiting = {}
@@ -128,7 +128,7 @@ class Pending:
             self._waiting[future] = _Try(left.pop(0), executor)
 
     def _collect(self, done: Collection[Future]) -> None:
-        """Take in parts that have ended."""
+        """Collect parts that have ended."""
         outcomes = self._outcomes(done)
         if any(isinstance(one, Lost) and one.broken for one in outcomes.values()):
             # All others of that executor end with it.
@@ -140,8 +140,8 @@ class Pending:
         return {one.part: _outcome(future, one.executor) for future, one in tries.items()}
 
     def _take(self, outcomes: dict[int, Outcome]) -> None:
-        """Keep parts that are finished, raise what one raised, and submit again what was lost."""
-        with held_back():  # an interrupt would fall into a file, or be lost in what writes it
+        """Keep finished parts, raise the error of a failed part, and submit lost parts again."""
+        with held_back():  # an interrupt could damage a file, or be lost while it is written
             for index, outcome in outcomes.items():
                 if isinstance(outcome, Finished):  # first, since it is kept
                     self._store.keep(self._call.parts[index].name, outcome)
@@ -153,7 +153,7 @@ class Pending:
         broken = [one for one in lost.values() if one.broken]
         if broken:
             self._renew(broken[0])
-            # Whatever else was with that executor is lost as well.
+            # All other parts on that executor are lost as well.
             for future, one in [*self._waiting.items()]:
                 if one.executor is broken[0].broken:
                     lost[one.part] = broken[0]
@@ -163,7 +163,7 @@ class Pending:
         self._submit(sorted(lost))
 
     def _count(self, lost: dict[int, Lost]) -> None:
-        """Count how often parts were lost, and raise where that has been too often."""
+        """Count how often parts were lost, and raise if that has been too often."""
         for index, one in lost.items():
             self._lost[index] += 1
             if self._lost[index] > self._retries:
@@ -174,7 +174,7 @@ class Pending:
                 )
 
     def _renew(self, lost: Lost) -> None:
-        """Have another executor made in place of one that broke, or raise."""
+        """Make another executor in place of a broken one, or raise."""
         self._num_broken += 1
         if self._supply.renewable and self._num_broken <= self._retries:
             self._supply.renew(lost.broken)
@@ -183,7 +183,7 @@ class Pending:
             f"It broke {self._num_broken} times without a part finished in between. Give its "
             "workers more memory."
             if self._supply.renewable
-            else "Pass a function that makes one, and it is made again."
+            else "Pass a function that makes one: then it is made again."
         )
         raise RuntimeError(
             f"distribute: the executor broke ({lost.reason}). {advice}{self._told_finished()}"
@@ -200,7 +200,7 @@ class Pending:
         return "the fit" if label is None else f"prior {label!r}"
 
     def _told_finished(self) -> str:
-        """Name the parts that were finished, and where they are."""
+        """Name the finished parts, and the folder that holds them."""
         labels = [repr(self._call.parts[index].label) for index in sorted(self._finished)]
         if not labels or self._call.prior.labels is None:
             return ""
@@ -208,7 +208,7 @@ class Pending:
         return told + self._store.where
 
     def _warn(self, warned: list[list[Warned]]) -> None:
-        """Pass warnings on, equal ones of several parts as one."""
+        """Pass on the warnings of parts; equal ones of several parts become one."""
         labels: dict[Warned, list[str]] = {}
         for part, found in zip(self._call.parts, warned, strict=True):
             for one in dict.fromkeys(found):
@@ -222,7 +222,7 @@ class Pending:
         if rest := [label for _, named in shown[_MAX_NAMED:] for label in named]:
             others = [*dict.fromkeys(rest)]
             _checks.warn(
-                f"{self._call.function}: warned of more than is shown, under prior "
+                f"{self._call.function}: there were more warnings than are shown, under prior "
                 f"{_listed(others)}. Fit one of them alone to read it."
             )
 

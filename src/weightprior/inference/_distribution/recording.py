@@ -1,4 +1,4 @@
-"""Warnings of one thread, recorded while others warn as ever."""
+"""Warnings of one thread, recorded while other threads warn as usual."""
 
 import threading
 import warnings
@@ -17,9 +17,9 @@ class Warned(NamedTuple):
 
 
 class _Recorder:
-    """Takes the place of the process's `showwarning` while any thread records.
+    """Replacement of the process's `showwarning` while any thread records.
 
-    `warnings.catch_warnings` alone would mix up threads, of which a worker may have several.
+    `warnings.catch_warnings` alone would mix up the threads of a worker.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class _Recorder:
         self._catch: Any = None
 
     def begin(self) -> list[Warned]:
-        """Record what this thread warns of from now on."""
+        """Record the warnings of this thread from now on."""
         with self._lock:
             if self._catch is None:
                 self._catch = warnings.catch_warnings()
@@ -39,7 +39,7 @@ class _Recorder:
             return self._lists.setdefault(threading.get_ident(), [])
 
     def end(self) -> None:
-        """Let warnings of this thread be shown again."""
+        """Show warnings of this thread again."""
         with self._lock:
             del self._lists[threading.get_ident()]
             if not self._lists:
@@ -59,7 +59,7 @@ _recorder = _Recorder()
 
 @contextmanager
 def recorded() -> Iterator[list[Warned]]:
-    """Record what the block warns of in this thread, every time it does."""
+    """Record all warnings of the block in this thread, repeated ones too."""
     found = _recorder.begin()
     try:
         yield found

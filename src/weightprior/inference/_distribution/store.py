@@ -1,4 +1,4 @@
-"""A folder in which the parts of distributed calls are kept, one file each."""
+"""A folder that keeps the parts of distributed calls, one file each."""
 
 import json
 import os
@@ -21,27 +21,27 @@ _WARNED = "warned"
 
 
 class NoStore:
-    """Stands for a folder where nothing is kept."""
+    """Substitute for a folder: nothing is kept."""
 
     where = ""
 
     def checkpoint(self, name: str) -> None:
-        """There is none."""
+        """Return None: there is no folder."""
 
     def read(self, name: str) -> None:
-        """Nothing was kept."""
+        """Return None: nothing was kept."""
 
     def keep(self, name: str, part: Finished) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
 
 class Store:
-    """A folder in which parts are kept, by names that say all that decides them.
+    """A folder that keeps parts, by names that include a digest of all that decides them.
 
     Parameters
     ----------
     folder : str or path
-        It is made where there is none.
+        The folder. It is made if there is none.
     """
 
     def __init__(self, folder: Any) -> None:
@@ -55,14 +55,14 @@ class Store:
     @property
     def where(self) -> str:
         """The folder, in a message."""
-        return f" They are kept in {str(self.path)!r}: the same call goes on with the others."
+        return f" They are kept in {str(self.path)!r}: the same call continues with the others."
 
     def checkpoint(self, name: str) -> str:
-        """Folder in which a part can be kept while it is fitted."""
+        """Return the folder that can keep a part while it is fitted."""
         return str(self.path / f"{name}.run")
 
     def read(self, name: str) -> Finished | None:
-        """Read a part; None where it is not there, or damaged, of which is warned."""
+        """Read a part; None if it is not there, or, with a warning, if it is damaged."""
         path = self._file(name)
         if not path.exists():
             return None
@@ -81,7 +81,7 @@ class Store:
         return Finished(tree, [Warned(UserWarning, text) for text in told])
 
     def keep(self, name: str, part: Finished) -> None:
-        """Write a part, whole or not at all; what it was kept in meanwhile goes."""
+        """Write a part, whole or not at all; then remove its checkpoint."""
         tree = part.fit.copy()
         tree.attrs[_WARNED] = json.dumps([warned.message for warned in part.warned])
         temporary = self.path / f"{name}.{os.getpid()}-{threading.get_ident()}.tmp"
@@ -99,6 +99,6 @@ def open_store(folder: Any) -> Store | NoStore:
 
 
 def file_name(label: Any, digest: str) -> str:
-    """Name of a part's file: its label, as far as a file can be called so, and a digest."""
+    """Return the name of a part's file: its label, as far as valid in names, and a digest."""
     plain = re.sub(r"[^A-Za-z0-9.=+-]+", "_", "" if label is None else str(label))[:40].strip("_.")
     return f"{plain}-{digest}" if plain else digest

@@ -1,4 +1,4 @@
-"""Work of one part, where a worker runs it."""
+"""Work of one part on a worker."""
 
 import threading
 import traceback
@@ -15,8 +15,8 @@ from weightprior.inference._distribution.recording import recorded
 
 __all__ = ["work"]
 
-# Functions and models that a worker keeps. Another copy of one would be compiled anew: functions
-# that are equal before they travel are not when they arrive.
+# Functions and models that a worker keeps. Another copy would be compiled anew: equal functions are
+# no longer equal after unpickling.
 _MAX_KEPT = 8
 _kept: dict[str, Any] = {}
 _lock = threading.Lock()
@@ -30,15 +30,15 @@ def work(digest: str, code: bytes, given: bytes, attempt: str) -> bytes:
     digest, code : str, bytes
         The fit function and the model, pickled, and their digest.
     given : bytes
-        All other arguments, the precision and the versions of software there, pickled.
+        All other arguments, and the caller's precision and versions of software, pickled.
     attempt : str
-        A name of its own: to dask, calls with equal arguments are one, and one that failed has.
+        A unique name: dask treats calls with equal arguments as one, and a failed call as failed
+        again.
 
     Returns
     -------
     bytes
-        An `Outcome`, pickled. An error that is raised from here on says that the worker is gone, or
-        cannot be reached.
+        An `Outcome`, pickled. Any other error means that the worker is gone, or cannot be reached.
     """
     try:
         with hidden():
@@ -79,7 +79,7 @@ def _failed(error: Exception) -> bytes:
     where = "".join(traceback.format_exception(error))
     try:
         found = cloudpickle.dumps(Failed(error, where))
-        cloudpickle.loads(found)  # some errors come apart only where they arrive
+        cloudpickle.loads(found)  # some errors fail only when they are unpickled
     except Exception:
         found = cloudpickle.dumps(Failed(RuntimeError(f"{type(error).__name__}: {error}"), where))
     return found

@@ -1,4 +1,4 @@
-"""Advice on a search that met no optimum, or one that says nothing of the data."""
+"""Advice on a search that found no optimum, or one that says nothing about the data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from weightprior.model.network import hidden_layers_of
 __all__ = ["SMOOTH", "advise", "warn_exact", "warn_unconverged"]
 
 SMOOTH = "take smooth units, as by activation='softplus'"
-# Priors that a warning names.
+# Largest number of priors that a warning names.
 _MAX_PRIORS_NAMED = 3
 
 
@@ -32,7 +32,7 @@ def warn_unconverged(
     told : str
         The searches that did not reach the tolerance, in words.
     late : sequence of str
-        Progress of each prior that is concerned.
+        Progress of each prior in question.
     advice : str
         Text that `advise` returns.
     """
@@ -70,12 +70,12 @@ def advise(
         Advice if kinks are the reason, as of relu units: no gradient vanishes there.
     """
     if problem.doubt:
-        return "Mind the scale of the data first, of which another warning tells."
+        return "First mind the scale of the data: see the other warning."
     gone = [one for one in collapses if one.explains(converged=False)]
     if gone:
         least = min(float(one.relative_noise) for one in gone)
         return (
-            "The targets are met all but exactly, so that the learned noise runs to zero: it is at "
+            "The targets are met almost exactly, so that the learned noise runs to zero: it is at "
             f"{least:.1g} of the spread of y. {_held(problem)}"
         )
     if exhausted:
@@ -90,9 +90,9 @@ def advise(
 def warn_exact(
     problem: Problem, search: Search, ended: Sequence[tuple[Any, bool, Collapse]]
 ) -> None:
-    """Warn of optima at which nothing but its prior keeps the noise from zero.
+    """Warn of optima at which only its prior keeps the noise from zero.
 
-    `ended` has the label of each prior, whether its search converged, and where its noise went.
+    `ended` has the label of each prior, true if its search converged, and its final noise.
     """
     exact = [(label, c) for label, done, c in ended if done and c.explains(converged=True)]
     if exact:
@@ -100,12 +100,12 @@ def warn_exact(
         _checks.warn(
             f"{search.method}: The targets are met exactly{under(label)}, so that nothing but its "
             f"prior keeps the learned noise from zero: it is {float(one.relative_noise):.1g} of "
-            f"the spread of y, and says nothing of the data. {_held(problem)}"
+            f"the spread of y, and says nothing about the data. {_held(problem)}"
         )
 
 
 def _held(problem: Problem) -> str:
-    """Say what keeps the noise from running to zero."""
+    """Say how to keep the noise from running to zero."""
     counts = np.max([task.row_weights for task in problem.tasks], axis=0)
     with jax.enable_x64(True):
         width = float(np.median(spread(problem.y, counts)))

@@ -1,7 +1,7 @@
-"""A learned noise that runs to zero, as it does where the outputs meet the targets exactly.
+"""A learned noise that runs to zero, as it does if the outputs meet the targets exactly.
 
-The density then rises by as many nats as there are targets for every factor e that the noise loses,
-until its prior holds it or rounding ends the search.
+For every factor of e by which the noise shrinks, the log density then rises by one nat per target,
+until the prior holds the noise or rounding ends the search.
 """
 
 from typing import Any, NamedTuple
@@ -15,11 +15,12 @@ from weightprior.model.sites import Weights
 
 __all__ = ["Collapse", "is_hopeless", "measure", "spread"]
 
-# Where a search has not converged: of the spread of the targets, so that outputs explain all of it
-# but a millionth.
+# If a search has not converged: noise as a share of the spread of the targets, at which outputs
+# explain all their variance but a millionth.
 _NEXT_TO_NONE = 1e-3
-# Where it has: mean square of residuals in units of the noise, which is about 1 where data decide
-# on the noise; and the noise, of the spread of the targets, below which that is worth a word.
+# If it has converged: mean square of residuals in units of the noise, which is about 1 if the data
+# determine the noise; and the noise, as a share of the spread of the targets, below which a warning
+# is given.
 _MET, _SMALL = 1e-2, 0.05
 
 
@@ -29,7 +30,8 @@ class Collapse(NamedTuple):
     Attributes
     ----------
     relative_noise : array of shape ()
-        The smallest learned scale, of the spread of its target; infinite where none is learned.
+        The smallest learned scale, as a share of the spread of its target; infinite if none is
+        learned.
     misfit : array of shape ()
         Mean square of that target's residuals, in units of their scale.
     """
@@ -45,7 +47,7 @@ class Collapse(NamedTuple):
 
 
 def measure(bnn: BNN, weights: Weights, x: Any, y: Any, row_weights: Any) -> Collapse:
-    """Measure a learned noise, and how far the targets are from the outputs."""
+    """Measure a learned noise, and the distance of the targets from the outputs."""
     output = density.outputs(bnn, weights, x)
     scale = bnn.likelihood.learned_scale(output, weights)
     if scale is None:
@@ -62,15 +64,16 @@ def measure(bnn: BNN, weights: Weights, x: Any, y: Any, row_weights: Any) -> Col
 def is_hopeless(noise: Collapse, row_weights: jax.Array, tolerance) -> jax.Array:
     """Tell if a noise is so small that rounding alone keeps gradients above a tolerance.
 
-    A residual is rounded at about eps times the spread of the targets, which changes a row's
-    gradient by that over the squared noise, and the sum over rows by the root of their number.
+    A residual is rounded at about eps times the spread of the targets. This changes a row's
+    gradient by that over the squared noise, and the sum over rows by as much times the root of
+    their number.
     """
     eps = jnp.finfo(row_weights.dtype).eps
     return noise.relative_noise < jnp.sqrt(eps * jnp.sqrt(row_weights.sum()) / tolerance)
 
 
 def spread(targets: Any, row_weights: Any) -> jax.Array:
-    """Sd of every target over the rows that count; its size where it is constant, and 1 for 0."""
+    """Compute every target's sd over the rows that count; its size if constant, or 1 if 0."""
     y, counts = jnp.reshape(targets, (len(targets), -1)), jnp.asarray(row_weights)[:, None]
     total = jnp.maximum(counts.sum(), jnp.finfo(y.dtype).tiny)
     mean = (counts * y).sum(axis=0) / total

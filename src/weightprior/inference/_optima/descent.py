@@ -1,10 +1,10 @@
 """A search for an optimum, as compiled programs.
 
-Narrow valleys cost L-BFGS thousands of steps. So after some hundred it goes on in rounds, each
-preconditioned by the inverse of a matrix that resembles the Hessian where the round begins. Most
-searches need none, so that program is compiled by the first that does.
+Narrow valleys cost L-BFGS thousands of steps. So after some hundred steps it continues in rounds.
+Each round is preconditioned by the inverse of a matrix that resembles the Hessian at its start.
+Most searches need no such round, so its program is compiled when it is first needed.
 
-Compiling costs more than a search of small data: the gradient stands in one of these programs,
+Compiling costs more than a search on small data: only one of these programs contains the gradient,
 once.
 """
 
@@ -32,15 +32,15 @@ class _Round(NamedTuple):
     Attributes
     ----------
     number : array of shape ()
-        Rounds before it; the first has no matrix.
+        Number of rounds before it; the first has no matrix.
     value, gradient_norm, num_iterations : array of shape ()
-        Values at its start, and the number of steps before it.
+        Value and gradient norm at its start, and the number of steps before it.
     inverse : array of shape (size, size)
-        The preconditioner; of shape (0, 0) where there is no room for one.
+        The preconditioner; of shape (0, 0) if there is no room for one.
     descent : Descent
-        The steps from there.
+        The steps of the round.
     another : array of shape ()
-        True if it has ended, and there is use in another.
+        True if it has ended, and another round is useful.
     """
 
     number: jax.Array
@@ -60,13 +60,13 @@ def begin(static: _Static, shared: Any, item: Any) -> _Round:
     kind, dtype = static
     bnn, x, y, *_ = shared
     task, given = item
-    # In double precision, so that the place is the same in both.
+    # In double precision, so that the start is the same in both precisions.
     coordinates = kind(bnn, x, y, task, jnp.float64)
     return _first_round(coordinates.begin(given).astype(dtype), jnp.int32(0))
 
 
 def begin_near(static: _Static, shared: Any, item: Any) -> _Round:
-    """Place a search where another has led to in so many steps."""
+    """Place a search at the end of another, with its number of steps."""
     _, dtype = static
     _, (position, num_iterations) = item
     return _first_round(position.astype(dtype), num_iterations)
@@ -81,7 +81,7 @@ def _first_round(start: jax.Array, num_iterations: jax.Array) -> _Round:
 
 
 def precondition(static: _Static, shared: Any, item: Any) -> _Round:
-    """Begin another round where one has ended, if there is use in it."""
+    """Begin another round at the end of one, if that is useful."""
     kind, dtype = static
     bnn, x, y, *_ = shared
     (task, _), ended = item
@@ -113,13 +113,14 @@ def move(static: _Static, shared: Any, item: Any) -> _batch.Steps:
         return choose(preconditioned, jnp.matmul, lambda _, g: g, before.inverse, gradient)
 
     plain = plain_steps(len(x), coordinates.size) if room else max_iterations
-    # Steps that led near the optimum count, so that a long way there is known for a valley.
+    # Earlier steps to the neighbourhood of the optimum count, so that a long way there marks a
+    # valley.
     plain = jnp.maximum(plain - before.num_iterations, 0)
     most = jnp.where(preconditioned, PRECONDITIONED_STEPS, plain)
     limits = tolerance, jnp.minimum(most, max_iterations - before.num_iterations)
     descent = optimise.descend(_loss(coordinates), before.descent, *limits, num_steps, precondition)
     ended, point = ~optimise.unfinished(descent, *limits), descent.point
-    # Of a start that could not be evaluated no gradient is known.
+    # If a start could not be evaluated, its gradient is not known.
     norm = jnp.where(jnp.isfinite(point.value), optimise.largest(point.gradient), jnp.nan)
     count = before.num_iterations + descent.num_iterations
     weights = coordinates.weights(point.position)

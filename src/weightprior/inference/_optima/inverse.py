@@ -1,6 +1,7 @@
 """The inverse of a positive definite matrix, by halves, in the time that LAPACK's potri takes.
 
-JAX solves for every column of the identity, of which half are zeros: that takes twice as long.
+JAX solves for every column of the identity, although half of its result is zeros: that takes twice
+as long.
 """
 
 import jax
@@ -8,18 +9,18 @@ import jax.numpy as jnp
 
 __all__ = ["inverse"]
 
-# Columns of a block that is not halved, and their share of a large matrix: what is left to save is
-# less than it takes to compile.
+# Number of columns of a block that is not halved, and their share of a large matrix: below it,
+# compiling would take longer than is saved.
 _FEW, _SHARE = 100, 6
 
 
 def inverse(matrix: jax.Array) -> jax.Array:
-    """Inverse of a positive definite matrix; the identity where it is none.
+    """Compute the inverse of a positive definite matrix; the identity if it is not one.
 
     Parameters
     ----------
     matrix : array of shape (size, size)
-        Matrix whose lower triangle is read.
+        Matrix; only its lower triangle is read.
     """
     few = max(_FEW, len(matrix) // _SHARE)
     root = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
@@ -28,7 +29,7 @@ def inverse(matrix: jax.Array) -> jax.Array:
 
 
 def _inverse_of_root(root: jax.Array, few: int) -> jax.Array:
-    """Inverse of a lower triangular matrix."""
+    """Compute the inverse of a lower triangular matrix."""
     if len(root) <= few:
         identity = jnp.eye(len(root), dtype=root.dtype)
         return jax.lax.linalg.triangular_solve(root, identity, left_side=True, lower=True)
@@ -39,7 +40,7 @@ def _inverse_of_root(root: jax.Array, few: int) -> jax.Array:
 
 
 def _square(root: jax.Array, few: int) -> jax.Array:
-    """Product of a lower triangular matrix with its transpose in front."""
+    """Multiply the transpose of a lower triangular matrix by the matrix."""
     if len(root) <= few:
         return root.T @ root
     first, corner, last = _parts(root)
@@ -49,6 +50,6 @@ def _square(root: jax.Array, few: int) -> jax.Array:
 
 
 def _parts(root: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Blocks of a lower triangular matrix, except the one of zeros."""
+    """Return the blocks of a lower triangular matrix, except the one of zeros."""
     half = len(root) // 2
     return root[:half, :half], root[half:, :half], root[half:, half:]

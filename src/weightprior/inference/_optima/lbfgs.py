@@ -1,8 +1,8 @@
 """Directions of L-BFGS, in the compact form of its matrix.
 
-The usual recursion takes two short steps for every pair it remembers, one after the other, and on
-networks of some hundred weights these cost more than the gradient. The compact form needs three
-products with all pairs at once.
+The usual recursion takes two short steps in sequence for every pair that it remembers. On networks
+of some hundred weights these cost more than the gradient. The compact form needs three products
+with all pairs at once.
 """
 
 from typing import NamedTuple
@@ -14,20 +14,21 @@ __all__ = ["Memory", "direction", "init", "update"]
 
 
 class Memory(NamedTuple):
-    """The last few moves and what they did to the gradient.
+    """The last few moves and the changes of the gradient in these.
 
     Attributes
     ----------
     pairs : array of shape (2 * length, size)
-        Moves s, and behind them changes of the preconditioned gradient, Py for changes y.
+        Moves s, followed by changes of the preconditioned gradient, Py for changes y.
     inverse : array of shape (length, length)
         Triangle R: the products s'y of a move with itself and with all later changes.
     gram : array of shape (length, length)
         Products y'Py.
     curvature : array of shape (length,)
-        Products s'y of a move with its own change; 0 where nothing is remembered.
+        Products s'y of a move with its own change; 0 if nothing is remembered.
     scale : array of shape ()
-        s'y / y'Py of the last pair: the inverse Hessian over P, where nothing else is known.
+        s'y / y'Py of the last pair: the inverse Hessian over P, in directions without other
+        information.
     slot : array of shape ()
         Place of the next pair, which replaces the oldest.
     """
@@ -49,14 +50,14 @@ def init(length: int, position: jax.Array) -> Memory:
 
 
 def update(memory: Memory, move: jax.Array, change: jax.Array, preconditioned: jax.Array) -> Memory:
-    """Take in a pair in place of the oldest; one without positive curvature clears the memory.
+    """Replace the oldest pair by a new one; one without positive curvature clears the memory.
 
     Parameters
     ----------
     memory : Memory
         Memory of the steps before.
     move, change : array of shape (size,)
-        A step, and what it did to the gradient.
+        A step, and the change of the gradient in it.
     preconditioned : array of shape (size,)
         The change times the preconditioner.
     """
@@ -67,10 +68,10 @@ def update(memory: Memory, move: jax.Array, change: jax.Array, preconditioned: j
     usable = fall > 0  # false for NaN
     fall, square = (jnp.where(usable, number, 1.0) for number in (fall, square))
     products = memory.pairs @ change
-    # The pairs are read before they are written to, or the compiler would copy them.
+    # The pairs must be read before they are overwritten: otherwise the compiler would copy them.
     pairs, products = jax.lax.optimization_barrier((memory.pairs, products))
     with_moves, with_changes = jnp.split(products, 2)
-    # Another column of R, and so of its inverse; the oldest row and column go.
+    # Add a column of R, and so of its inverse; the oldest row and column are dropped.
     inverse = jnp.where(new[:, None] | new[None, :], 0.0, memory.inverse)
     column = jnp.where(new, 1 / fall, -(inverse @ jnp.where(new, 0.0, with_moves)) / fall)
     row = jnp.where(new, square, with_changes)
@@ -89,7 +90,7 @@ def update(memory: Memory, move: jax.Array, change: jax.Array, preconditioned: j
 def direction(
     memory: Memory, gradient: jax.Array, preconditioned: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Direction downhill, and the slope there: minus the inverse Hessian's product with a gradient.
+    """Compute the direction, minus the inverse Hessian times a gradient, and the slope along it.
 
     Parameters
     ----------
@@ -98,8 +99,8 @@ def direction(
     gradient : array of shape (size,)
         The gradient.
     preconditioned : array of shape (size,)
-        The gradient times the preconditioner, which stands for the inverse Hessian where the
-        memory knows nothing.
+        The gradient times the preconditioner, which replaces the inverse Hessian in directions
+        without memory.
 
     References
     ----------
@@ -112,7 +113,7 @@ def direction(
     weights = jnp.concatenate([memory.inverse.T @ middle, -memory.scale * inner])
     product = memory.scale * preconditioned + weights @ memory.pairs
     slope, square = jnp.stack([product, preconditioned]) @ gradient
-    # Without curvature, or where rounding has spoilt it, a step of at most one along the gradient.
+    # Without curvature, or if rounding has spoilt it: a step of at most one along the gradient.
     usable, length = (memory.curvature[memory.slot - 1] > 0) & (slope > 0), jnp.sqrt(square)
     shorter = jnp.maximum(1.0, length)
     return (

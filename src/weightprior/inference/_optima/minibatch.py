@@ -1,7 +1,7 @@
-"""Adam over mini-batches of rows: a way near an optimum that takes few passes over very many rows.
+"""Adam over mini-batches of rows: it gets near an optimum in few passes over very many rows.
 
-A batch stands for all rows: its log likelihood counts as many times as there are such batches, and
-the prior counts once.
+A batch represents all rows: its log likelihood is multiplied by the number of such batches, and the
+prior counts once.
 """
 
 import math
@@ -24,11 +24,11 @@ from weightprior.model.bnn import BNN
 __all__ = ["Batches", "descend", "loss"]
 
 _NUM_EPOCHS = 20
-# Rows that are read at once, unless a batch has more.
+# Number of rows that are read at once, unless a batch has more.
 _MANY_ROWS = 2**16
-# Decays of both means, and what keeps a step finite: the defaults of the source.
+# Decays of both means, and a constant that keeps a step finite: the defaults of the source.
 _OF_SLOPE, _OF_SQUARE, _SMALL = 0.9, 0.999, 1e-8
-# Of the seeds that a call makes: this part draws the order of rows.
+# Branch of the seed of a call that draws the order of rows.
 _ORDER = 1
 
 
@@ -42,7 +42,7 @@ class Batches(NamedTuple):
     num_epochs : int
         Passes over all rows.
     learning_rate : float
-        Length of the first steps, in units of the prior's scale; it falls to 0 as a cosine does.
+        Length of the first steps, in units of the prior's scale; it falls to 0 along a cosine.
     """
 
     size: int
@@ -51,7 +51,7 @@ class Batches(NamedTuple):
 
     @classmethod
     def checked(cls, size: Any, num_epochs: Any, learning_rate: Any, num_rows: int) -> Self | None:
-        """Check what a user passed to a fit function, or raise; None where there are no batches."""
+        """Check what a user passed to a fit function, or raise; None if there are no batches."""
         if size is None:
             if num_epochs is not None:
                 raise ValueError(
@@ -73,10 +73,10 @@ class Batches(NamedTuple):
     def windows(
         self, num_rows: int, rng: np.random.Generator, together: int = 1
     ) -> Iterator[np.ndarray]:
-        """Rows of some batches at once, epoch by epoch, in an order that is drawn.
+        """Yield the rows of some batches at once, epoch by epoch, in random order.
 
-        The last batch of an epoch is filled up from the first. For a table on a disk the chunks, of
-        so many rows that lie together, are shuffled first, and then the rows of a window.
+        The last batch of an epoch is filled up from the first. For a table on a disk, the chunks of
+        `together` adjacent rows are shuffled first, and then the rows of a window.
         """
         window = self.size * max(1, _MANY_ROWS // self.size)
         for _ in range(self.num_epochs):
@@ -96,7 +96,7 @@ class Batches(NamedTuple):
         return {"batch_size": told.pop("size"), **told}
 
     def num_steps(self, num_rows: int) -> int:
-        """Batches of all epochs."""
+        """Return the number of batches in all epochs."""
         return self.num_epochs * math.ceil(num_rows / self.size)
 
 
@@ -111,7 +111,7 @@ class _State(NamedTuple):
 def descend(
     problem: Problem, items: Sequence[tuple[Task, Any]], batches: Batches
 ) -> list[dict[str, np.ndarray]]:
-    """Descend from the start of every item, which is weights or a draw of the prior, to weights.
+    """Descend from the start of every item, weights or a draw of the prior, to new weights.
 
     References
     ----------
@@ -157,13 +157,13 @@ def _begin(coordinates: Standardised, start: Any) -> _State:
 
 
 def _numbers(step: int, rate: float) -> np.ndarray:
-    """Length of a step, and what both running means miss, having begun at 0."""
+    """Return the length of a step, and the bias corrections of both running means."""
     missed = [1 - decay ** (step + 1) for decay in (_OF_SLOPE, _OF_SQUARE)]
     return np.array([rate, *missed], np.float32)
 
 
 def loss(bnn: BNN, prior: Any, batch: tuple[Any, ...], position: jax.Array) -> jax.Array:
-    """Minus the log density at a position, of a batch whose row weights stand for all rows."""
+    """Compute minus the log density at a position, of a batch weighted to stand for all rows."""
     x, y, counts = batch
     return -Standardised(bnn, x, y, Task(prior, counts), position.dtype).log_density(position)
 

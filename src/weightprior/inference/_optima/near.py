@@ -1,7 +1,7 @@
-"""Places near an optimum, where runs begin that find their way from there.
+"""Positions near an optimum, as starts of runs.
 
-A hundred steps do, so few that SciPy takes them around a compiled gradient: a compiled optimiser
-would take longer to compile than they take.
+A hundred steps are enough. They are so few that SciPy takes them with a compiled gradient:
+compiling an optimiser would take longer than the steps.
 """
 
 import math
@@ -20,7 +20,7 @@ from weightprior.inference._coordinates.standardised import Standardised
 
 __all__ = ["find", "position", "prepare"]
 
-# Starts have to be reasonable, not optimal: the next search finds its way from there.
+# Starts must be reasonable, not optimal: the next search continues from there.
 _ITERATIONS = 100
 _TOLERANCE = 1e-1
 
@@ -37,11 +37,11 @@ def find(shared: Any, tasks: Sequence[Task], seeds: Sequence[SeedSequence]) -> l
     Parameters
     ----------
     shared : tuple
-        The model and its data, and whatever stands behind these.
+        The model and its data; further entries are ignored.
     tasks : sequence of Task
-        Whose density.
+        Their densities are optimised.
     seeds : sequence of SeedSequence
-        They decide where each begins.
+        Seeds of the starts.
     """
     kind = position(shared, tasks[0])
     draws = [np.random.default_rng(seed).standard_normal(kind.shape) for seed in seeds]
@@ -62,24 +62,23 @@ def _descend(evaluate: Callable[..., Any], item: tuple[Task, np.ndarray]) -> np.
 
 
 def _coordinates(shared: Any, task: Task) -> Standardised:
-    """All weights and hyperparameters, in JAX's precision."""
+    """Return coordinates of all weights and hyperparameters, in JAX's precision."""
     bnn, x, y, *_ = shared
     return Standardised(bnn, x, y, task, jnp.result_type(float))
 
 
 def position(shared: Any, task: Task) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of a position."""
+    """Return the shape and dtype of a position."""
     sites = {**task.prior.sites, **shared[0].sites}
     size = sum(math.prod(site.shape) for site in sites.values())
     return jax.ShapeDtypeStruct((size,), jnp.result_type(float))
 
 
 def _evaluate(static: None, shared: Any, item: Any) -> tuple[jax.Array, jax.Array]:
-    """Minus the log density, and its gradient in the weights alone.
+    """Compute minus the log density, and its gradient in the weights alone.
 
-    Latents such as the noise stay where they were drawn: fitting them together with the weights
-    leads to the edge of the space, where a flexible network meets every target and the noise
-    vanishes.
+    Latents such as the noise keep their drawn values. Fitting them together with the weights leads
+    to the edge of the space: there a flexible network meets every target and the noise vanishes.
     """
     (task, start), position = item
     coordinates = _coordinates(shared, task)

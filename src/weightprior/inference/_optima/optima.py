@@ -1,4 +1,4 @@
-"""The optima of a density: runs from draws of the prior, or from weights that a user names."""
+"""The optima of a density: runs from draws of the prior, or from weights that a user passes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ __all__ = [
     "usable",
 ]
 
-# Weights times rows of a problem on which a search begins in single precision.
+# Above this number of weights times rows, a search begins in single precision.
 _LARGE = 2_000_000
 OVERFLOW = "Standardise x and y, or give the prior smaller scales."
 
@@ -43,17 +43,17 @@ def find(
     meanwhile: Callable[[], Any] = lambda: None,
     batches: Batches | None = None,
 ) -> Found:
-    """Run from `num_restarts` places to optima of each prior, the highest density first.
+    """Run from `num_restarts` starts to optima of each prior, the highest density first.
 
-    They are draws of the prior, except those that `init` names, or where a descent over batches of
-    rows has led to from there. `meanwhile` is called once the programs have begun to compile.
+    The starts are draws of the prior, except those in `init`. With `batches`, a descent over
+    batches of rows first moves them. `meanwhile` is called once the programs have begun to compile.
 
     Returns
     -------
     list of dict of str to array
-        Per part of the prior, what `stack` returns.
+        Per part of the prior, as returned by `stack`.
     list of Collapse
-        Per part, where the noise of its best restart went.
+        Per part, how close to zero the noise of its best restart went.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def find(
 
 
 def drawn(key: jax.Array, count: int) -> list[Drawn]:
-    """Return the starts of runs that a key draws; more of them leave the first as they were."""
+    """Return the starts that a key draws; with a larger count the first ones stay the same."""
     return [(key, number) for number in np.arange(count, dtype=np.uint32)]
 
 
@@ -92,7 +92,7 @@ def run(
     Parameters
     ----------
     coordinates : type
-        Whose log density is maximised: `Standardised`, or a kind of it.
+        Coordinates with the log density to maximise: `Standardised` or a subclass.
     problem : Problem
         The model and its data.
     items : sequence of (task, start)
@@ -131,7 +131,7 @@ def _search(
     search: Search,
     meanwhile: Callable[[], Any],
 ) -> list[Any]:
-    """Run from where the items begin, in one precision."""
+    """Run from the starts of the items, in one precision."""
     programs, static = (begin, descent.move), (coordinates, dtype)
     shared = (*problem.data, search.tolerance, search.max_iterations)
     _batch.prepare_steps(*programs, static, shared, items[0], len(items))
@@ -161,17 +161,17 @@ def _best_first(ended: list[dict[str, Any]], search: Search) -> dict[str, np.nda
             f"{search.method}: every restart ended in NaN or infinity. {OVERFLOW}"
         )
     whole.sort(key=lambda r: -r["lp"])
-    # The broken ones stay countable: they come last, as they ended.
+    # The broken ones stay countable: they come last, unsorted.
     return stack(whole + [r for r in ended if not usable(r)], search.tolerance)
 
 
 def usable(one: dict[str, Any]) -> bool:
-    """Tell whether a run ended anywhere."""
+    """Tell if a run ended at a finite density and gradient."""
     return bool(np.isfinite(one["lp"]) and np.isfinite(one["gradient_norm"]))
 
 
 def stack(ended: list[dict[str, Any]], tolerance: float) -> dict[str, np.ndarray]:
-    """Every site, `lp`, `converged`, `gradient_norm` and `num_iterations`, the runs in front."""
+    """Stack sites, `lp`, `converged`, `gradient_norm` and `num_iterations`, the runs in front."""
     numbers = {
         name: np.stack([r[name] for r in ended])
         for name in ("lp", "gradient_norm", "num_iterations")

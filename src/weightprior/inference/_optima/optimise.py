@@ -1,7 +1,7 @@
-"""Minimise a smooth function of a vector by L-BFGS, inside a compiled program.
+"""Minimisation of a smooth function of a vector by L-BFGS, inside a compiled program.
 
-The functions are so cheap that what surrounds them decides: a step of this costs half as much as
-one of optax's solver, whose line search also asks for more than a kink of relu units can give.
+The functions are so cheap that the overhead matters: a step costs half as much as one of optax's
+solver. The line search of that solver also requires more than is possible at a kink of relu units.
 """
 
 from collections.abc import Callable
@@ -33,11 +33,12 @@ __all__ = [
 
 # Curvature pairs kept.
 _MEMORY = 50
-# A float stops falling before its gradient vanishes: so many steps without progress end a run.
+# A float stops falling before its gradient vanishes: this many steps without progress end a run.
 _PATIENCE = 20
-# Weak Wolfe conditions: shares of the slope that a step has to fall by and to flatten to.
+# Weak Wolfe conditions: shares of the slope by which a step must fall, and to which it must
+# flatten.
 _FALL, _FLATTEN = 1e-4, 0.9
-# Relative error of the function, within which its slope decides whether a step fell.
+# Relative error of the function; within it the slope decides if a step fell.
 _RELATIVE_ROUNDING = 1e-6
 _MAX_TRIALS = 20
 
@@ -56,16 +57,16 @@ class Descent(NamedTuple):
     Attributes
     ----------
     point : Point
-        Position, value and gradient where it stands.
+        Current position, value and gradient.
     preconditioned : array of shape (size,)
         The gradient times the preconditioner.
     memory : Memory
-        Curvature on the way there.
+        Curvature seen on the way.
     best_value, best_gradient_norm : array of shape ()
-        The least that it has come by.
+        The least values so far.
     num_iterations, last_progress : array of shape ()
-        Steps taken, and how many there were when one of these fell; -1 before the start has been
-        evaluated.
+        Number of steps taken, and that at the last fall of one of these values; -1 before the start
+        has been evaluated.
     """
 
     point: Point
@@ -80,14 +81,14 @@ class Descent(NamedTuple):
 def begin(start: jax.Array) -> Descent:
     """Return a descent before its first step, which has no length: it evaluates the start.
 
-    So the function stands in the program of the steps alone, and is compiled once.
+    So only the program of the steps contains the function, and it is compiled once.
     """
     nothing, infinity = jnp.zeros_like(start), jnp.asarray(jnp.inf, start.dtype)
     return _unmoved(Point(start, infinity, nothing), nothing, infinity, -1)
 
 
 def resume(point: Point, preconditioned: jax.Array) -> Descent:
-    """Return a descent from an evaluated point, whose gradient is preconditioned anew."""
+    """Return a descent from an evaluated point, with its newly preconditioned gradient."""
     return _unmoved(point, preconditioned, largest(point.gradient), 0)
 
 
@@ -97,10 +98,10 @@ def _unmoved(point: Point, preconditioned: jax.Array, norm: jax.Array, count: in
 
 
 def unfinished(state: Descent, tolerance, max_iterations) -> jax.Array:
-    """Tell whether there is a step more to take.
+    """Tell if there is another step to take.
 
-    A descent ends where no partial derivative exceeds `tolerance`, after `max_iterations` steps,
-    where the function turns NaN, or where the precision of its numbers allows no progress.
+    A descent ends if no partial derivative exceeds `tolerance`, after `max_iterations` steps, if
+    the function turns NaN, or if the precision of its numbers allows no progress.
     """
     return (state.num_iterations < 0) | (
         (largest(state.point.gradient) > tolerance)  # false for NaN
@@ -117,18 +118,18 @@ def descend(
     num_steps,
     precondition: Callable[[jax.Array], jax.Array] = lambda gradient: gradient,
 ) -> Descent:
-    """Take a descent so many steps further, or to its end.
+    """Take a descent `num_steps` further, or to its end.
 
     Parameters
     ----------
     function : callable
-        Function that is minimised.
+        Function to minimise.
     state : Descent
         Not finished.
     tolerance, max_iterations
         As for `unfinished`.
     num_steps : array of shape ()
-        Steps to take now, at most.
+        Largest number of steps to take now.
     precondition : callable, optional
         The product of a gradient with a positive definite matrix that resembles the inverse
         Hessian; the identity by default.
@@ -166,21 +167,21 @@ class Downhill(NamedTuple):
 class Trial(NamedTuple):
     """A search along a direction for a step that meets the weak Wolfe conditions.
 
-    It doubles steps that are too short, and halves what lies between one of these and one that is
-    too long: A. S. Lewis and M. L. Overton, Nonsmooth optimization via quasi-Newton methods, 2013.
-    doi:10.1007/s10107-012-0514-2. If the function's rounding hides the fall, the slope shows it:
-    W. W. Hager and H. Zhang, 2006, doi:10.1145/1132973.1132979.
+    It doubles steps that are too short. Between a step that is too short and one that is too long,
+    it bisects: A. S. Lewis and M. L. Overton, Nonsmooth optimization via quasi-Newton methods,
+    2013. doi:10.1007/s10107-012-0514-2. If the function's rounding hides the fall, the slope shows
+    it: W. W. Hager and H. Zhang, 2006, doi:10.1145/1132973.1132979.
 
     Attributes
     ----------
     size, low, high : array of shape ()
         The step to try next, one that was too short, and one that was too long.
     point : Point
-        Point of the last trial.
+        Point at the last trial.
     found : array of shape ()
-        True if that will do.
+        True if it meets the conditions.
     num_trials : array of shape ()
-        Steps tried.
+        Number of steps tried.
     """
 
     size: jax.Array
@@ -192,23 +193,23 @@ class Trial(NamedTuple):
 
 
 def downhill_from(state: Descent) -> Downhill:
-    """Direction of the next step of a descent."""
+    """Return the direction of the next step of a descent."""
     return Downhill(*direction(state.memory, state.point.gradient, state.preconditioned))
 
 
 def first_trial(state: Descent, downhill: Downhill) -> Trial:
-    """Search along a direction before its first step, which is one of the whole direction."""
+    """Begin a search along a direction; its first step is the whole direction."""
     one, zero = jnp.ones_like(downhill.slope), jnp.zeros((), jnp.int32)
     return Trial(one, 0 * one, jnp.inf * one, state.point, jnp.asarray(False), zero)
 
 
 def place_of(trial: Trial, state: Descent, downhill: Downhill) -> jax.Array:
-    """Position at which a search asks for the function."""
+    """Return the position at which a search needs the function."""
     return state.point.position + trial.size * downhill.direction
 
 
 def judge(trial: Trial, state: Descent, downhill: Downhill, point: Point) -> Trial:
-    """Take in the function where a search has asked for it."""
+    """Update a search with the function at the position that it asked for."""
     start, (along, slope) = state.point, downhill
     slope_there = jnp.vdot(point.gradient, along)
     fell = point.value <= start.value + _FALL * trial.size * slope
@@ -230,7 +231,7 @@ def take(state: Descent, trial: Trial, precondition: Callable[[jax.Array], jax.A
     """Take the step that a search has ended with."""
     before = state.point
     point = jax.tree.map(partial(jnp.where, trial.found), trial.point, before)
-    # Where there is nothing lower this is no pair, and the curvature that led here (across a
+    # If no lower point was found, this is no valid pair, and the curvature that led here (across a
     # kink, perhaps) is forgotten.
     preconditioned = precondition(point.gradient)
     memory = update(
@@ -253,7 +254,7 @@ def take(state: Descent, trial: Trial, precondition: Callable[[jax.Array], jax.A
 
 
 def largest(gradient: jax.Array) -> jax.Array:
-    """Largest absolute partial derivative."""
+    """Return the largest absolute partial derivative."""
     return jnp.max(jnp.abs(gradient))
 
 

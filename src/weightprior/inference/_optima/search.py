@@ -6,12 +6,12 @@ from weightprior import _checks
 
 __all__ = ["MANY_WEIGHTS", "PRECONDITIONED_STEPS", "Search", "plain_steps"]
 
-# Steps of the first round, which has no matrix, at least and at most; and of every other.
+# Least and largest number of steps of the first round, which has no matrix; and of every other.
 _PLAIN_STEPS, _MOST_PLAIN_STEPS, PRECONDITIONED_STEPS = 500, 3000, 100
-# The matrix of so many weights still fits into memory.
+# The matrix of this many weights still fits into memory.
 MANY_WEIGHTS = 4000
 
-# Single precision rounds gradients at about 1e-4 of what it sums; double precision takes over well
+# Single precision rounds gradients at about 1e-4 of their terms; double precision takes over well
 # before that, at a hundredth of a nat per unit.
 _ROUGH_TOLERANCE = 1e-2
 
@@ -22,9 +22,9 @@ class Search(NamedTuple):
     Attributes
     ----------
     method : str
-        The function that says what went wrong.
+        Name of the function in messages.
     max_iterations : int
-        L-BFGS steps per run.
+        Largest number of L-BFGS steps per run.
     tolerance : float
         Largest partial derivative at an optimum, in nats per unit of the prior.
     """
@@ -43,9 +43,9 @@ class Search(NamedTuple):
         )
 
     def rough(self) -> Self:
-        """Search that goes before it in single precision.
+        """Return the search in single precision that precedes this one.
 
-        A quarter of the steps is kept, so that the exact one always has its turn.
+        A quarter of the steps is left for the exact search.
         """
         return self._replace(
             tolerance=max(self.tolerance, _ROUGH_TOLERANCE),
@@ -59,6 +59,6 @@ class Search(NamedTuple):
 
 
 def plain_steps(num_rows: int, size: int) -> int:
-    """Return the steps of the first round: they take about as long as making two matrices."""
+    """Return the number of steps of the first round: they take about as long as two matrices."""
     steps_of_a_matrix = size * (1 + 2 * size / num_rows) / 6
     return min(max(_PLAIN_STEPS, round(2 * steps_of_a_matrix)), _MOST_PLAIN_STEPS)

@@ -1,6 +1,6 @@
-"""A search over rows that stay on a disk: every gradient reads all of them, a block at a time.
+"""A search over rows that stay on a disk: every gradient reads all of them, block by block.
 
-It takes the steps, and goes in the rounds, of the search over rows in memory (see `descent`), but
+It takes the same steps, in the same rounds, as the search over rows in memory (see `descent`), but
 asks this process for every gradient.
 """
 
@@ -33,12 +33,12 @@ from weightprior.model.bnn import BNN
 
 __all__ = ["run"]
 
-# Numbers that the widest layer would hold of the rows that are read at once.
+# Numbers in the widest layer for the rows that are read at once.
 _NUMBERS_AT_ONCE = 2**22
 
 
 class _Asked(NamedTuple):
-    """A descent that waits for the function at a place.
+    """A descent that waits for the function at a position.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ def run(
     Parameters
     ----------
     problem : Problem
-        Whose rows stay on a disk.
+        Problem with rows that stay on a disk.
     items : sequence of (task, start)
         A single prior with its row weights; and weights by site, or a key and the number of a draw.
     search : Search
@@ -72,7 +72,7 @@ def run(
     Returns
     -------
     list of dict
-        As that of `optima.run`.
+        As returned by `optima.run`.
     """
     bnn, x, y = problem.data
     with jax.enable_x64(True), counting(len(items), " searches") as count:
@@ -98,7 +98,7 @@ def run(
 
 
 class _Rows:
-    """The log density of one task over all rows, and what else the search asks of them."""
+    """The log density of one task over all rows, and other quantities for the search."""
 
     def __init__(self, problem: Problem, task: Task, item: Any, evaluate: Any) -> None:
         self._problem, self._task, self._item, self._evaluate = problem, task, item, evaluate
@@ -110,7 +110,7 @@ class _Rows:
         return len(self._x)
 
     def blocks(self) -> Iterator[tuple[Any, ...]]:
-        """Yield a block's inputs, targets and row weights, and how often the prior counts in it."""
+        """Yield each block's inputs, targets, row weights, and how often the prior counts in it."""
         times = 1.0
         for rows, new in self._x.blocks(self._at_once):
             counts = np.where(new, self._task.row_weights[rows], 0.0)
@@ -118,7 +118,7 @@ class _Rows:
             times = 0.0
 
     def loss(self, position: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the log density, and its gradient."""
+        """Compute minus the log density, and its gradient."""
         value, gradient = 0.0, np.zeros_like(position)
         for block in self.blocks():
             found = self._evaluate((position, block))
@@ -126,7 +126,7 @@ class _Rows:
         return value, gradient
 
     def precision(self, position: np.ndarray) -> np.ndarray:
-        """Gauss-Newton matrix of the loss."""
+        """Compute the Gauss-Newton matrix of the loss."""
         bnn, total = self._problem.bnn, np.zeros((position.size,) * 2)
         for block in self.blocks():
             item = self._item, (position, block)
@@ -134,11 +134,11 @@ class _Rows:
         return total
 
     def weights(self, position: jax.Array) -> dict[str, jax.Array]:
-        """Weights by site."""
+        """Return weights by site."""
         return self._coordinates.weights(position)
 
     def noise(self, position: jax.Array) -> Collapse:
-        """Distance of a learned noise from zero, by the rows that are looked at."""
+        """Measure the distance of a learned noise from zero, by the rows in memory."""
         bnn, x, y = self._problem.seen.data
         counts = self._task.row_weights[self._x.spread()]
         return measure(bnn, self.weights(position), x, y, counts)
@@ -150,7 +150,7 @@ class _Rows:
 
 
 def _search(rows: _Rows, start: np.ndarray, search: Search) -> tuple[Point, int]:
-    """Go in rounds from a start to where the search ends, and count the steps."""
+    """Run rounds from a start to the end of the search, and count the steps."""
     num_steps, most, inverse = 0, plain_steps(len(rows), start.size), np.zeros((0, 0))
     descent = optimise.begin(jnp.asarray(start))
     value = norm = np.inf
@@ -178,7 +178,7 @@ def _round(
     inverse: np.ndarray,
     limits: tuple[float, int],
 ) -> Descent:
-    """Take a descent to its end, or as many steps as there may be."""
+    """Take a descent to its end, or to its largest number of steps."""
     given = descent, inverse, np.float64(limits[0]), np.int32(limits[1])
     ask = compiled(_ask, None, (), given, False, once=True)
     asked, place, ended = ask((), given)
@@ -190,7 +190,7 @@ def _round(
 
 
 def _ask(static: None, shared: Any, item: Any) -> tuple[_Asked, jax.Array, jax.Array]:
-    """Begin the next step of a descent: where it asks for the function, or whether it has ended."""
+    """Begin the next step of a descent; return the position to evaluate, and if it has ended."""
     descent, _, tolerance, max_iterations = item
     downhill = optimise.downhill_from(descent)
     trial = optimise.first_trial(descent, downhill)
@@ -200,7 +200,7 @@ def _ask(static: None, shared: Any, item: Any) -> tuple[_Asked, jax.Array, jax.A
 
 
 def _tell(static: None, shared: Any, item: Any) -> tuple[_Asked, jax.Array, jax.Array]:
-    """Take in the function where a descent asked for it, and ask again."""
+    """Update a descent with the function that it asked for, and ask again."""
     (descent, downhill, trial), value, gradient, inverse, *limits = item
     point = Point(optimise.place_of(trial, descent, downhill), value, gradient)
     tried = optimise.judge(trial, descent, downhill, point)
@@ -212,13 +212,13 @@ def _tell(static: None, shared: Any, item: Any) -> tuple[_Asked, jax.Array, jax.
 
 
 def _norm(point: Point) -> np.ndarray:
-    """Largest absolute partial derivative; NaN of a point that could not be evaluated."""
+    """Return the largest absolute partial derivative; NaN if the point was not evaluated."""
     gradient = np.asarray(point.gradient)
     return np.abs(gradient).max() if np.isfinite(point.value) else np.asarray(np.nan)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of a positive definite matrix; the identity where it is none."""
+    """Compute the inverse of a positive definite matrix; the identity if it is not one."""
     identity = np.eye(len(matrix))
     try:
         return cho_solve(cho_factor(matrix, lower=True), identity)
@@ -227,7 +227,7 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
 
 
 def _of_block(static: None, bnn: BNN, item: Any) -> tuple[jax.Array, jax.Array]:
-    """Minus the log density of a block, and its gradient."""
+    """Compute minus the log density of a block, and its gradient."""
     coordinates, position, times = _coordinates(bnn, item)
     return jax.value_and_grad(
         lambda z: -(coordinates.log_likelihood(z) + times * coordinates.log_prior(z))

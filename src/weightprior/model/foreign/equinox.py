@@ -1,4 +1,4 @@
-"""Networks of Equinox, which see one row at a time."""
+"""Networks of Equinox, which are called with one row at a time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class _Form:
     """A tree of modules, without its arrays."""
 
     structure: Any
-    # Names of the leaves; beside those that are no arrays the leaf itself.
+    # Names of the leaves; with the leaf itself if it is no array.
     leaves: tuple[tuple[str, Any], ...]
     library: str = "equinox"
 
@@ -42,10 +42,10 @@ class _Form:
 
 
 def _inputs_first(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay matrices out in memory with inputs first, as a product with all rows reads them.
+    """Lay out matrices in memory with inputs first, as a product with all rows reads them.
 
-    Equinox's stand outputs first. By itself XLA multiplies rows by them as they stand, which takes
-    a third longer.
+    Equinox stores outputs first. Without this, XLA multiplies rows by matrices in that order, which
+    takes a third longer.
     """
     return {
         name: jax.lax.optimization_barrier(a.T).T if np.ndim(a) == 2 else a
@@ -74,7 +74,7 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def outputs_of(model: Any, x: jax.Array) -> jax.Array:
-    """Compute the outputs for every row of a module whose training is over."""
+    """Compute the outputs of a trained module for every row."""
     import equinox
 
     return jax.vmap(equinox.nn.inference_mode(model))(x)
@@ -106,7 +106,7 @@ def _owner(model: Any, path: tuple[Any, ...]) -> Any:
 
 
 def _check_fixed_function(model: Any) -> None:
-    """Raise where a layer keeps a state, or draws random numbers."""
+    """Raise if a layer keeps a state, or draws random numbers."""
     import equinox
 
     def is_layer(node):

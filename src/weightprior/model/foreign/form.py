@@ -1,4 +1,4 @@
-"""The form in which a library holds a network: how it is called, and put together again."""
+"""The form in which a library holds a network: how to call it, and how to rebuild it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ __all__ = ["Form", "Readout", "comes_from", "dotted", "with_identity"]
 
 
 class Form(Protocol):
-    """All of a network but its numbers. Hashable, for programs are compiled by it."""
+    """All of a network but its numbers. Hashable, since compiled programs are found by it."""
 
     @property
     def library(self) -> str:
@@ -23,11 +23,11 @@ class Form(Protocol):
         ...
 
     def signal(self, arrays: Mapping[str, Any], x: jax.Array, layer: "Readout") -> jax.Array:
-        """Return what the last linear layer multiplies, of shape (rows, columns)."""
+        """Return the inputs of the last linear layer, of shape (rows, columns)."""
         ...
 
     def build(self, arrays: Mapping[str, Any]) -> Any:
-        """Return the network as its library has it, with these arrays as parameters."""
+        """Return the network as an object of its library, with these arrays as parameters."""
         ...
 
 
@@ -40,12 +40,12 @@ class Readout(NamedTuple):
 
 
 def comes_from(value: Any, library: str) -> bool:
-    """Tell if a value's class is a library's, or inherits from one, without importing it."""
+    """Tell if a value's class is from a library, or inherits from one, without importing it."""
     return any(f"{kind.__module__}.".startswith(f"{library}.") for kind in type(value).__mro__)
 
 
 def dotted(path: Sequence[Any]) -> tuple[str, ...]:
-    """Write a path of JAX's as names; that of a lone array is ``"params"``."""
+    """Write a path of JAX as names; that of a lone array is ``"params"``."""
     steps = [part for step in path for part in re.split(r"[./]", str(_key(step)))]
     return tuple(filter(None, steps)) or ("params",)
 
@@ -55,7 +55,7 @@ def _key(step: Any) -> Any:
 
 
 def with_identity(arrays: Mapping[str, Any], layer: Readout) -> dict[str, Any]:
-    """Parameters with which a last linear layer puts out what it is fed."""
+    """Return parameters with which a last linear layer returns its inputs."""
     weight = arrays[layer.weight]
     columns = weight.shape[1 if layer.output_first else 0]
     unchanged = {

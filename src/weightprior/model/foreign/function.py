@@ -52,10 +52,10 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def parameters_of(params: Any, *, dots_are_torch: bool = True) -> list[Parameter]:
-    """Return the parameters of a pytree of arrays, with what PyTorch's names and axes mean.
+    """Return the parameters of a pytree of arrays, with PyTorch's names and axes understood.
 
-    Names with dots and no levels may be those of a state dict of PyTorch's. They are taken for it
-    where nothing else tells and the arrays are a centre, whose shapes are held against the sites.
+    Names with dots and no levels may be those of a PyTorch state dict. They are taken as one if
+    nothing else decides and the arrays are a centre: its shapes are compared with the sites.
     """
     leaves = jax.tree.flatten_with_path(params)[0]
     found = [Parameter.of(dotted(path), leaf) for path, leaf in leaves]
@@ -74,9 +74,9 @@ def parameters_of(params: Any, *, dots_are_torch: bool = True) -> list[Parameter
 
 
 def _are_turned(beside: Sequence[tuple[Parameter, tuple[int, ...] | None]]) -> bool | None:
-    """Tell if weights have the outputs first, from the biases beside them; None if none tells.
+    """Tell by the biases beside them if weights have the outputs first; None if no bias decides.
 
-    Square ones do not tell: they are as the others.
+    Square weights do not decide: they are like the others.
     """
     shapes = [(p.value.shape, bias) for p, bias in beside if p.value.ndim > 1 and bias]
     told = {
@@ -86,6 +86,6 @@ def _are_turned(beside: Sequence[tuple[Parameter, tuple[int, ...] | None]]) -> b
 
 
 def _is_flat(params: Any) -> bool:
-    """Tell if these have names with dots and no levels."""
+    """Tell if parameters have names with dots and no levels."""
     flat = isinstance(params, Mapping) and not any(isinstance(v, Mapping) for v in params.values())
     return flat and any("." in str(name) for name in params)

@@ -1,4 +1,4 @@
-"""Libraries whose networks are read, each in a file of its own."""
+"""Libraries with networks that can be read, each in its own file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _LIBRARIES = (nnx, linen, equinox, function)
 
 
 def read(model: Any, params: Any, num_features: int) -> Reading:
-    """Read a network of any library, or raise where it is of none."""
+    """Read a network of any library, or raise if it is of none."""
     if hasattr(model, "sites") and hasattr(model, "apply"):
         raise TypeError(
             "model: expected a network of another library; got one that is written for this "
@@ -40,7 +40,7 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def trained(argument: str, network: Any) -> list[Parameter]:
-    """Parameters of a trained network, or raise where it holds none.
+    """Return the parameters of a trained network, or raise if it holds none.
 
     It is a module of nnx or Equinox, or a pytree of arrays, such as variables of Linen or a state
     dict of PyTorch.
@@ -48,7 +48,7 @@ def trained(argument: str, network: Any) -> list[Parameter]:
     if hasattr(network, "fit") and hasattr(network, "get_params"):
         raise TypeError(
             f"{argument}: expected a perceptron of scikit-learn that is fitted; got "
-            f"{type(network).__name__}. Fit it first; of a Pipeline, pass its last step."
+            f"{type(network).__name__}. Fit it first; for a Pipeline, pass its last step."
         )
     if hasattr(network, "state_dict"):
         raise TypeError(
@@ -71,13 +71,13 @@ def trained(argument: str, network: Any) -> list[Parameter]:
 
 
 def outputs_of(network: Any, x: jax.Array) -> jax.Array | None:
-    """Compute a trained module's outputs; None for arrays alone, and where rows get no numbers."""
+    """Compute a trained module's outputs; None for arrays alone, and if rows get no numbers."""
     library = next((one for one in (nnx, equinox) if one.matches(network)), None)
     if library is None or not callable(network):
         return None
     try:
         found = library.outputs_of(network, x)
-    except Exception:  # whatever its user's code raises: it is asked for its parameters
+    except Exception:  # a user's code may raise anything: only the parameters are needed
         return None
     rows = isinstance(found, jax.Array) and found.shape[:1] == (len(x),)
     return found if rows and jnp.issubdtype(found.dtype, jnp.floating) else None

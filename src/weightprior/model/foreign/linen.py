@@ -36,7 +36,7 @@ class _Form:
         return self.definition.apply(self.build(arrays), x)
 
     def signal(self, arrays: Mapping[str, Any], x: jax.Array, layer: Readout) -> jax.Array:
-        """Return what the layer is called with; Linen compares shapes with the layer's own."""
+        """Return the layer's inputs, recorded in a call: Linen checks the shapes of its weights."""
         from flax import linen
 
         path, fed = tuple(layer.weight.split(".")[:-1]), []
@@ -80,7 +80,7 @@ def read(model: Any, params: Any, num_features: int) -> Reading:
 
 
 def _tried(call: Callable[[], Any]) -> Any:
-    """Return what a call of a module returns, or raise where it asks for more than parameters."""
+    """Return the result of a call of a module, or raise if it needs more than parameters."""
     from flax.errors import FlaxError, InvalidRngError, ScopeCollectionNotFound
 
     try:

@@ -1,4 +1,4 @@
-"""`ModuleNetwork`: a network of another library as this package takes networks."""
+"""`ModuleNetwork`: a network of another library in the form that this package uses."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +21,12 @@ __all__ = ["ModuleNetwork"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class ModuleNetwork:
-    """A network of another library's, whose parameters are named weights. Made by `network`.
+    """A network of another library, with its parameters as named weights. Made by `network`.
 
     Attributes
     ----------
     feature_names : tuple
-        A name per column of x, or 0, 1, ... where none were given.
+        A name per column of x, or 0, 1, ... if none were given.
     num_outputs : int
         Outputs.
     """
@@ -45,11 +45,11 @@ class ModuleNetwork:
 
     @property
     def sites(self) -> dict[str, Site]:
-        """Name of every parameter that is fitted, with its `Site`."""
+        """Name of every fitted parameter, with its `Site`."""
         return dict(self.named_sites)
 
     def hidden_units(self, weights: Weights, x: Any) -> dict[str, HiddenUnits]:
-        """Return inputs and outputs of hidden layers' activations, where a function shows them."""
+        """Return inputs and outputs of hidden layers' activations, if a function shows them."""
         assert self.shows is not None, "beside hidden_layers"
         arrays, x = self._prepared(weights, x)
         return units.hidden_units(self.shows, self.form.build(arrays), x)
@@ -62,7 +62,7 @@ class ModuleNetwork:
 
     @property
     def head(self) -> Head | None:
-        """The last linear layer, where one was named."""
+        """The last linear layer, if one was named."""
         if self.readout is None:
             return None
         weight, bias, output_first = self.readout
@@ -86,13 +86,13 @@ class ModuleNetwork:
         return self.form.call(arrays, x)
 
     def module(self, weights: Any) -> Any:
-        """Put weights into the network as its library has it.
+        """Put weights into a network of the original library.
 
         Parameters
         ----------
         weights : mapping of str to array, or DataTree
-            An array for every site; or a fit of a single prior, which stands for its posterior
-            mean: for a MAP, the optimum.
+            An array for every site; or a fit of a single prior, for its posterior mean: with a MAP,
+            the optimum.
 
         Returns
         -------
@@ -107,14 +107,14 @@ class ModuleNetwork:
         return self.form.build({name: own(arrays[name]) for name, own in self.originals})
 
     def describe(self) -> dict[str, Any]:
-        """Describe the function by what it puts out at some weights and rows, and its constants."""
+        """Describe the function by its outputs at some weights and rows, and by its constants."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in self.fingerprint
         }
 
     def check_inputs(self, x: np.ndarray) -> None:
-        """Raise where the outputs of some of these rows depend on the others."""
+        """Raise if the outputs of some of these rows depend on the others."""
         weights = verify.example_weights(self.sites)
         verify.check_rows(self.apply, weights, x[: verify.NUM_ROWS], parts=verify.NUM_ROWS)
         verify.check_rows(self.apply, weights, x, parts=2)

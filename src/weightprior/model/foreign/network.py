@@ -39,7 +39,7 @@ def network(
     hidden_units: Callable[[Any, Any], Mapping[str, Any]] | None = None,
     fixed: Mapping[str, Any] | None = None,
 ) -> ModuleNetwork:
-    """Describe a network of another library, each of whose parameters becomes a site.
+    """Describe a network of another library: each of its parameters becomes a site.
 
     Only the form of the network is used, not its numbers: pass the trained module as a centre,
     ``normal_prior(bnn, loc=module)``.
@@ -55,31 +55,32 @@ def network(
     params : pytree of arrays, optional
         Parameters of a function or of a Linen module; a state dict of PyTorch is one.
     kinds, fan_ins : dict of str, optional
-        Kind (``"weight"``, ``"bias"``, ``"gain"`` or a word of your own) and fan-in by site,
-        layer or block of layers, where path and shape mislead.
+        Kind (``"weight"``, ``"bias"``, ``"gain"`` or a word of your own) and fan-in by site, layer
+        or block of layers, if path and shape are misleading.
     readout : str, optional
-        Path of the last linear layer, whose outputs are the network's. It may then be integrated
+        Path of the last linear layer, which makes the network's outputs. It may then be integrated
         out, or be approximated alone.
     hidden_units : callable, optional
         ``hidden_units(model, x)``, or of `params` and x for a function: a dict of the inputs and
-        outputs of activations, each of shape (rows, units), by the path of the layer that puts out
-        the inputs. It brings diagnostics of units.
+        outputs of activations, each of shape (rows, units), by the path of the layer that makes the
+        inputs. It allows diagnostics of units.
     fixed : dict, optional
-        Parameters that are held at their values, by site or layer: arrays, or what holds them.
+        Parameters that are held at given values, by site or layer: arrays, or objects that hold
+        them.
 
     Returns
     -------
     ModuleNetwork
-        Its sites are named by the library's own paths, with dots.
+        Its sites are named by the paths in the library, with dots.
 
     Raises
     ------
     TypeError
-        For a network with a state or random numbers, such as BatchNorm or Dropout; for parameters
-        that are no real numbers; for a network of another library.
+        If the network has a state or random numbers, such as BatchNorm or Dropout, if parameters
+        are no real numbers, or if the network is of another library.
     ValueError
-        If parameters are tied and the library does not share them, rows depend on each other,
-        a layer is no readout, or a name is unknown.
+        If parameters are tied and the library does not share them, if rows depend on each other, if
+        a layer is no readout, or if a name is unknown.
 
     Examples
     --------
@@ -148,14 +149,14 @@ def _held(fixed: Any, parameters: Mapping[str, Parameter]) -> dict[str, np.ndarr
 
 
 def _held_as(values: Any) -> np.ndarray:
-    """Return an array to hold: whole numbers in 32 bits, which JAX has in either precision."""
+    """Return an array to hold: whole numbers in 32 bits, which JAX has in both precisions."""
     array = np.asarray(values)
     narrow = array.astype(np.int32) if array.dtype.kind in "iu" else array
     return narrow if (narrow == array).all() else array
 
 
 def _arrays_of_part(key: str, values: Any, *, is_one: bool) -> dict[str, np.ndarray]:
-    """Return what a parameter, or each parameter of a layer, is held at."""
+    """Return the fixed values of a parameter, or of each parameter of a layer."""
     if is_one and not isinstance(values, Mapping):
         return {key: as_array(values)}
     given = trained(f"fixed[{key!r}]", values)
@@ -167,7 +168,7 @@ def _layers(parameters: Mapping[str, Parameter]) -> list[str]:
 
 
 def _readout(layer: str, parameters: Mapping[str, Parameter]) -> Readout:
-    """Return weight and bias of the layer that a user named."""
+    """Return the weight and bias of the layer that a user named."""
     _checks.known_names("readout", [layer], _layers(parameters))
     own = {n: p for n, p in parameters.items() if p.layer == layer}
     pair = sorted(own, key=lambda name: -own[name].value.ndim)
@@ -182,7 +183,7 @@ def _readout(layer: str, parameters: Mapping[str, Parameter]) -> Readout:
 
 
 def _verified(draft: ModuleNetwork) -> ModuleNetwork:
-    """Return the network with what it puts out, or raise where it is no function of each row."""
+    """Return the network with number and digest of outputs; raise if rows are not independent."""
     weights, x = verify.example_weights(draft.sites), verify.example_rows(len(draft.feature_names))
     found = _outputs(draft, weights, x)
     verify.check_constants(draft.apply, weights, x)
@@ -193,7 +194,7 @@ def _verified(draft: ModuleNetwork) -> ModuleNetwork:
         digest.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
     fingerprint = {
         "library": draft.form.library,
-        # Enough digits to tell functions apart, and none that another machine rounds otherwise.
+        # Enough digits to tell functions apart, and few enough to be equal on other machines.
         "outputs": tuple(f"{value:.4g}" for value in found.ravel()[:12]),
         "constants": digest.hexdigest()[:16] if draft.constants else "",
     }
@@ -204,7 +205,7 @@ def _verified(draft: ModuleNetwork) -> ModuleNetwork:
 
 
 def _with_units(made: ModuleNetwork, parameters: Mapping[str, Parameter]) -> ModuleNetwork:
-    """Return the network with the hidden layers that its user's function shows."""
+    """Return the network with the hidden layers that the user's function shows."""
     weights, x = verify.example_weights(made.sites), verify.example_rows(len(made.feature_names))
     with jax.enable_x64(True):
         arrays, rows = made._prepared(verify.as_jax(weights), x)
@@ -216,7 +217,7 @@ def _with_units(made: ModuleNetwork, parameters: Mapping[str, Parameter]) -> Mod
 
 
 def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
-    """Compute outputs at some rows, or raise where the network cannot do so as fits do."""
+    """Compute outputs at some rows, or raise if the network cannot be called as in fits."""
     count = len(draft.feature_names)
     try:
         form = verify.form_of_outputs(draft.apply, weights, x)
@@ -234,7 +235,7 @@ def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) ->
     if found.ndim != 2 or len(found) != len(x):
         raise ValueError(
             f"model: expected outputs of shape (rows, outputs) for x of shape {x.shape}; got "
-            f"{found.shape}. Where there is one output per row, end with output[:, None], and a "
+            f"{found.shape}. With one output per row, end with output[:, None]; with a "
             "module of Equinox, which is called row by row, with a vector: out_size=1."
         )
     if found.shape[1] == 0:
@@ -242,14 +243,14 @@ def _outputs(draft: ModuleNetwork, weights: Mapping[str, Any], x: np.ndarray) ->
     if found.dtype != np.float64:
         raise TypeError(
             "model: expected outputs in the precision of the parameters, which fits change; got "
-            f"{found.dtype} for parameters of float64. Leave out dtype=... where layers are made, "
+            f"{found.dtype} for parameters of float64. Leave out dtype=... in layers, "
             "and casts of the signal."
         )
     return found
 
 
 def _kind(outputs: Any) -> str:
-    """Say what a network returned in place of an array."""
+    """Name what a network returned in place of an array."""
     if isinstance(outputs, Mapping):
         return f"a dict of {_checks.several(outputs)}"
     return f"a {type(outputs).__name__}"

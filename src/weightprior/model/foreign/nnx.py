@@ -13,8 +13,8 @@ from weightprior.model.foreign.parameters import Parameter, Reading, check_no_ke
 __all__ = ["matches", "outputs_of", "parameters_of", "read"]
 
 _RANDOM = (
-    "It is of random numbers, and a posterior is that of a fixed function. Replace a Dropout, "
-    "model{layer} = jax.nn.identity; of other layers, leave out their rngs once they are made."
+    "It holds random numbers, and a posterior needs a fixed function. Replace a Dropout, "
+    "model{layer} = jax.nn.identity; from other layers, remove their rngs once they are made."
 )
 _INSTEAD = {
     "BatchStat": "Its statistics make rows depend on each other. Use LayerNorm or GroupNorm.",
@@ -34,7 +34,7 @@ class _Form:
 
     graph: Any
     structure: Any
-    # Names of the leaves of the state; beside those that are no arrays the leaf itself.
+    # Names of the leaves of the state; with the leaf itself if it is no array.
     leaves: tuple[tuple[str, Any], ...]
     library: str = "flax.nnx"
 
@@ -52,7 +52,7 @@ class _Form:
 
 
 def read(model: Any, params: Any, num_features: int) -> Reading:
-    """Read a module; parameters that it shares are one."""
+    """Read a module; parameters that it shares are read once."""
     from flax import nnx
 
     if params is not None:

@@ -1,4 +1,4 @@
-"""Parameters of a network from elsewhere: names, and what each of them is in its layer."""
+"""Parameters of a network from elsewhere: their names, and their roles in their layers."""
 
 import re
 import sys
@@ -23,13 +23,13 @@ __all__ = [
 ]
 
 
-# Layers by the names of their classes, or by those that people give them.
+# Layers by the names of their classes, or by names that users commonly give them.
 _NORM = r"(layer|group|rms|instance|batch)?_?norm(alization)?|[lbg]n"
 _EMBEDDING = r"emb(ed(ding)?s?)?"
 
 
 def _is_called(pattern: str, name: str) -> bool:
-    """Tell if a layer is called so, whatever its number."""
+    """Tell if a layer's name matches a pattern, whatever its number."""
     return re.fullmatch(rf"({pattern})_?\d*d?", name.lower()) is not None
 
 
@@ -39,20 +39,20 @@ def name_of(path: Sequence[Any]) -> str:
 
 
 class Original(NamedTuple):
-    """The kind of array that a library holds a parameter in, and its precision."""
+    """The kind of array in which a library holds a parameter, and its precision."""
 
     kind: Callable[[Any], Any]
     dtype: Any
 
     @classmethod
     def of(cls, value: Any) -> "Original":
-        """Read it off an array."""
+        """Read kind and precision of an array."""
         if hasattr(value, "detach"):
             return cls(sys.modules["torch"].as_tensor, as_array(value).dtype)
         return cls(jnp.asarray if isinstance(value, jax.Array) else np.asarray, value.dtype)
 
     def __call__(self, array: Any) -> Any:
-        """Return an array of that kind and precision."""
+        """Return an array in that kind and precision."""
         return self.kind(np.asarray(array).astype(self.dtype))
 
 
@@ -66,9 +66,9 @@ class Parameter(NamedTuple):
     value : array
         Its numbers.
     original : Original
-        The kind of array that it is made of.
+        The kind of array that holds it.
     owner : str
-        Class of the layer that has it; empty where the library does not tell.
+        Class of its layer; empty if the library does not tell.
     output_first : bool
         True if the first axis of a weight is that of the outputs.
     """
@@ -96,35 +96,35 @@ class Parameter(NamedTuple):
 
     @property
     def layer(self) -> str:
-        """The path of the layer, or the name where there is none."""
+        """The path of the layer, or the name if there is none."""
         return name_of(self.path[:-1]) or self.name
 
     @property
     def of_norm(self) -> bool:
-        """Tell if the layer standardises its inputs; of a name alone, only with a line of units."""
+        """True if the layer standardises its inputs; by its name, only with one axis of units."""
         if self.owner:
             return _is_called(_NORM, self.owner)
         return self.value.ndim < 2 and any(_is_called(_NORM, name) for name in self.path[-2:-1])
 
     @property
     def of_embedding(self) -> bool:
-        """Tell if rows of this are looked up."""
+        """True if its rows are looked up."""
         return self.path[-1] == "embedding" or any(
             _is_called(_EMBEDDING, name) for name in (self.owner or "".join(self.path[-2:-1]),)
         )
 
 
 class Reading(NamedTuple):
-    """A network of a library's, read.
+    """A network of a library after reading.
 
     Attributes
     ----------
     form : Form
-        The way to call it, from the module `form`.
+        The way to call it: see the module `form`.
     parameters : sequence of Parameter
         Parameters that may be fitted.
     constants : dict of str to array
-        Arrays that are none of its parameters.
+        Arrays that are not parameters.
     """
 
     form: Any
@@ -133,22 +133,22 @@ class Reading(NamedTuple):
 
 
 def check_no_key(name: str, value: Any) -> None:
-    """Raise where this is a key of random numbers."""
+    """Raise if a value is a key of random numbers."""
     if jnp.issubdtype(getattr(value, "dtype", np.float64), jax.dtypes.prng_key):
         raise TypeError(
             f"model: expected a fixed function; got a key of random numbers, {name!r}. A posterior "
-            "is that of a fixed function: take the key out, and what draws from it."
+            "needs a fixed function: take out the key, and all code that draws from it."
         )
 
 
 def as_array(value: Any) -> np.ndarray:
-    """Return a parameter's array as numpy's; a tensor of PyTorch may stand on another device."""
+    """Return a parameter's array as a NumPy array; a PyTorch tensor may be on another device."""
     return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
 def real(name: str, array: np.ndarray) -> np.ndarray:
-    """Return a parameter's numbers in double precision, or raise where it cannot be sampled."""
-    if jnp.issubdtype(array.dtype, jnp.floating):  # those of JAX's own, such as bfloat16, too
+    """Return a parameter's numbers in double precision, or raise if it cannot be sampled."""
+    if jnp.issubdtype(array.dtype, jnp.floating):  # JAX's own types too, such as bfloat16
         return array.astype(np.float64)
     if array.dtype.kind in "biu":
         advice = f"Hold it at its value, fixed={{{name!r}: ...}}, or leave it out of the parameters"
@@ -163,7 +163,7 @@ def real(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def by_name(parameters: Sequence[Parameter]) -> dict[str, Parameter]:
-    """Return the parameters by their names, or raise where two have one."""
+    """Return the parameters by their names, or raise if two have the same."""
     found: dict[str, Parameter] = {}
     for parameter in parameters:
         if parameter.name in found:
@@ -176,7 +176,7 @@ def by_name(parameters: Sequence[Parameter]) -> dict[str, Parameter]:
 
 
 def check_untied(leaves: Mapping[str, Any], advice: str) -> None:
-    """Raise where one array stands in two places, which would be sampled apart."""
+    """Raise if one array is in two places, which would be sampled separately."""
     first: dict[Any, str] = {}
     for name, leaf in leaves.items():
         if hasattr(leaf, "dtype") and first.setdefault(_address(leaf), name) != name:
@@ -187,7 +187,7 @@ def check_untied(leaves: Mapping[str, Any], advice: str) -> None:
 
 
 def _address(leaf: Any) -> int:
-    """Tell arrays apart: by their memory, which a view such as a transpose shares."""
+    """Return the memory address of an array, which a view such as a transpose shares."""
     if hasattr(leaf, "data_ptr"):
         return leaf.data_ptr()
     if isinstance(leaf, np.ndarray) and leaf.size:
@@ -196,7 +196,7 @@ def _address(leaf: Any) -> int:
 
 
 def turned(array: np.ndarray, *, to_output_first: bool) -> np.ndarray:
-    """Turn a weight (outputs, inputs, *window) to (*window, inputs, outputs), or back."""
+    """Transpose a weight (outputs, inputs, *window) to (*window, inputs, outputs), or back."""
     if to_output_first:
         return np.moveaxis(array, (-1, -2), (0, 1))
     return np.moveaxis(array, (0, 1), (-1, -2))

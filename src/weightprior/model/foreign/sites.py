@@ -28,7 +28,7 @@ def sites_of(
     parameters : mapping of str to Parameter
         By name.
     kinds, fan_ins : mapping of str
-        By name or part, in place of what follows from path and shape.
+        Values by name or part, which replace those from path and shape.
     """
     known = dict.fromkeys(part for name in parameters for part in _parts(name))
     given = {"kinds": kinds or {}, "fan_ins": fan_ins or {}}
@@ -52,20 +52,21 @@ def sites_of(
 
 
 def _given(values: Mapping[str, Any], name: str) -> Any:
-    """Return what is given for a parameter or, if nothing is, for the smallest part around it."""
+    """Return the value given for a parameter or, without one, for the smallest part around it."""
     return next((values[part] for part in _parts(name) if part in values), None)
 
 
 def _parts(name: str) -> list[str]:
-    """Return the name and those of the parts around it, the smallest first."""
+    """Return the name, and the names of the parts around it, the smallest first."""
     steps = name.split(".")
     return [".".join(steps[:i]) for i in range(len(steps), 0, -1)]
 
 
 def kind_of(parameter: Parameter) -> str:
-    """Return what a parameter is in its layer, by its name, its layer and its shape."""
+    """Return the kind of a parameter, by its name, its layer and its shape."""
     leaf, is_line = parameter.path[-1].lower(), parameter.value.ndim < 2
-    # A list of a weight and a bias has numbers for names, and flat parameters have b1 and W1.
+    # In a list of a weight and a bias, names are numbers; flat parameters have names like b1 and
+    # W1.
     word = leaf.rstrip("0123456789_")
     if leaf.startswith("bias") or (is_line and (word in _BIASES or leaf.isdigit())):
         return "bias"
@@ -73,12 +74,12 @@ def kind_of(parameter: Parameter) -> str:
         return "gain"
     if parameter.value.ndim > 1 or leaf.startswith(_WEIGHTS):
         return "weight"
-    # A word of its own, that no part of a model has already.
+    # Its own name as a new kind, unless a part of a model has that name already.
     return parameter.path[-1] if parameter.path[-1] not in ("latent", parameter.name) else "other"
 
 
 def _num_output_axes(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
-    """Count the axes of the units: those of the bias beside them; attention has several."""
+    """Count the axes of the units: those of the layer's bias; attention has several."""
     shape = parameter.value.shape
     for other in parameters.values():
         own = tuple(n for n in other.value.shape if n > 1)
@@ -92,7 +93,7 @@ def _num_output_axes(parameter: Parameter, parameters: Mapping[str, Parameter]) 
 
 
 def _is_stack(parameter: Parameter, parameters: Mapping[str, Parameter]) -> bool:
-    """Tell if weights of several layers stand one after another, as their biases beside them do."""
+    """Tell if an array stacks the weights of several layers, as the biases beside it do."""
     shape = parameter.value.shape
     units = shape[1:2] if parameter.output_first else shape[-1:]
     return len(shape) == 3 and any(
@@ -103,7 +104,7 @@ def _is_stack(parameter: Parameter, parameters: Mapping[str, Parameter]) -> bool
 
 
 def _fan_in(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
-    """Count the inputs that a unit sums up: one, where a row is looked up."""
+    """Count the inputs of a unit: one, if a row is looked up."""
     shape = parameter.value.shape
     if parameter.of_embedding:
         return 1
@@ -117,7 +118,7 @@ def _fan_in(parameter: Parameter, parameters: Mapping[str, Parameter]) -> int:
 
 
 def _dims(parameter: Parameter, parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
-    """Axes, of which that of a layer's units has a name in common, which no number of a fit has."""
+    """Name the axes; all parameters of a layer share the name of the axis of its units."""
     shape, layer = parameter.value.shape, parameter.layer
     dims = [f"{parameter.name}_dim_{axis}" for axis in range(len(shape))]
     sizes = {

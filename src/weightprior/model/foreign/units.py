@@ -1,4 +1,4 @@
-"""Hidden units of a network from elsewhere, by a function of its user's that shows them."""
+"""Hidden units of a network from elsewhere, by a user's function that shows them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from weightprior.model.network import HiddenLayer, HiddenUnits
 __all__ = ["Units", "held_at_mean", "hidden_layers", "hidden_units", "shown"]
 
 Units = Callable[[Any, Any], Mapping[str, Any]]
-# By these an activation is recognised from inputs and outputs, in this order.
+# Activations that are recognised by inputs and outputs, tried in this order.
 _KNOWN = {
     **ACTIVATIONS,
     "approximate gelu": jax.nn.gelu,
@@ -29,12 +29,12 @@ _KNOWN = {
     "sin": jnp.sin,
 }
 _TOLERANCE = float(np.finfo(np.float64).eps) ** 0.6
-# Halvings of an interval until double precision does not tell its ends apart.
+# Halvings of an interval after which double precision does not tell its ends apart.
 _HALVINGS = 60
 
 
 def shown(function: Any, model: Any, x: Any) -> Mapping[str, Any]:
-    """Return what a user's function shows, or raise where it is no dict of two arrays by layer."""
+    """Return the result of a user's function; raise if it is no dict of two arrays by layer."""
     if not callable(function):
         raise TypeError(
             f"hidden_units: expected a function of the model and x; got {function!r}. Return a "
@@ -67,7 +67,7 @@ def hidden_units(function: Units, model: Any, x: Any) -> dict[str, HiddenUnits]:
 def hidden_layers(
     shown: Mapping[str, Any], parameters: Mapping[str, Parameter], num_rows: int
 ) -> tuple[HiddenLayer, ...]:
-    """Describe the layers that a user's function shows, or raise where they are none.
+    """Describe the layers that a user's function shows, or raise if they are no valid layers.
 
     Parameters
     ----------
@@ -128,10 +128,10 @@ def _recognised(name: str, pre: np.ndarray, post: np.ndarray) -> Any:
 def held_at_mean(
     layer: HiddenLayer, weights: Mapping[str, Any], units: HiddenUnits, unit: Any
 ) -> dict[str, Any]:
-    """Weights with which a unit puts out its mean over the rows, whatever they are.
+    """Return weights with which a unit's output is its mean over the rows, whatever they are.
 
-    Its incoming weights are zero, and its bias is the input whose output that is. There is one
-    between the inputs with the smallest and the largest output, for activations are continuous.
+    Its incoming weights are zero, and its bias is the input that gives this output. There is one
+    between the inputs with the smallest and the largest output, since activations are continuous.
     """
     pre, post = units.pre[:, unit], units.post[:, unit]
     function, mean = layer.activation, post.mean()

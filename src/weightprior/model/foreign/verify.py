@@ -1,4 +1,4 @@
-"""Checks with numbers of what a network has to be, so that its posterior means anything."""
+"""Numerical checks of the conditions under which a network has a meaningful posterior."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -24,18 +24,18 @@ __all__ = [
     "outputs",
 ]
 
-# Rows to try a network with, each by itself.
+# Number of rows with which a network is tried, each by itself.
 NUM_ROWS = 6
-# A change of parameters that single precision tells, and half precision does not.
+# A change of parameters that single precision resolves, and half precision does not.
 _STEP = 1e-4
-# Sums over the rows may be taken in another order for another number of them.
+# With another number of rows, sums over them may be in another order.
 _TOLERANCE = float(np.finfo(np.float64).eps) ** 0.6
 
 Function = Callable[[Mapping[str, Any], Any], Any]
 
 
 def example_weights(sites: Mapping[str, Site]) -> dict[str, np.ndarray]:
-    """Weights to try a network with, of about the size that they have in one; always the same."""
+    """Make weights of typical size with which to try a network; always the same."""
     found, start = {}, 1
     for name, site in sites.items():
         number = int(np.prod(site.shape, dtype=int))
@@ -46,14 +46,14 @@ def example_weights(sites: Mapping[str, Site]) -> dict[str, np.ndarray]:
 
 
 def example_rows(num_features: int) -> np.ndarray:
-    """Rows to try a network with: numbers around zero, and whole ones, as of categories."""
+    """Make rows with which to try a network: numbers around zero, and whole ones (categories)."""
     waves = np.sin(2.3 * np.arange(1, NUM_ROWS * num_features + 1)).reshape(NUM_ROWS, -1)
     whole = np.arange(NUM_ROWS * num_features).reshape(NUM_ROWS, -1) % 3
     return np.where(np.arange(NUM_ROWS)[:, None] % 2, 1.5 * waves, whole)
 
 
 def form_of_outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> Any:
-    """Shape of a network's outputs, or what else it returns; in double precision as well."""
+    """Return the shape of a network's outputs, or of other results; in double precision."""
     with jax.enable_x64(True):
         return jax.eval_shape(apply, weights, jnp.asarray(x, jnp.float64))
 
@@ -65,15 +65,15 @@ def outputs(apply: Function, weights: Mapping[str, Any], x: Any) -> np.ndarray:
 
 
 def as_jax(weights: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Weights as JAX's arrays."""
+    """Return weights as JAX arrays."""
     return {name: jnp.asarray(values) for name, values in weights.items()}
 
 
 def check_derivative(apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
-    """Raise where outputs do not change as their derivative says, by which fits find their way.
+    """Raise if outputs do not change as their derivative says: fits rely on the derivative.
 
-    In half precision they change in steps, which are long beside a change of parameters. Single
-    precision is let through: some layers of Flax know no other.
+    In half precision outputs change in steps, which are long compared with a change of parameters.
+    Single precision is accepted: some layers of Flax have no other.
     """
     with jax.enable_x64(True):
         at = {name: jnp.asarray(values, jnp.float64) for name, values in weights.items()}
@@ -85,40 +85,40 @@ def check_derivative(apply: Function, weights: Mapping[str, Any], x: np.ndarray)
 
         found, slope = jax.jit(lambda: jax.jvp(change, (0.0,), (1.0,)))()
         measured = (np.asarray(jax.jit(change)(_STEP)) - found) / _STEP
-    # Rounding of two outputs, a step apart.
+    # Rounding of two outputs that are a step apart.
     noise = 10 * np.finfo(np.float32).eps / _STEP * np.nanmax(np.abs(found), initial=0.0)
     tolerance = 0.01 * np.nanmax(np.abs(slope), initial=0.0) + noise
     if not np.allclose(measured, slope, rtol=0, atol=tolerance, equal_nan=True):
         raise TypeError(
             "model: expected outputs that change with the parameters as their derivative says; got "
             "others. Is there a layer in half precision, or a gradient that is stopped? Leave "
-            "out dtype=... where layers are made, casts of the signal, and stop_gradient."
+            "out dtype=... in layers, casts of the signal, and stop_gradient."
         )
 
 
 def check_constants(apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
-    """Raise where the function holds an array of NumPy's, of which JAX keeps one precision alone.
+    """Raise if the function holds a NumPy array, of which JAX keeps only one precision.
 
-    It is the one that was used first. A search in single precision would round what the next one,
-    in double precision, reads, or leave it with a program that cannot be compiled.
+    It is the precision that was used first. After a search in single precision, one in double
+    precision would read rounded numbers, or have a program that cannot be compiled.
     """
     wide = [one for one in _constants(apply, weights, x, jnp.float64) if one.itemsize > 4]
     try:
         narrow = _constants(apply, weights, x, jnp.float32)
     except TypeError:
-        narrow = wide  # which do not go together with others in single precision
+        narrow = wide  # they do not combine with others in single precision
     kept = [one for one in wide if any(one is other for other in narrow)]
     if kept:
         raise TypeError(
-            f"model: expected constants in the precision of x; got an array of NumPy's, of shape "
+            f"model: expected constants in the precision of x; got a NumPy array of shape "
             f"{kept[0].shape} and dtype {kept[0].dtype}, in the function. Write "
-            "jnp.asarray(array, x.dtype) where it is used (of whole numbers: dtype=int), or pass "
+            "jnp.asarray(array, x.dtype) at its use (for whole numbers: dtype=int), or pass "
             "it in params and hold it by fixed."
         )
 
 
 def _constants(apply: Function, weights: Mapping[str, Any], x: np.ndarray, dtype: Any) -> list[Any]:
-    """Arrays of NumPy's that a function of this precision holds."""
+    """Return the NumPy arrays that a function holds in this precision."""
     with jax.enable_x64(dtype == jnp.float64):
         cast = {name: jnp.asarray(values, dtype) for name, values in weights.items()}
         traced = jax.make_jaxpr(apply)(cast, jnp.asarray(x, dtype))
@@ -126,7 +126,7 @@ def _constants(apply: Function, weights: Mapping[str, Any], x: np.ndarray, dtype
 
 
 def _all_constants(traced: Any) -> Iterator[Any]:
-    """Constants of a traced function, and of the functions in it."""
+    """Yield the constants of a traced function, and of the functions in it."""
     yield from getattr(traced, "consts", ())
     for equation in traced.eqns:
         parts = jax.tree.leaves([*equation.params.values()], is_leaf=lambda v: hasattr(v, "eqns"))
@@ -136,7 +136,7 @@ def _all_constants(traced: Any) -> Iterator[Any]:
 
 
 def check_rows(apply: Function, weights: Mapping[str, Any], x: np.ndarray, parts: int) -> None:
-    """Raise where the outputs of a row, in one of so many parts, depend on the other rows."""
+    """Raise if the outputs of a row, in one of `parts` parts, depend on the other rows."""
     together = outputs(apply, weights, x)
     alone = np.concatenate([outputs(apply, weights, p) for p in np.array_split(x, parts) if len(p)])
     size = np.max(np.abs(together), axis=0, where=np.isfinite(together), initial=0.0)
@@ -152,13 +152,13 @@ def check_rows(apply: Function, weights: Mapping[str, Any], x: np.ndarray, parts
 
 
 def check_readout(head: Any, apply: Function, weights: Mapping[str, Any], x: np.ndarray) -> None:
-    """Raise where a layer is not the last, or not linear."""
+    """Raise if a layer is not the last, or not linear."""
     given, other = weights, {**weights}
     for name in head.sites:
         other[name] = np.cos(3.1 * np.arange(weights[name].size)).reshape(weights[name].shape)
     try:
         signal = outputs(head.inputs, given, x)
-    except (TypeError, ValueError, IndexError):  # it is unused, or those after it take one width
+    except (TypeError, ValueError, IndexError):  # it is unused, or later layers have a fixed width
         signal = np.full((len(x), 0), np.nan)
     for tried in (given, other):
         weight = head.oriented(np.asarray(tried[head.weight]))
@@ -169,14 +169,14 @@ def check_readout(head: Any, apply: Function, weights: Mapping[str, Any], x: np.
             found, made, rtol=0, atol=_TOLERANCE * np.abs(found).max(initial=1.0), equal_nan=True
         ):
             raise ValueError(
-                f"readout: expected a last linear layer, whose outputs are the network's; got "
-                f"{head.weight!r} and {head.bias!r}, after which something else is done. Name "
+                f"readout: expected a last linear layer, which makes the network's outputs; got "
+                f"{head.weight!r} and {head.bias!r}, and something else comes after it. Name "
                 "another layer, or leave readout out."
             )
 
 
 def check_units(network: Any, weights: Mapping[str, Any], x: np.ndarray) -> None:
-    """Raise where units are not what their layer's weight and bias say of them."""
+    """Raise if units are not those of their layer's weight and bias."""
     for layer in network.hidden_layers:
 
         def held(weights, x, layer=layer):
@@ -190,6 +190,6 @@ def check_units(network: Any, weights: Mapping[str, Any], x: np.ndarray) -> None
         if not np.allclose(found, before.mean(), atol=_TOLERANCE * np.abs(before).max(), rtol=0):
             raise ValueError(
                 f"hidden_units: expected inputs of {layer.name!r} that its own weight and bias "
-                f"make, {layer.incoming!r} and {layer.bias!r}; got others. Return what that layer "
-                "puts out, and what the activation makes of it."
+                f"make, {layer.incoming!r} and {layer.bias!r}; got others. Return the outputs of "
+                "that layer, and those of its activation."
             )

@@ -1,1 +1,1 @@
-"""Likelihoods, a file each; `base` is what they are written against."""
+"""Likelihoods, one file each; `base` is their base class."""

@@ -1,4 +1,4 @@
-"""Words for targets that are no classes, and what to do about them."""
+"""Messages about targets that are no classes, with advice."""
 
 from typing import Any, NoReturn
 
@@ -8,12 +8,12 @@ from weightprior import _checks
 
 __all__ = ["check_one_hot", "refuse_entry", "refuse_numbers", "refuse_text"]
 
-# Labels that a message writes out.
+# Largest number of labels that a message writes out.
 _FEW = 12
 
 
 def check_one_hot(likelihood: Any, y: Any, expected: tuple[int, ...]) -> None:
-    """Raise where targets are a column of zeros and ones for every class."""
+    """Raise if targets are a column of zeros and ones for every class."""
     shape, count = _checks.shape(y), likelihood.num_classes
     if len(expected) > 1 or shape != (*expected, count):
         return
@@ -30,7 +30,7 @@ def check_one_hot(likelihood: Any, y: Any, expected: tuple[int, ...]) -> None:
 
 
 def _one_column(likelihood: Any, y: Any) -> str:
-    """Write how one-hot columns become classes."""
+    """Write code that turns one-hot columns into classes."""
     columns = None if (given := getattr(y, "columns", None)) is None else [*given]
     labels = None if likelihood.labels is None else [*likelihood.labels]
     array = "y.to_numpy()" if columns else "y" if isinstance(y, np.ndarray) else "numpy.asarray(y)"
@@ -44,7 +44,7 @@ def _one_column(likelihood: Any, y: Any) -> str:
 
 
 def refuse_text(likelihood: Any, entries: np.ndarray) -> NoReturn:
-    """Raise for text where classes are numbers."""
+    """Raise for text if classes are numbers."""
     text = next(v for v in entries.flat if isinstance(v, str | bytes))
     if isinstance(text, bytes):
         raise TypeError(
@@ -80,10 +80,10 @@ def _named(likelihood: Any, entries: np.ndarray) -> str:
     found = _different(entries)
     name, count = type(likelihood).__name__, likelihood.num_classes
     if len(found) < count:
-        return f"Name all {count} classes, those that are not among these rows too: {name}([...])."
+        return f"Name all {count} classes, also those that are not among these rows: {name}([...])."
     if len(found) > count and entries.ndim > 1:
         ones = [_different(column)[-1] for column in entries.T]
-        return f"Compare every column with what is to be its 1: numpy.asarray(y) == {ones!r}."
+        return f"Compare every column with the label of its 1: numpy.asarray(y) == {ones!r}."
     listed = repr(found) if len(found) <= _FEW else "sorted(set(y))"
     if len(found) == count:
         return f"Name the classes: {name}({listed})."
@@ -92,18 +92,18 @@ def _named(likelihood: Any, entries: np.ndarray) -> str:
 
 
 def _different(entries: np.ndarray) -> list[Any]:
-    """Different entries in their order, as Python has them, without those that are missing."""
+    """Return the different entries in order, as Python's own types, without missing ones."""
     return sorted({_plain(v) for v in entries.flat if not _is_missing(v)}, key=_order)
 
 
 def _order(label: Any) -> tuple[bool, Any]:
-    """Sort numbers by their size, and text, which is never among them, by the alphabet."""
+    """Return a sort key: numbers by size, and text, which is never mixed with them, by alphabet."""
     text = isinstance(label, str | bytes)
     return text, str(label) if text else label
 
 
 def refuse_entry(likelihood: Any, entries: np.ndarray, index: int) -> NoReturn:
-    """Raise for a target that is none of the labels."""
+    """Raise for a target that is not among the labels."""
     labels, entry = likelihood.labels, entries.flat[index]
     row = int(np.unravel_index(index, entries.shape)[0])
     expected = f"y: expected classes among {_checks.several(labels)}; got"
@@ -128,7 +128,7 @@ def _plain(entry: Any) -> Any:
 
 
 def _is_missing(entry: Any) -> bool:
-    # NaN and NaT differ from themselves, and pandas' NA does not say.
+    # NaN and NaT differ from themselves; comparing pandas' NA raises.
     try:
         return entry is None or bool(entry != entry)
     except TypeError:

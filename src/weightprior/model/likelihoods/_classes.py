@@ -1,4 +1,4 @@
-"""Targets that are classes, numbered or called by labels of their own."""
+"""Targets that are classes, with numbers or labels."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -32,12 +32,12 @@ class Classes(Likelihood):
 
     @property
     def labels(self) -> tuple[Any, ...] | None:
-        """Labels of the classes, in the order of their numbers; None where they are numbers."""
+        """Labels of the classes, in the order of their numbers; None if they are numbers."""
         return self.classes if isinstance(self.classes, tuple) else None
 
     @property
     def num_classes(self) -> int:
-        """Number of classes that a target is one of."""
+        """Number of classes of a target."""
         raise NotImplementedError
 
     def check_target(self, y, num_obs, num_outputs):
@@ -55,7 +55,7 @@ class Classes(Likelihood):
     def _check_numbers(
         self, y: Any, entries: np.ndarray, num_obs: int, num_outputs: int
     ) -> np.ndarray:
-        """Return classes that are numbers already."""
+        """Check classes that are numbers already, and return them."""
         if any(isinstance(entry, str | bytes) for entry in entries.flat):
             advice.refuse_text(self, entries)
         array = super().check_target(y, num_obs, num_outputs)
@@ -68,7 +68,7 @@ class Classes(Likelihood):
 
 
 def labels_of(classes: Any) -> tuple[Any, ...]:
-    """Return labels as a tuple of Python's own types, or raise where they do not tell classes."""
+    """Return labels as a tuple of Python's own types, or raise if they are not valid."""
     sequence = not isinstance(classes, str | bytes | AbstractSet | Mapping)
     if not sequence or not hasattr(classes, "__iter__"):
         hint = " Pass sorted(classes)." if isinstance(classes, AbstractSet) else ""
@@ -104,5 +104,5 @@ def count_or_labels(classes: Any) -> int | tuple[Any, ...]:
 def _number_of(entry: Any, numbers: Mapping[Any, float]) -> float | None:
     try:
         return numbers.get(entry)
-    except TypeError:  # what has no hash is no label
+    except TypeError:  # a value without a hash is no label
         return None

@@ -1,4 +1,4 @@
-"""Parts that likelihoods of counts share: their check, and what zeros leave open."""
+"""Parts that likelihoods of counts share: their check, and directions that zeros leave open."""
 
 import numpy as np
 
@@ -13,9 +13,9 @@ _OF_RATES = (
 
 
 def check_counts(array: np.ndarray, of_rates: str = _OF_RATES) -> np.ndarray:
-    """Return counts, or raise where one is no whole number of at least 0.
+    """Return counts, or raise if one is not a whole number of at least 0.
 
-    `of_rates` says what to do where they have been divided by something.
+    `of_rates` is the advice if counts have been divided by something.
     """
     bad = array[(array < 0) | (array != np.round(array))]
     if bad.size:
@@ -26,9 +26,9 @@ def check_counts(array: np.ndarray, of_rates: str = _OF_RATES) -> np.ndarray:
 
 
 def recession_of_counts(counts: np.ndarray) -> Recession:
-    """Directions that never lower the density of counts whose log mean is the output.
+    """Find directions that never lower the density of counts, with the output as their log mean.
 
-    A mean of 0 is the best for a count of 0; any other holds its own.
+    For a count of 0 the best mean is 0; any other count has its own best mean.
     """
     zero = counts == 0
     never = np.zeros_like(zero)

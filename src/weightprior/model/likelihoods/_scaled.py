@@ -26,7 +26,7 @@ _LOG_NOISE_PRIOR = (-1.0, 1.0)
 
 
 class Scaled(Likelihood):
-    """A location family whose scale `noise` is known, or learned through the latent `log_noise`."""
+    """A location family with a scale `noise`, known or learned through the latent `log_noise`."""
 
     noise: float | Sequence[float] | None
 
@@ -38,7 +38,7 @@ class Scaled(Likelihood):
             )
 
     def latents(self, num_outputs: int) -> dict[str, Latent]:
-        """Return the logarithm of the noise, one per output, where it is learned."""
+        """Return the logarithm of the noise, one per output, if it is learned."""
         if self.noise is not None:
             return {}
         information = self._information_about_scale
@@ -46,16 +46,16 @@ class Scaled(Likelihood):
         return {"log_noise": latent}
 
     def noise_of(self, location: jax.Array, weights: Weights) -> jax.Array:
-        """Scale of every target around its location, of that shape."""
+        """Return the scale of every target around its location, of that shape."""
         noise = jnp.exp(weights["log_noise"]) if self.noise is None else self.noise
         return of_outputs(noise, location)
 
     def noise_centers(self, noise: float) -> dict[str, float]:
-        """Its logarithm, where it is learned."""
+        """Return the logarithm of the noise, if it is learned."""
         return {} if self.noise is not None else {"log_noise": float(np.log(noise))}
 
     def restated(self, shift, factor, num_outputs):
-        """Return the law around other locations, its noise multiplied as the targets are."""
+        """Return the distribution around other locations, its noise multiplied like the targets."""
         if self.noise is None:
             added = np.log(factor) if num_outputs > 1 else np.log(factor[0])
             return Restated(self, factor, shift, {"log_noise": added})
@@ -65,16 +65,16 @@ class Scaled(Likelihood):
         return Restated(replace(known, noise=noise), factor, shift, {})
 
     def recession(self, y, num_outputs):
-        """None: a target holds its location."""
+        """Return no direction: a target holds its location."""
         never = np.zeros((len(y), num_outputs), bool)
         return Recession.of_each(never, never)
 
     def learned_scale(self, output, weights):
-        """Return the noise, where it is learned."""
+        """Return the noise, if it is learned."""
         return None if self.noise is not None else self.noise_of(per_target(output), weights)
 
     def scale_advice(self, spread, num_rows):
-        """Advise a known noise, or a prior so narrow that all rows move it by a factor e."""
+        """Advise a known noise, or a prior so narrow that all rows move it by a factor of e."""
         held = f"{np.log(spread) + _LOG_NOISE_PRIOR[0]:.2g}, {num_rows**-0.5:.2g}"
         return (
             f"Pass a known noise, {type(self).__name__}(noise=...), or hold it by a narrow prior: "
@@ -82,7 +82,7 @@ class Scaled(Likelihood):
         )
 
     def information_root(self, output, weights):
-        """Root of the information: a constant over the squared scale, about a location."""
+        """Return the root of the information about locations: a constant over the squared scale."""
         scale = self.noise_of(output[None, :], weights)[0]
         about_location = jnp.asarray(self._information_about_location(weights), output.dtype)
         return jnp.diag(jnp.sqrt(about_location) / scale)
@@ -93,16 +93,16 @@ class Scaled(Likelihood):
 
     @property
     def _information_about_scale(self) -> Any:
-        """Expected information about the log scale; None where it is found with that of others."""
+        """Expected information about the log scale; None if it is found with that of others."""
         raise NotImplementedError
 
 
 def set_noise(likelihood: Scaled) -> None:
-    """Make floats of a known noise, or raise where a number is not positive."""
+    """Make floats of a known noise, or raise if a number is not positive."""
     noise: Any = likelihood.noise
     if noise is None:
         return
-    # By what it has: a number of numpy's or JAX's has a length that it does not tell.
+    # By its attributes: scalars of numpy and JAX have `__len__`, but calling it raises.
     several = not isinstance(noise, str | bytes) and hasattr(noise, "__iter__") and np.ndim(noise)
     if several:
         values = tuple(_checks.number(f"noise[{i}]", v, above=0) for i, v in enumerate(noise))
@@ -112,7 +112,7 @@ def set_noise(likelihood: Scaled) -> None:
 
 
 def of_outputs(number: Any, location: jax.Array) -> jax.Array:
-    """Lay a number, or one per output, along the shape of the locations."""
+    """Broadcast a number, or one per output, to the shape of the locations."""
     if isinstance(number, tuple):
         number = jnp.stack([jnp.asarray(one, location.dtype) for one in number])
     number = jnp.asarray(number, location.dtype)

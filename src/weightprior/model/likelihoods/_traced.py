@@ -1,4 +1,4 @@
-"""Dataclasses whose numbers are traced, so that changing them compiles nothing."""
+"""Dataclasses with traced numbers, so that changing these compiles nothing."""
 
 from dataclasses import fields
 from typing import ClassVar
@@ -22,7 +22,7 @@ class Traced:
 
     @classmethod
     def _unflatten(cls, aux, children):
-        # Not through __init__: what JAX puts into a tree is not always a number to be checked.
+        # Not through __init__: the leaves of a tree in JAX are not always numbers to check.
         new = object.__new__(cls)
         traced = [f.name for f in fields(cls) if f.name not in cls.static]  # pyright: ignore
         for name, value in zip((*traced, *cls.static), (*children, *aux), strict=True):

@@ -1,7 +1,7 @@
-"""The base of likelihoods: how targets scatter around a network's outputs.
+"""The base of likelihoods: the distribution of targets around a network's outputs.
 
-A likelihood is a pytree whose numbers (a known noise, degrees of freedom) are traced: changing them
-compiles nothing. A subclass says all that others need to know of it.
+A likelihood is a pytree. Its numbers (a known noise, degrees of freedom) are traced: changing them
+compiles nothing. A subclass says all that other code needs to know about it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,38 +25,38 @@ __all__ = ["Likelihood", "check_likelihood"]
 class Likelihood(Traced):
     """A likelihood; subclasses are frozen dataclasses.
 
-    A subclass has to define `distribution`. It overrides what differs from the rest: by default
-    there are no latents, the targets are real numbers, and the mean is the output.
+    A subclass must define `distribution`. It overrides other members if they differ from the
+    defaults: no latents, targets that are real numbers, and the output as the mean.
 
     Attributes
     ----------
     static : tuple of str
         Fields that are part of the structure; all others are traced numbers.
     labels : tuple or None
-        Names of the classes, in the order of their numbers; None where they are numbers.
+        Names of the classes, in the order of their numbers; None if they are numbers.
     discrete : bool
         True if targets are whole numbers, classes or counts.
     has_classes : bool
-        True if targets are classes, scored by their probabilities, or numbers.
+        True if targets are classes, scored by their probabilities.
     step : float
         Distance between neighbouring values of a target: 0 for real numbers, 1 for counts.
     normal_outputs : bool
         True if targets are normal around the outputs with the scale `noise_of`, so that a last
         linear layer can be integrated out.
     columns : tuple of str
-        Names of a target's columns, where it has others than one per output.
+        Names of a target's columns, if these are not one per output.
     is_known : bool
-        True if it is the likelihood that was fitted; else none of its densities is available.
+        True if it is the likelihood that was fitted. Otherwise none of its densities is available.
     no_offset : str
-        Why no column of x can be added to all outputs, as `mlp(offset=...)` does.
+        Reason why no column of x can be added to all outputs, as `mlp(offset=...)` does.
     loss : str
-        Name of the loss that libraries have for it, for `prior_from_l2`; none by default. A
-        likelihood of ``"squared error"`` has a field `noise`, None where it is learned, and
+        Name of the corresponding loss in other libraries, for `prior_from_l2`; none by default. A
+        likelihood with ``"squared error"`` has a field `noise`, None if it is learned, and
         `noise_centers`.
 
     Examples
     --------
-    Gamma targets, whose shape is learned through its logarithm:
+    Gamma targets, with a shape that is learned through its logarithm:
 
     >>> from dataclasses import dataclass
     >>> import jax.numpy as jnp
@@ -92,27 +92,27 @@ class Likelihood(Traced):
 
     @property
     def discrete(self) -> bool:
-        """Tell if targets are whole numbers, classes or counts."""
+        """True if targets are whole numbers, classes or counts."""
         return self.has_classes or self.step > 0
 
     @property
     def labels(self) -> tuple[Any, ...] | None:
-        """Labels of classes, in the order of their numbers; None where they have none."""
+        """Labels of classes, in the order of their numbers; None if they have none."""
         return None
 
     def latents(self, num_outputs: int) -> Mapping[str, Latent]:
-        """Unknowns of its own, besides the network's weights, by name."""
+        """Return unknowns of its own, besides the network's weights, by name."""
         return {}
 
     def check_outputs(self, num_outputs: int) -> None:
-        """Raise where a network with so many outputs cannot carry this likelihood."""
+        """Raise if this likelihood cannot be used with `num_outputs` outputs."""
 
     def num_targets(self, num_outputs: int) -> int:
-        """Targets of a row, by default as many as outputs."""
+        """Return the number of targets of a row, by default that of the outputs."""
         return num_outputs
 
     def target_names(self, columns: Sequence[Any] | None, num_outputs: int) -> Sequence[Any] | None:
-        """Names along the last axis of targets and their mean; None where they are counted.
+        """Return names along the last axis of targets and their mean; None if they are counted.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class Likelihood(Traced):
         return columns if several else None
 
     def output_names(self, columns: Sequence[Any] | None, num_outputs: int) -> Sequence[Any] | None:
-        """Names of the network's outputs, by default those of the targets."""
+        """Return names of the network's outputs, by default those of the targets."""
         return self.target_names(columns, num_outputs)
 
     def check_target(self, y: Any, num_obs: int, num_outputs: int) -> np.ndarray:
@@ -139,15 +139,15 @@ class Likelihood(Traced):
         return (num_obs,) if num_targets == 1 else (num_obs, num_targets)
 
     def decode(self, y: np.ndarray) -> np.ndarray:
-        """Targets as a user has them, from the numbers that `check_target` makes of them."""
+        """Return targets in the form of the user, from the numbers of `check_target`."""
         return y
 
     def observed(self, y: Any, dtype: Any) -> jax.Array:
-        """Targets as the distribution wants them."""
+        """Return targets in the form that the distribution takes."""
         return jnp.asarray(y, dtype)
 
     def distribution(self, output: jax.Array, weights: Weights) -> dist.Distribution:
-        """Distribution of every target, of the targets' shape.
+        """Return the distribution of every target, of the targets' shape.
 
         Parameters
         ----------
@@ -159,44 +159,44 @@ class Likelihood(Traced):
         raise NotImplementedError
 
     def targets(self, output: jax.Array, weights: Weights) -> dist.Distribution:
-        """Distribution of the rows, whose targets are an event where there are several outputs."""
+        """Return the distribution of rows; with several outputs, a row's targets are an event."""
         elementwise = self.distribution(output, weights)
         return elementwise.to_event(len(elementwise.batch_shape) - 1)
 
     def mean(self, output: jax.Array, weights: Weights) -> jax.Array:
-        """E[y | weights, x]: the location, the rate, or the probabilities."""
+        """Compute E[y | weights, x]: the location, the rate, or the probabilities."""
         return per_target(output)
 
     def class_probabilities(self, mean: np.ndarray) -> np.ndarray:
-        """Probability of every class on a last axis, from `mean`, for targets that are classes."""
+        """Return the probability of every class on a last axis, from `mean`, for classes."""
         return mean
 
     def of_trials(self, trials: Any) -> "Likelihood | None":
-        """Likelihood of each row's number of successes in known trials; None where y has none."""
+        """Return the likelihood of successes in known trials per row; None if y has no trials."""
         return None
 
     def counted(self, y: np.ndarray) -> "tuple[Likelihood, np.ndarray]":
-        """Likelihood and targets to score by, where trials that stand in y are taken as known."""
+        """Return likelihood and targets for scores; trials in y are taken as known."""
         return self, y
 
     def fitted(self, y: np.ndarray) -> np.ndarray:
-        """Targets as a fit takes them, from what `distribution` draws."""
+        """Return targets in the form that a fit takes, from draws of `distribution`."""
         return self.decode(y)
 
     def noise_of(self, location: jax.Array, weights: Weights) -> jax.Array:
-        """Scale of every target around its location, of that shape, for `normal_outputs`."""
+        """Return every target's scale around its location, of that shape, for `normal_outputs`."""
         raise NotImplementedError
 
     def noise_centers(self, noise: float) -> dict[str, float]:
-        """Values of the latents at which every target has this noise."""
+        """Return values of the latents at which every target has this noise."""
         return {}
 
     def restated(self, shift: np.ndarray, factor: np.ndarray, num_outputs: int) -> Restated | None:
-        """Tell the law of ``shift + factor * y``; None where targets have to stay as they are."""
+        """Return the distribution of ``shift + factor * y``; None if targets cannot change."""
         return None
 
     def information_root(self, output: jax.Array, weights: Weights) -> jax.Array | None:
-        """Root R of the expected information R R' that one row carries; None where not known.
+        """Return the root R of one row's expected information R R'; None if it is not known.
 
         Parameters
         ----------
@@ -208,12 +208,12 @@ class Likelihood(Traced):
         Returns
         -------
         array of shape (outputs + latents, any) or None
-            About the outputs, and behind them about the latents whose `information` is None.
+            About the outputs, followed by the latents with `information` None.
         """
         return None
 
     def curvature(self, output: jax.Array, weights: Weights, y: jax.Array) -> jax.Array:
-        """Curvature of one row's log density, which stands for an information that is not known.
+        """Compute the curvature of one row's log density, used if the information is not known.
 
         Parameters
         ----------
@@ -227,8 +227,8 @@ class Likelihood(Traced):
         Returns
         -------
         array of shape (outputs + latents, outputs + latents)
-            Minus the Hessian, with respect to the outputs and behind them to the latents whose
-            `information` is None. It need not be positive semi-definite.
+            Minus the Hessian, with respect to the outputs, followed by the latents with
+            `information` None. It need not be positive semi-definite.
         """
         told = self.latents(output.size)
         free = {n: weights[n] for n, latent in told.items() if latent.information is None}
@@ -242,30 +242,30 @@ class Likelihood(Traced):
         return -jax.hessian(log_density)(start)
 
     def recession(self, y: np.ndarray, num_outputs: int) -> Recession | None:
-        """Directions of the outputs along which no row's log density ever falls; None: not known.
+        """Find directions of outputs in which no row's log density ever falls; None if not known.
 
-        A flat prior leaves no finite optimum where one of them raises the density.
+        Under a flat prior there is no finite optimum if one of them raises the density.
         """
         return None
 
     def learned_scale(self, output: jax.Array, weights: Weights) -> jax.Array | None:
-        """Scale of every target around its mean, of that shape, where it is learned; None else.
+        """Return the scale of every target around its mean, of that shape; None if not learned.
 
-        It runs to zero where the outputs meet the targets exactly.
+        It runs to zero if the outputs meet the targets exactly.
         """
         return None
 
     def scale_advice(self, spread: float, num_rows: float) -> str:
-        """Say what keeps a learned scale from zero, of so many targets of such a spread."""
+        """Say how to keep a learned scale from zero, given the spread and number of targets."""
         return "Give it a known value, or a narrower prior."
 
     def random_terms(self, output: jax.Array, weights: Weights, y: jax.Array) -> RandomTerms:
-        """Terms that an anchored ensemble adds to each row; by default the row's log likelihood.
+        """Compute terms that an anchored ensemble adds to each row; by default its log likelihood.
 
-        Its gradients have the right covariance if the model is right (the weighted likelihood
-        bootstrap). Others have it whatever the data are, where their Jacobian in the outputs is the
-        root of the information, so that a model with these outputs for weights is moved just
-        enough.
+        The gradients of the log likelihood have the right covariance if the model is right (the
+        weighted likelihood bootstrap). Other terms have it for any data if their Jacobian with
+        respect to the outputs is the root of the information: then a model with these outputs as
+        weights is moved just enough.
 
         Parameters
         ----------
@@ -282,7 +282,7 @@ class Likelihood(Traced):
 
 
 def check_likelihood(likelihood: Any) -> None:
-    """Raise where something else was passed as a likelihood."""
+    """Raise if something else was passed as a likelihood."""
     if not isinstance(likelihood, Likelihood):
         raise TypeError(
             f"likelihood: expected an instance such as weightprior.Gaussian(); got {likelihood!r}."

@@ -41,8 +41,8 @@ class Bernoulli(Classes):
         labels = labels_of(self.classes)
         if len(labels) != 2:
             raise ValueError(
-                f"classes: expected two labels, the second of which is the 1; got {len(labels)}. "
-                f"More are for Categorical, with num_outputs={len(labels)} of the network."
+                f"classes: expected two labels, the second for 1; got {len(labels)}. "
+                f"For more, use Categorical, with num_outputs={len(labels)} of the network."
             )
         object.__setattr__(self, "classes", labels)
 

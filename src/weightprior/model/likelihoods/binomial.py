@@ -24,8 +24,8 @@ class Binomial(Likelihood):
     """Successes and failures of each row's trials: the output is the logit of a success.
 
     Targets have two columns of counts, successes and failures. The number of trials of a row is
-    given, and not modelled. Functions that predict or simulate without y make one trial per row, or
-    as many as their argument `trials` says.
+    given, and not modelled. Functions that predict or simulate without y use one trial per row, or
+    the numbers in their argument `trials`.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class Binomial(Likelihood):
         return jax.nn.sigmoid(output[:, 0])
 
     def curvature(self, output, weights, y):
-        # The expected information as well, of as many trials as the row has.
+        # This equals the expected information, for the row's number of trials.
         return y.sum() * (jax.nn.sigmoid(output) * jax.nn.sigmoid(-output))[:, None]
 
     def recession(self, y, num_outputs):
@@ -97,7 +97,7 @@ class Binomial(Likelihood):
 
 @dataclass(frozen=True)
 class _Successes(Likelihood):
-    """The number of successes of so many trials in each row."""
+    """The number of successes in given trials of each row."""
 
     trials: Any
     step: ClassVar[float] = 1.0
@@ -113,7 +113,7 @@ class _Successes(Likelihood):
 
 
 class _SuccessesAndFailures(dist.Distribution):
-    """Both counts of a row, whose sum is given: of one trial where they are drawn."""
+    """Both counts of a row, with a given sum; draws are of one trial."""
 
     support = dist.constraints.independent(dist.constraints.nonnegative_integer, 1)
     pytree_data_fields = ("logits",)
@@ -137,7 +137,7 @@ class _SuccessesAndFailures(dist.Distribution):
 
 
 def _about_one_column(array: np.ndarray) -> str:
-    """Say what to do with a single column, by what stands in it."""
+    """Say what to do with a single column, by its values."""
     expected = "y: expected two columns of counts, successes and failures; got "
     if np.isin(array, (0, 1)).all():
         return f"{expected}one of zeros and ones. For a single trial per row use Bernoulli()."

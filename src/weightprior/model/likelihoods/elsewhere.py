@@ -1,4 +1,4 @@
-"""A likelihood that was written elsewhere: in a NumPyro model, of which a network is a part."""
+"""A likelihood that was written elsewhere: in a NumPyro model that contains a network."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Never
@@ -15,7 +15,7 @@ class Elsewhere(Likelihood):
     Attributes
     ----------
     declared : Likelihood
-        That of the BNN, whose latents stand in the fit.
+        Likelihood of the BNN. The fit holds its latents.
     """
 
     is_known: ClassVar[bool] = False
@@ -30,8 +30,8 @@ class Elsewhere(Likelihood):
             "fit: expected targets that follow the likelihood of bnn; got a fit of a NumPyro model "
             "in which more than the network decides them (a random effect, an offset, a likelihood "
             "of its own). Evaluate that model: numpyro.infer.Predictive, numpyro.infer."
-            "log_likelihood. Of the fit are right: its log_likelihood, arviz.loo, the network's "
-            "outputs (predict)."
+            "log_likelihood. These parts of the fit are right: its log_likelihood, arviz.loo, the "
+            "network's outputs (predict)."
         )
 
     targets = distribution

@@ -20,14 +20,14 @@ class Gaussian(Scaled):
     Parameters
     ----------
     noise : float or sequence of float, optional
-        Its standard deviation in units of y, where it is known: a number, or one per output. None:
-        it is learned through the latent `log_noise`, one per output.
+        Its standard deviation in units of y, if it is known: a number, or one per output. None: it
+        is learned through the latent `log_noise`, one per output.
 
     Notes
     -----
     By default `log_noise` is normal around -1 with a scale of 1: the noise itself is between 0.052
-    and 2.6 with a probability of 95 %, which suits targets of an sd about 1. For another pass
-    ``latents={"log_noise": (centre, scale)}`` to `normal_prior`.
+    and 2.6 with a probability of 95 %, which suits targets with an sd of about 1. For another
+    prior, pass ``latents={"log_noise": (centre, scale)}`` to `normal_prior`.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class Gaussian(Scaled):
 
     @property
     def loss(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Squared error, but where outputs count by noises of their own."""
+        """Squared error, unless each output has a noise of its own."""
         return "" if isinstance(self.noise, tuple) else "squared error"
 
     def distribution(self, output, weights):
@@ -52,9 +52,9 @@ class Gaussian(Scaled):
         return dist.Normal(location, self.noise_of(location, weights))
 
     def random_terms(self, output, weights, y):
-        # As if the targets were moved by a multiple of the noise. To what the residuals of moved
-        # targets say of the noise that adds half of the scatter that is due; the other half comes
-        # from how often its own log counts.
+        # This acts like moving the targets by a multiple of the noise. The residuals of moved
+        # targets give a learned noise half of the right spread. The other half comes from the
+        # random number of times that its log counts.
         noise = self.noise_of(output, weights)
         counted = output[:, :0] if self.noise is not None else -jnp.log(noise)
         return RandomTerms((output - y.reshape(output.shape)) / noise, counted)

@@ -1,4 +1,4 @@
-"""The Gaussian likelihood whose noise depends on x."""
+"""The Gaussian likelihood with a noise that depends on x."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,10 +15,10 @@ __all__ = ["HeteroscedasticGaussian"]
 
 @dataclass(frozen=True)
 class HeteroscedasticGaussian(Likelihood):
-    """Gaussian noise whose size depends on x: two outputs, the mean and the log of the sd.
+    """Gaussian noise with a size that depends on x: two outputs, the mean and the log of the sd.
 
-    For k targets the outputs are the k means first, then the k logs of their sds. In a fit the dim
-    `output` of the weights counts all of these; that of targets and predictions counts the targets.
+    For k targets the outputs are the k means first, then the k logs of their sds. In a fit, the dim
+    `output` of the weights has all of these; that of targets and predictions has the targets.
 
     Examples
     --------

@@ -21,10 +21,10 @@ _LOG_CONCENTRATION_PRIOR = (1.0, 1.5)
 
 @dataclass(frozen=True)
 class NegativeBinomial(Likelihood):
-    """Counts that scatter more than Poisson's: the output is the log of the mean.
+    """Counts with a larger variance than Poisson's: the output is the log of the mean.
 
     The variance is ``mean + mean**2 / concentration``: near that of `Poisson` for a large
-    concentration. One over it is what other libraries call the dispersion, or alpha.
+    concentration. Other libraries call one over it the dispersion, or alpha.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class NegativeBinomial(Likelihood):
     Notes
     -----
     By default `log_concentration` is normal around 1 with a scale of 1.5: the concentration itself
-    is between 0.14 and 51 with a probability of 95 %. For another pass
+    is between 0.14 and 51 with a probability of 95 %. For another prior, pass
     ``latents={"log_concentration": (centre, scale)}`` to `normal_prior`.
 
     Examples
@@ -70,8 +70,7 @@ class NegativeBinomial(Likelihood):
         return jnp.exp(per_target(output))
 
     def information_root(self, output, weights):
-        # About a concentration that is learned there is no closed form: the curvature stands for
-        # the whole.
+        # For a learned concentration there is no closed form: the curvature is used for all.
         if self.concentration is None:
             return None
         log_c = self._log_concentration(output, weights)
@@ -81,7 +80,7 @@ class NegativeBinomial(Likelihood):
         return recession_of_counts(y.reshape(len(y), num_outputs))
 
     def _log_concentration(self, log_mean: jax.Array, weights: Weights) -> jax.Array:
-        """Log of every target's concentration, of the shape of the log means."""
+        """Return the log of every target's concentration, of the shape of the log means."""
         if self.concentration is None:
             log_c = weights["log_concentration"]
         else:

@@ -17,10 +17,10 @@ __all__ = ["StudentT"]
 
 # Centre and scale of the default prior of the logarithm of learned degrees of freedom.
 _LOG_DF_PRIOR = (2.5, 0.8)
-# Up to so many degrees of freedom differences of trigammas lose five digits to rounding at the
-# most; from there on their series is right to more than seven.
+# Up to this many degrees of freedom, differences of trigammas lose at most five digits to rounding.
+# Above, their series is right to more than seven digits.
 _MANY = 20.0
-# Of that series in 1/df, from the fourth power: see `_shape_given_scale`.
+# Coefficients of that series in 1/df, from the fourth power: see `_shape_given_scale`.
 _SERIES = (3 / 2, -3.0, 7 / 2, -3.0, 11 / 2, -15.0, 15 / 2)
 
 
@@ -31,18 +31,18 @@ class StudentT(Scaled):
     Parameters
     ----------
     df : float, optional
-        Degrees of freedom, where they are known. None: they are learned through the latent
-        `log_df`, one per output. The mean of a target is the output for ``df > 1``.
+        Degrees of freedom, if they are known. None: they are learned through the latent `log_df`,
+        one per output. The mean of a target is the output for ``df > 1``.
     noise : float or sequence of float, optional
-        The scale in units of y, where it is known: a number, or one per output. None: it is learned
+        The scale in units of y, if it is known: a number, or one per output. None: it is learned
         through the latent `log_noise`, one per output.
 
     Notes
     -----
     Few rows say little about degrees of freedom, so that their prior matters. By default `log_df`
-    is normal around 2.5 with a scale of 0.8: 90 % of it is between 3.3 and 45 degrees of freedom,
-    as of the Gamma(2, rate 0.1) of Juárez and Steel, where it is between 3.6 and 47. By default
-    `log_noise` is normal around -1 with a scale of 1, as for `Gaussian`. For others pass
+    is normal around 2.5 with a scale of 0.8: 90 % of it is between 3.3 and 45 degrees of freedom.
+    For the Gamma(2, rate 0.1) of Juárez and Steel, this is between 3.6 and 47. By default
+    `log_noise` is normal around -1 with a scale of 1, as for `Gaussian`. For other priors, pass
     ``latents={"log_df": (centre, scale)}`` to `normal_prior`.
 
     References
@@ -72,7 +72,7 @@ class StudentT(Scaled):
         set_noise(self)
 
     def latents(self, num_outputs):
-        """Logarithms of the noise and of the degrees of freedom, one per output, where learned."""
+        """Return the logs of noise and degrees of freedom, one per output, if they are learned."""
         found = super().latents(num_outputs)
         if self.df is None:
             found["log_df"] = latent_of_outputs(
@@ -92,7 +92,7 @@ class StudentT(Scaled):
         if self.df is not None:
             return about_outputs
         df = jnp.exp(weights["log_df"]).ravel().astype(output.dtype)
-        # What a row says of the degrees of freedom and of the scale it says of both together.
+        # The information about the degrees of freedom and the scale is joint.
         root = df * jnp.sqrt(_shape_given_scale(df))
         about_scale = jnp.sqrt(2 * df / (df + 3))
         cross = -2 * df / ((df + 1) * (df + 3)) / about_scale
@@ -115,7 +115,7 @@ class StudentT(Scaled):
 
 
 def _shape_given_scale(df: jax.Array) -> jax.Array:
-    """Compute the expected information about df that is left where the scale is unknown."""
+    """Compute the expected information about df that remains if the scale is unknown."""
     few = jnp.minimum(df, _MANY)
     trigammas = zeta(jnp.full_like(few, 2.0), few / 2) - zeta(
         jnp.full_like(few, 2.0), (few + 1) / 2

@@ -1,4 +1,4 @@
-"""Terms in which a likelihood speaks of itself: what it learns, and what an ensemble adds."""
+"""Classes with which a likelihood describes itself: its latents, and the terms of an ensemble."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ class Latent:
     prior : (float, float)
         Centre and scale of its default prior.
     derived : str
-        Name under which its value on the natural scale stands in a fit; none by default.
+        Name of its value on the natural scale in a fit; none by default.
     natural : callable
         Function from the latent to its natural scale; the exponential by default.
     information : float, optional
-        Expected information that one target carries about each number of it, where that is the same
-        for all rows and none is shared with the outputs. None: found by differentiation, together
-        with that about the outputs.
+        Expected information of one target about each number of it, if that is the same for all rows
+        and none is shared with the outputs. None: computed by differentiation, together with that
+        about the outputs.
     limit : str
-        Law that the targets come to have as it grows without end, such as "a normal law"; none by
-        default. As the likelihood stays above zero there, a posterior under a flat prior is
+        Limit of the targets' distribution as it grows without end, such as "a normal law"; none by
+        default. Since the likelihood stays above zero there, a posterior under a flat prior is
         improper.
     """
 
@@ -53,7 +53,7 @@ def latent_of_outputs(
     information: Any = None,
     limit: str = "",
 ) -> Latent:
-    """Describe the logarithm of a positive number that each output has."""
+    """Describe a latent: the log of a positive number, one for each output."""
     shape, dims = ((num_outputs,), ("output",)) if num_outputs > 1 else ((), ())
     return Latent(shape, dims, prior, derived, jnp.exp, information, limit)
 
@@ -64,10 +64,11 @@ class RandomTerms(NamedTuple):
     Attributes
     ----------
     signed : array of shape (rows, any)
-        Multiplied by normal numbers, whose variance is how often the row counts.
+        Multiplied by normal numbers; their variance is the number of times that the row counts.
     counted : array of shape (rows, any)
-        Multiplied by gamma numbers less their mean, of the same variance: it still counts, but a
-        random number of times, never less than 0. Whole numbers are sums of unit exponentials.
+        Multiplied by gamma numbers of the same variance, less their mean. A term then counts a
+        random number of times, never less than 0. For whole row weights these are sums of unit
+        exponentials.
     """
 
     signed: jax.Array
@@ -75,17 +76,17 @@ class RandomTerms(NamedTuple):
 
 
 class Recession(NamedTuple):
-    """Directions of a row's outputs along which its log density never falls, from wherever.
+    """Directions of a row's outputs along which its log density never falls, from any point.
 
     Attributes
     ----------
     constraints : array of shape (rows, any, outputs)
-        Directions are those whose products with all constraints of a row are at least 0. If one of
-        these is positive, the density rises as long as one goes; if all are 0, it stays.
+        A direction is one if its products with all constraints of a row are at least 0. If one
+        product is positive, the density rises without end; if all are 0, it stays constant.
     apart : str
         Effect of the inputs on the data, if these leave a rising direction.
     empty : str
-        The same where constants alone leave one.
+        The same if constants alone leave a rising direction.
     """
 
     constraints: np.ndarray
@@ -94,7 +95,7 @@ class Recession(NamedTuple):
 
     @classmethod
     def of_each(cls, up: Any, down: Any, apart: str = "", empty: str = "") -> "Recession":
-        """Make it of the outputs that may go up, and of those that may go down: (rows, outputs)."""
+        """Make it from the outputs that may rise, and from those that may fall: (rows, outputs)."""
         identity = np.eye(np.shape(up)[1])
         held = np.concatenate(
             [~np.asarray(down)[..., None] * identity, -(~np.asarray(up)[..., None] * identity)],
@@ -104,12 +105,12 @@ class Recession(NamedTuple):
 
 
 class Restated(NamedTuple):
-    """The law of targets that were shifted and multiplied, as one of a likelihood's own.
+    """The distribution of shifted and multiplied targets, as a likelihood of the same family.
 
     Attributes
     ----------
     likelihood : Likelihood
-        That of the new targets.
+        Likelihood of the new targets.
     multiplier, addend : array of shape (outputs,)
         Its outputs are ``addend + multiplier * outputs``.
     latents : mapping of str to array

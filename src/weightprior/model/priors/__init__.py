@@ -1,1 +1,1 @@
-"""Priors, a family per file; `base` is what they are written against."""
+"""Priors, one family per file; `base` is their base class."""

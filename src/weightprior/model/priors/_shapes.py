@@ -10,17 +10,17 @@ __all__ = ["describe_distribution", "is_local", "two_moments"]
 
 
 def is_local(shape: dist.Distribution) -> bool:
-    """Tell whether a distribution is one of local scales, and not of weights."""
+    """Tell if a distribution is one of local scales, and not of weights."""
     return shape.support is constraints.positive
 
 
 def two_moments(shape: dist.Distribution | None) -> tuple[Any, Any]:
-    """Mean and mean square of a standardised weight; inf where there is none."""
+    """Return the mean and mean square of a standardised weight; inf if there is none."""
     if shape is None:
         return 0.0, 1.0
     try:
         mean, variance = float(shape.mean), float(shape.variance)
-    except ZeroDivisionError:  # NumPyro's, for some that have none
+    except ZeroDivisionError:  # NumPyro raises this for some that have none
         return 0.0, np.inf
     if not np.isfinite(variance):
         return 0.0, np.inf

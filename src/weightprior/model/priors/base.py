@@ -1,4 +1,4 @@
-"""The base of priors: what a family of priors says of itself."""
+"""The base of priors: the members of a family of priors."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -15,7 +15,7 @@ class Conditional(Protocol):
     """The prior of the weights, once its hyperparameters are known."""
 
     def distribution(self, name: str, dtype: Any) -> dist.Distribution:
-        """NumPyro's distribution of one site."""
+        """Return NumPyro's distribution of one site."""
         ...
 
 
@@ -25,28 +25,28 @@ class Coordinates(Protocol):
     Attributes
     ----------
     sites : dict of str to Site
-        Everything that a position holds: weights, and hyperparameters of the prior.
+        All sites in a position: weights, and hyperparameters of the prior.
     """
 
     @property
     def sites(self) -> Mapping[str, Site]:
-        """Everything that a position holds."""
+        """All sites in a position."""
         ...
 
     def weights(self, z: Weights) -> dict[str, jax.Array]:
-        """Weights and hyperparameters at a position."""
+        """Return the weights and hyperparameters at a position."""
         ...
 
     def position(self, weights: Weights) -> dict[str, jax.Array]:
-        """Position of weights; hyperparameters that are missing stand at their centre."""
+        """Return the position of weights; missing hyperparameters are at their centre."""
         ...
 
     def log_prior(self, z: Weights, weights: Weights) -> jax.Array:
-        """Log density of the prior at a position, whose weights are known."""
+        """Compute the log density of the prior at a position, given its weights."""
         ...
 
     def log_units(self, z: Weights) -> dict[str, jax.Array]:
-        """Log of what a weight changes by, per unit of its coordinate."""
+        """Compute the log of each weight's change per unit of its coordinate."""
         ...
 
 
@@ -60,14 +60,14 @@ class Prior:
     coords : tuple of (str, tuple)
         Numbers or words that tell a stacked prior's parts apart, by name.
     loc, scale : mapping of str to array
-        Mean and standard deviation of every number of every site, over all that the
-        hyperparameters may be; an infinite scale is a flat prior, or one without a variance.
+        Mean and standard deviation of every number of every site, over all values of the
+        hyperparameters; an infinite scale is a flat prior, or one without a variance.
     sites : mapping of str to Site
         Hyperparameters: latents above the weights.
     fixed : bool
-        True if `loc` and `scale` say all of it: every weight is normal, and nothing is learned.
+        True if `loc` and `scale` describe it fully: every weight is normal, and nothing is learned.
     no_joint_mode : str
-        Why weights and hyperparameters have no joint mode; empty where they have one.
+        Reason why weights and hyperparameters have no joint mode; empty if they have one.
     """
 
     labels: tuple[Any, ...] | None
@@ -75,7 +75,7 @@ class Prior:
     fixed: ClassVar[bool] = False
     no_joint_mode: ClassVar[str] = ""
 
-    if TYPE_CHECKING:  # fields of a dataclass or properties, whichever suits
+    if TYPE_CHECKING:  # fields of a dataclass, or properties
         loc: Any
         scale: Any
 
@@ -85,41 +85,41 @@ class Prior:
         return {}
 
     def hyperparameters(self, dtype: Any) -> dict[str, dist.Distribution]:
-        """NumPyro's distributions of `sites`."""
+        """Return NumPyro's distributions of `sites`."""
         return {}
 
     def conditional(self, hyperparameters: Mapping[str, Any]) -> Conditional:
-        """Prior of the weights, given the hyperparameters."""
+        """Return the prior of the weights, given the hyperparameters."""
         raise NotImplementedError
 
     def length_scale(self, sites: Mapping[str, Site]) -> dict[str, Any]:
-        """Natural unit of every weight: methods count from the prior's centre in these units."""
+        """Return every weight's natural unit, in which methods count from the prior's centre."""
         raise NotImplementedError
 
     def coordinates(self, sites: Mapping[str, Site], dtype: Any) -> Coordinates:
-        """Coordinates for these sites of a model and the hyperparameters, in one precision."""
+        """Return coordinates for these sites and the hyperparameters, in one precision."""
         raise NotImplementedError
 
     def singles(self) -> Sequence[Self]:
-        """Single priors that a stacked one is made of; itself where it is not stacked."""
+        """Return the single priors of a stacked one; itself if it is not stacked."""
         return [self]
 
     def flat(self) -> list[str]:
-        """Sites where the prior is flat, so that nothing can be drawn from it."""
+        """Return the sites with a flat prior, from which nothing can be drawn."""
         raise NotImplementedError
 
     def check(self, sites: Mapping[str, Site]) -> None:
-        """Raise where the prior does not suit a model with these sites."""
+        """Raise if the prior does not suit a model with these sites."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
-        """Describe, as JSON can hold it, what `loc` and `scale` do not tell; for a fit.
+        """Describe, in a form for JSON, all that is not in `loc` and `scale`; for a fit.
 
         Readers of fits look for
 
         - ``components``: a dict of the names of log prior terms that are scaled together;
-        - ``learned_loc``: sites whose centre is learned;
-        - ``own_scale``: sites whose numbers have a scale of their own each;
-        - ``proper``: sites that are flat nowhere, whatever their scale.
+        - ``learned_loc``: sites with a learned centre;
+        - ``own_scale``: sites with a separate scale for each number;
+        - ``proper``: sites that are not flat anywhere, whatever their scale.
         """
         return {}

@@ -1,4 +1,4 @@
-"""Priors whose centre and width are learned, and the coordinates in which they are sampled."""
+"""Priors with a learned centre and width, and the coordinates in which they are sampled."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ class GivenHyperparameters(NamedTuple):
     base : NormalPrior
         Prior of all others.
     standardised : dict of str to numpyro.distributions.Distribution
-        Distribution of standardised weights, where it is not normal.
+        Distribution of standardised weights, if it is not normal.
     """
 
     loc: dict[str, Any]
@@ -38,7 +38,7 @@ class GivenHyperparameters(NamedTuple):
     standardised: dict[str, dist.Distribution]
 
     def distribution(self, name: str, dtype: Any) -> dist.Distribution:
-        """NumPyro's distribution of one site."""
+        """Return NumPyro's distribution of one site."""
         if name not in self.loc:
             return self.base.distribution(name, dtype)
         loc, scale = (jnp.asarray(part[name], dtype) for part in (self.loc, self.scale))
@@ -53,7 +53,7 @@ class GivenHyperparameters(NamedTuple):
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
 class HierarchicalPrior(Prior):
-    """Priors around centres, and of widths, that are latent. Made by `hierarchical_prior`.
+    """Priors with latent centres and widths. Made by `hierarchical_prior`.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class HierarchicalPrior(Prior):
     groups : dict of str to dict of str to Site
         Sites by group.
     center, log_scale : dict of str to (loc, scale)
-        By group, the Gaussians of the latents; empty where they are not learned.
+        By group, the Gaussians of the latents; empty if they are not learned.
     standardised : dict of str to numpyro.distributions.Distribution
-        Distribution of sites whose standardised weights are not normal.
+        Distribution of sites with standardised weights that are not normal.
     """
 
     base: NormalPrior
@@ -98,20 +98,20 @@ class HierarchicalPrior(Prior):
 
     @property
     def loc(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Mean of every weight, over all that the latents may be."""
+        """Mean of every weight, over all values of the latents."""
         return {name: loc for name, (loc, _) in self._moments().items()}
 
     @property
     def scale(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Standard deviation of every weight, over all that the latents may be; inf for none."""
+        """Standard deviation of every weight, over all values of the latents; inf if none."""
         return {name: scale for name, (_, scale) in self._moments().items()}
 
     def flat(self) -> list[str]:
-        """Sites where the prior is flat, so that nothing can be drawn from it."""
+        """Return the sites with a flat prior, from which nothing can be drawn."""
         return self.base.flat()
 
     def hyperparameters(self, dtype: Any) -> dict[str, dist.Distribution]:
-        """NumPyro's distributions of `sites`."""
+        """Return NumPyro's distributions of `sites`."""
         cast = {
             name: (site.shape, jax.tree.map(lambda a: jnp.asarray(a, dtype), law))
             for name, (site, law) in self._hyperparameters().items()
@@ -119,23 +119,23 @@ class HierarchicalPrior(Prior):
         return {n: law.expand(shape).to_event(len(shape)) for n, (shape, law) in cast.items()}
 
     def check(self, sites: Mapping[str, Site]) -> None:
-        """Raise where the prior does not suit a model with these sites."""
+        """Raise if the prior does not suit a model with these sites."""
         self.base.check(sites)
 
     def length_scale(self, sites: Mapping[str, Site]) -> dict[str, Any]:
-        """Natural unit of every weight: that of `base`."""
+        """Return the natural unit of every weight: that of `base`."""
         return self.base.length_scale(sites)
 
     def coordinates(self, sites: Mapping[str, Site], dtype: Any) -> "HierarchicalCoordinates":
-        """Coordinates of the hyperparameters, and of the weights given these."""
+        """Return coordinates of the hyperparameters, and of the weights given these."""
         return HierarchicalCoordinates(self, sites, self.length_scale(sites), dtype)
 
     def of_weights(self) -> dict[str, dist.Distribution]:
-        """Distributions of standardised weights that are not normal, whatever the latents."""
+        """Return the distributions of standardised weights that are not normal for any latents."""
         return {n: shape for n, shape in self.standardised.items() if not is_local(shape)}
 
     def conditional(self, hyperparameters: Mapping[str, Any]) -> GivenHyperparameters:
-        """Prior of the weights, given the hyperparameters."""
+        """Return the prior of the weights, given the hyperparameters."""
         loc, scale = {}, {}
         for group, sites in self.groups.items():
             center = hyperparameters[f"center.{group}"] if group in self.center else 0.0
@@ -149,7 +149,7 @@ class HierarchicalPrior(Prior):
         return GivenHyperparameters(loc, scale, self.base, self.standardised)
 
     def describe(self) -> dict[str, Any]:
-        """Describe, as JSON can hold it, what `loc` and `scale` do not tell; for a fit."""
+        """Describe, in a form for JSON, all that is not in `loc` and `scale`; for a fit."""
         local = [name for name, shape in self.standardised.items() if is_local(shape)]
         return {
             "groups": {group: list(sites) for group, sites in self.groups.items()},
@@ -164,9 +164,9 @@ class HierarchicalPrior(Prior):
         }
 
     def _components(self, local: list[str]) -> dict[str, list[str]]:
-        """Terms of the log prior that are scaled together: hyperparameters, by group.
+        """Return terms of the log prior that are scaled together: hyperparameters, by group.
 
-        The prior of the weights below them is left alone.
+        The prior of the weights below them is not scaled.
         """
         learned = {group for group in self.groups if group in {**self.center, **self.log_scale}}
         below = {name for group in learned for name in self.groups[group]} | {*local}
@@ -218,9 +218,9 @@ class HierarchicalPrior(Prior):
 class HierarchicalCoordinates(NamedTuple):
     """Coordinates of the hyperparameters, and of the weights given these.
 
-    A weight's coordinate is not where it stands but its standardised part, from which the
-    hyperparameters make the weight. So in its coordinates every number is of order one, however
-    narrow they make the weights, and a step that suits some of their scales suits all.
+    The coordinate of a weight is its standardised part, from which the hyperparameters make the
+    weight. So every coordinate is of order one, however narrow the weights are, and a step that
+    suits some scales suits all.
     """
 
     prior: HierarchicalPrior
@@ -234,7 +234,7 @@ class HierarchicalCoordinates(NamedTuple):
         return {**self.prior.sites, **self.model_sites}
 
     def weights(self, z: Weights) -> dict[str, jax.Array]:
-        """Hyperparameters and weights at a position."""
+        """Return the hyperparameters and weights at a position."""
         above = self.prior.hyperparameters(self.dtype).items()
         found = {
             name: law.loc + law.scale * z[name] if _is_normal(law) else jnp.exp(z[name])
@@ -244,7 +244,7 @@ class HierarchicalCoordinates(NamedTuple):
         return found | {name: loc[name] + unit[name] * z[name] for name in self.model_sites}
 
     def position(self, weights: Weights) -> dict[str, jax.Array]:
-        """Position of weights and hyperparameters; of those that are missing at 0."""
+        """Return the position of weights and hyperparameters; missing ones are at 0."""
         z = {name: jnp.zeros(site.shape, self.dtype) for name, site in self.sites.items()}
         for name, law in self.prior.hyperparameters(self.dtype).items():
             if name in weights:
@@ -254,7 +254,7 @@ class HierarchicalCoordinates(NamedTuple):
         return z | {name: (weights[name] - loc[name]) / unit[name] for name in self.model_sites}
 
     def log_prior(self, z: Weights, weights: Weights) -> jax.Array:
-        """Log density of a position."""
+        """Compute the log density of a position."""
         log_prior = jnp.zeros((), self.dtype)
         for name, law in self.prior.hyperparameters(self.dtype).items():
             if _is_normal(law):
@@ -274,7 +274,7 @@ class HierarchicalCoordinates(NamedTuple):
         return log_prior
 
     def log_units(self, z: Weights) -> dict[str, jax.Array]:
-        """Log of what each number changes by, per unit of its coordinate."""
+        """Compute the log of each number's change per unit of its coordinate."""
         found = {
             name: jnp.log(law.scale) if _is_normal(law) else z[name]
             for name, law in self.prior.hyperparameters(self.dtype).items()
@@ -283,7 +283,7 @@ class HierarchicalCoordinates(NamedTuple):
         return found | {n: jnp.broadcast_to(jnp.log(unit[n]), z[n].shape) for n in self.model_sites}
 
     def _lengths(self, found: Weights) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Origin and unit of every weight's coordinate."""
+        """Return the origin and unit of every weight's coordinate."""
         given = self.prior.conditional(found)
         return {**self.prior.base.loc, **given.loc}, {**self.unit, **given.scale}
 

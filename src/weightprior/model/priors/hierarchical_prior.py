@@ -1,4 +1,4 @@
-"""`hierarchical_prior`: let the data say where a prior sits and how wide it is."""
+"""`hierarchical_prior`: priors with a centre and a width that are learned from the data."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -34,7 +34,7 @@ def hierarchical_prior(
     base: NormalPrior | None = None,
     standardised: Mapping[str, dist.Distribution] | None = None,
 ) -> HierarchicalPrior:
-    """Let the data say where the prior should sit, and how wide it should be.
+    """Make a prior with a centre and a width that are learned from the data.
 
     Every group of sites has two latents above its weights, a centre and the log of a scale, both
     Gaussian::
@@ -50,35 +50,35 @@ def hierarchical_prior(
         The model.
     groups : {"layer", "kind", "site"}, or dict of str to list of str
         Sites that share a centre and a scale. A dict has, by name of a group, its sites, layers or
-        kinds, none of them in two groups; those that it leaves out keep their prior in `base`.
+        kinds, none of them in two groups. Sites that are left out keep their prior in `base`.
     center, log_scale : (float, float) or None
-        Mean and standard deviation of the latents of each group, in units of `base`. None: not
-        learned, but at 0.
+        Mean and standard deviation of the latents of each group, in units of `base`. None: fixed at
+        0, not learned.
     base : NormalPrior, optional
-        The prior that centres and scales are counted from, such as
+        The prior relative to which centres and scales are counted, such as
         ``normal_prior(bnn, scale=fan_in_scale(bnn))``; by default ``normal_prior(bnn)``, with
         gains around 1. The noise always keeps it.
     standardised : dict of str to numpyro.distributions.Distribution, optional
         By site in a group, the distribution of its standardised weights: one on the real line, such
-        as ``Laplace(0, 1)`` or ``StudentT(3, 0, 1)``; or one of positive numbers, which are local
-        scales, of a standard normal each: ``HalfCauchy(1)`` makes the horseshoe.
+        as ``Laplace(0, 1)`` or ``StudentT(3, 0, 1)``; or one on the positive numbers for local
+        scales, each of a standard normal: ``HalfCauchy(1)`` gives the horseshoe.
 
     Returns
     -------
     HierarchicalPrior
-        Its latents stand in a fit's `posterior` as ``center.<group>``, ``log_scale.<group>`` and
+        A fit's `posterior` holds its latents as ``center.<group>``, ``log_scale.<group>`` and
         ``local_scale.<site>``.
 
     Raises
     ------
     TypeError, ValueError
-        For groups that are empty, unknown or overlap, a flat `base` below a group, a distribution
-        of a batch, or of a part of the real line other than the positive.
+        If groups are empty, unknown or overlap, if `base` is flat below a group, or if a
+        distribution is of a batch, or on a part of the real line other than the positive.
 
     Notes
     -----
-    The mode of weights and their scale together is degenerate: n weights at their centre have a
-    density that grows by the n-th power as their scale falls, whatever the data say. So `fit_map`
+    The mode of weights and their scale together is degenerate: the density of n weights at their
+    centre grows with the n-th power of one over their scale, whatever the data say. So `fit_map`
     refuses these priors.
 
     References
@@ -111,7 +111,7 @@ def hierarchical_prior(
         for name in members:
             if np.any(np.isinf(base.scale[name])):
                 raise ValueError(
-                    f"base: expected finite scales where they are learned; got inf at {name!r} of "
+                    f"base: expected finite scales if they are learned; got inf at {name!r} of "
                     f"the group {group!r}. Leave it out of the groups, or give it a scale."
                 )
     if standardised is not None and not isinstance(standardised, Mapping):
@@ -137,7 +137,7 @@ def hierarchical_prior(
 
 
 def _resolve(bnn, groups: Any) -> dict[str, dict[str, Site]]:
-    """Sites by group, in the model's order."""
+    """Return sites by group, in the model's order."""
     sites = bnn.network.sites
     if isinstance(groups, str):
         _checks.one_of("groups", groups, _GROUPINGS)
@@ -165,7 +165,7 @@ def _resolve(bnn, groups: Any) -> dict[str, dict[str, Site]]:
 
 
 def _members(sites: Mapping[str, Site], group: Any, names: Any) -> list[str]:
-    """Sites that a user named, by site, layer or kind."""
+    """Return the sites that a user named, by site, layer or kind."""
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, Iterable):
         raise TypeError(

@@ -1,6 +1,6 @@
-"""The normal prior: one Gaussian per weight, each with a centre and a scale of its own.
+"""The normal prior: one Gaussian per weight, each with its own centre and scale.
 
-A prior is a pytree of numbers and nothing else, so that changing it never compiles anything.
+A prior is a pytree of numbers only, so that changing it never compiles anything.
 """
 
 import math
@@ -40,7 +40,7 @@ class NormalPrior(Prior):
         Centre and standard deviation of every number of every site, of the site's shape; a
         stacked prior has one more axis, the first. An infinite scale is a flat prior.
     labels : tuple or None
-        Names of a stacked prior's parts; None where it is a single prior.
+        Names of a stacked prior's parts; None if it is a single prior.
     coords : tuple of (str, tuple)
         Numbers or words that tell a stacked prior's parts apart, by name.
     """
@@ -61,19 +61,19 @@ class NormalPrior(Prior):
         return cls(*children, *names)
 
     def distribution(self, name: str, dtype: Any) -> dist.Distribution:
-        """NumPyro's distribution of one site."""
+        """Return NumPyro's distribution of one site."""
         loc = jnp.asarray(self.loc[name], dtype)
         return NormalOrFlat(loc, jnp.asarray(self.scale[name], dtype)).to_event(loc.ndim)
 
     def conditional(self, hyperparameters: Mapping[str, Any]) -> "NormalPrior":
-        """Prior of the weights: itself, since there are no hyperparameters."""
+        """Return the prior of the weights: itself, since there are no hyperparameters."""
         return self
 
     def length_scale(self, sites: Mapping[str, Site]) -> dict[str, Any]:
-        """Natural unit of every weight: methods count from the prior's centre in these units.
+        """Return every weight's natural unit, in which methods count from the prior's centre.
 
-        It is the prior's scale or, where that is flat, one over the root of the fan-in (1 for
-        biases and for latents).
+        It is the prior's scale or, if that is flat, one over the root of the fan-in (1 for biases
+        and for latents).
         """
         return {
             name: jnp.where(
@@ -85,7 +85,7 @@ class NormalPrior(Prior):
         }
 
     def coordinates(self, sites: Mapping[str, Site], dtype: Any) -> "NormalCoordinates":
-        """Coordinates counted from the centre in units of the length scale."""
+        """Return coordinates relative to the centre, in units of the length scale."""
         unit = self.length_scale(sites)
         proper = {name: jnp.isfinite(jnp.asarray(self.scale[name])) for name in sites}
         terms = (
@@ -97,11 +97,11 @@ class NormalPrior(Prior):
         )
 
     def flat(self) -> list[str]:
-        """Sites where the prior is flat, so that nothing can be drawn from it."""
+        """Return the sites with a flat prior, from which nothing can be drawn."""
         return [name for name, scale in self.scale.items() if np.any(np.isinf(scale))]
 
     def singles(self) -> Sequence["NormalPrior"]:
-        """Single priors that a stacked one is made of; itself where it is not stacked."""
+        """Return the single priors of a stacked one; itself if it is not stacked."""
         if self.labels is None:
             return [self]
         return [
@@ -113,7 +113,7 @@ class NormalPrior(Prior):
         ]
 
     def check(self, sites: Mapping[str, Site]) -> None:
-        """Raise where the prior does not suit a model with these sites."""
+        """Raise if the prior does not suit a model with these sites."""
         lead = () if self.labels is None else (len(self.labels),)
         expected = {name: (*lead, *site.shape) for name, site in sites.items()}
         for part, values in (("loc", self.loc), ("scale", self.scale)):
@@ -139,33 +139,33 @@ class NormalPrior(Prior):
 
 
 class NormalCoordinates(NamedTuple):
-    """Coordinates counted from the centre of a prior, in units of the length scale."""
+    """Coordinates relative to the centre of a prior, in units of the length scale."""
 
     prior: NormalPrior
     sites: Mapping[str, Site]
     unit: Mapping[str, Any]
-    # Of every number of a position, one after another: False where the prior is flat.
+    # For every number of a position in sequence: False if its prior is flat.
     proper: jax.Array
     # Log density at the centre.
     log_density_at_center: jax.Array
 
     def weights(self, z: Weights) -> dict[str, jax.Array]:
-        """Weights at a position."""
+        """Return the weights at a position."""
         return {name: self.prior.loc[name] + self.unit[name] * z[name] for name in z}
 
     def position(self, weights: Weights) -> dict[str, jax.Array]:
-        """Position of weights."""
+        """Return the position of weights."""
         return {n: (weights[n] - self.prior.loc[n]) / self.unit[n] for n in self.sites}
 
     def log_prior(self, z: Weights, weights: Weights) -> jax.Array:
-        """Log density of the weights at a position."""
-        # All at once, and what does not move has been computed: it stands in every gradient.
+        """Compute the log density of the weights at a position."""
+        # All at once, with constants computed before: this is part of every gradient.
         vector = ravel_pytree(z)[0]
         counted = jnp.where(self.proper, vector, jnp.zeros_like(vector))
         return self.log_density_at_center - jnp.vdot(counted, counted) / 2
 
     def log_units(self, z: Weights) -> dict[str, jax.Array]:
-        """Log of the length scale."""
+        """Return the log of the length scale."""
         return {name: jnp.log(self.unit[name]) + jnp.zeros_like(z[name]) for name in self.sites}
 
 
@@ -174,7 +174,7 @@ def stack_priors(
     *,
     coords: Mapping[str, Any] | None = None,
 ) -> NormalPrior:
-    """Lay several priors of one model side by side; a fit of the stack is a sweep.
+    """Stack several priors of one model; a fit of the stack is a sweep.
 
     Parameters
     ----------
@@ -183,13 +183,13 @@ def stack_priors(
         the fit; those of a sequence are counted from 0.
     coords : mapping of str to sequence of shape (priors,), optional
         Numbers or words that tell the priors apart, such as the scale and the centre of each in a
-        grid. They become further coordinates along `prior`, of fits and of what is computed from
-        them.
+        grid. They become further coordinates along `prior`, in fits and in results computed from
+        these.
 
     Returns
     -------
     NormalPrior
-        With one more axis in front of every array.
+        A prior with one more axis in front of every array.
 
     Examples
     --------
@@ -223,7 +223,7 @@ def stack_priors(
                 f"priors[{label!r}]: expected the sites and shapes of the first prior, {first}; "
                 f"got {shapes}. Stack priors of one model only."
             )
-    # Not by jax.tree.map, which would sort the sites.
+    # Not by jax.tree.map, since that would sort the sites.
     return NormalPrior(
         {name: np.stack([part.loc[name] for part in parts]) for name in parts[0].loc},
         {name: np.stack([part.scale[name] for part in parts]) for name in parts[0].loc},
@@ -233,7 +233,7 @@ def stack_priors(
 
 
 def checked_labels(argument: str, labels: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the labels of a stack, or raise where they are not of one kind."""
+    """Return the labels of a stack, or raise if they are not of one kind."""
     found = tuple(labels)
     if not any(all(isinstance(label, kind) for label in found) for kind in (str, Real)):
         raise TypeError(
@@ -245,7 +245,7 @@ def checked_labels(argument: str, labels: Iterable[Any]) -> tuple[Any, ...]:
 def checked_coords(
     coords: Mapping[str, Any], sites: Collection[str], number: int
 ) -> tuple[tuple[str, tuple[Any, ...]], ...]:
-    """Return coordinates along the priors, made hashable, or raise where they cannot be used."""
+    """Return coordinates along the priors, made hashable, or raise if they cannot be used."""
     found = []
     for name, values in coords.items():
         array = np.asarray(values)
@@ -264,7 +264,7 @@ def checked_coords(
 
 
 def check_scale(name: str, values: np.ndarray) -> None:
-    """Raise where a scale is not positive; inf is allowed."""
+    """Raise if a scale is not positive; inf is allowed."""
     bad = values[~(values > 0)]
     if bad.size:
         raise ValueError(

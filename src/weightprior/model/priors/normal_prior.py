@@ -27,20 +27,20 @@ def normal_prior(
     Parameters
     ----------
     bnn : BNN
-        The model whose sites are covered.
+        The model. The prior covers all its sites.
     loc : float, dict, DataTree, or trained network
-        Centre. A number; a dict by site (``"hidden_0.weight"``), layer (``"hidden_0"``) or kind
-        (``"weight"``, ``"bias"``), the most specific of which wins; a value is a number or, for a
-        site, an array of its shape. A fit stands for the posterior mean of every site, the noise
-        included where this model learns it. A dict has to cover every weight and bias. A trained
-        network stands for its parameters: a module of flax.nnx or Equinox, parameters of
-        flax.linen, a state dict of PyTorch, a perceptron of scikit-learn.
+        Centre. A number. Or a dict by site (``"hidden_0.weight"``), layer (``"hidden_0"``) or kind
+        (``"weight"``, ``"bias"``): the most specific entry wins, and a value is a number or, for a
+        site, an array of its shape. A dict must cover every weight and bias. Or a fit, for the
+        posterior mean of every site, with the noise if this model learns it. Or a trained network,
+        for its parameters: a module of flax.nnx or Equinox, parameters of flax.linen, a state dict
+        of PyTorch, a perceptron of scikit-learn.
     scale : float or dict
         Standard deviation, in the same forms. ``inf`` is a flat prior.
     latents : dict of str to (float, float), optional
         Centre and scale of the likelihood's own latents, such as ``{"log_noise": (-1, 1)}``, the
-        log of the noise in log units of y. By default those that the likelihood states, which
-        ``repr(bnn)`` shows; `loc` and `scale` win where they name a latent.
+        log of the noise in log units of y. By default those of the likelihood, which ``repr(bnn)``
+        shows; `loc` and `scale` win if they name a latent.
 
     Returns
     -------
@@ -49,13 +49,13 @@ def normal_prior(
     Raises
     ------
     ValueError
-        For an unknown or uncovered site, a wrong shape, a scale that is not positive, NaN.
+        For an unknown or uncovered site, a wrong shape, a scale that is not positive, or NaN.
 
     Notes
     -----
-    By default, of what a likelihood learns, `log_noise` is normal around -1 with a scale of 1,
+    The default priors of latents of likelihoods: `log_noise` is normal around -1 with a scale of 1,
     `log_df` is normal around 2.5 with a scale of 0.8, and `log_concentration` is normal around 1
-    with a scale of 1.5. `Gaussian`, `StudentT` and `NegativeBinomial` say what that means.
+    with a scale of 1.5. `Gaussian`, `StudentT` and `NegativeBinomial` explain these.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def normal_prior(
 def _warn_of_gains(
     sites: Mapping[str, Site], loc: Mapping[str, np.ndarray], scale: Mapping[str, np.ndarray]
 ) -> None:
-    """Warn of gains that their prior pulls to where they switch their layer off."""
+    """Warn of gains with a prior around 0, which switches their layer off."""
     gains = [name for name, site in sites.items() if site.neutral]
     off = [n for n in gains if not loc[n].any() and np.isfinite(scale[n]).any()]
     if off:
@@ -95,7 +95,7 @@ def _warn_of_gains(
 
 
 def _is_trained(bnn, loc: Any) -> bool:
-    """Tell if a centre is a trained network, and no number or dict by site, layer or kind."""
+    """Tell if a centre is a trained network, and not a number or a dict by site, layer or kind."""
     if isinstance(loc, Mapping):
         known = {n for name, s in bnn.sites.items() for n in (name, s.layer, s.kind)}
         foreign = not known & {*loc} and any(str(name).endswith(".weight") for name in loc)
@@ -111,13 +111,13 @@ def _is_trained(bnn, loc: Any) -> bool:
 
 
 def _holds_arrays(values: Any) -> bool:
-    """Tell if this is a list or tuple of arrays, or of what holds them, and no array itself."""
+    """Tell if this is a list or tuple, not an array, with arrays in it or in its lists."""
     listed = isinstance(values, list | tuple)
     return listed and any(hasattr(v, "shape") or _holds_arrays(v) for v in values)
 
 
 def _latent_priors(bnn, given: Any) -> dict[str, tuple[float, float]]:
-    """Centre and scale of every latent of the likelihood."""
+    """Return the centre and scale of every latent of the likelihood."""
     found = {name: latent.prior for name, latent in bnn.latents.items()}
     if given is None:
         return found
@@ -139,9 +139,9 @@ def resolve(
     sites: Mapping[str, Site],
     defaults: Mapping[str, float] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Give every site an array of its own from any of the forms a user may write.
+    """Make an array for every site, from any of the forms that a user may write.
 
-    `defaults` has numbers for sites that need not be named.
+    `defaults` has numbers for sites that may be left out.
     """
     defaults = defaults or {}
     own = [site for name, site in sites.items() if name not in defaults]
@@ -183,7 +183,7 @@ def _site_array(argument: str, value: Any, site: Site, is_site: bool) -> np.ndar
 
 
 def fan_in_scale(bnn, gain: float = 1.0) -> dict[str, float]:
-    """Scales that keep a layer's inputs at the same size, however wide the layer below is.
+    """Compute scales that keep a layer's inputs at the same size, however wide the layer below is.
 
     Parameters
     ----------
