@@ -112,10 +112,10 @@ def run(
     """
     begin = descent.begin
     with jax.enable_x64(True):
-        if _is_large(problem):
-            nears = _search(
-                begin, np.float32, coordinates, problem, items, search.rough(), meanwhile
-            )
+        num_rows, size = len(problem.x), _num_weights(problem)
+        if num_rows * size > _LARGE:
+            rough = search.rough(num_rows, size)
+            nears = _search(begin, np.float32, coordinates, problem, items, rough, meanwhile)
             places = [(near["position"], near["num_iterations"]) for near in nears]
             items = [(task, place) for (task, _), place in zip(items, places, strict=True)]
             begin = descent.begin_near
@@ -147,10 +147,8 @@ def _search(
         )
 
 
-def _is_large(problem: Problem) -> bool:
-    """Tell if steps in single precision save more than it takes to compile them."""
-    num_weights = sum(math.prod(site.shape) for site in problem.bnn.sites.values())
-    return num_weights * len(problem.x) > _LARGE
+def _num_weights(problem: Problem) -> int:
+    return sum(math.prod(site.shape) for site in problem.bnn.sites.values())
 
 
 def _best_first(ended: list[dict[str, Any]], search: Search) -> dict[str, np.ndarray]:

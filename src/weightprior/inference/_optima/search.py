@@ -42,15 +42,22 @@ class Search(NamedTuple):
             _checks.number("tolerance", tolerance, above=0),
         )
 
-    def rough(self) -> Self:
+    def rough(self, num_rows: int, size: int) -> Self:
         """Return the search in single precision that precedes this one.
 
-        A quarter of the steps is left for the exact search.
+        A quarter of the steps is left for the exact search. If a matrix can precondition that one,
+        the rough search stops where a valley would be seen: it has no matrix.
+
+        Parameters
+        ----------
+        num_rows, size : int
+            Numbers of rows and of weights.
         """
-        return self._replace(
-            tolerance=max(self.tolerance, _ROUGH_TOLERANCE),
-            max_iterations=self.max_iterations - (self.max_iterations + 3) // 4,
-        )
+        most = self.max_iterations - (self.max_iterations + 3) // 4
+        if size <= MANY_WEIGHTS:
+            most = min(most, plain_steps(num_rows, size))
+        tolerance = max(self.tolerance, _ROUGH_TOLERANCE)
+        return self._replace(tolerance=tolerance, max_iterations=most)
 
     @property
     def options(self) -> dict[str, Any]:
