@@ -8,7 +8,7 @@ import pytest
 import weightprior as wp
 from weightprior.inference import _batch
 from weightprior.inference._optima import descent
-from weightprior.inference._optima.search import _PLAIN_STEPS
+from weightprior.inference._optima.search import _PLAIN_STEPS, MANY_WEIGHTS, Search, plain_steps
 
 SIZE, PLAIN_STEPS = 200, _PLAIN_STEPS
 # So different that L-BFGS alone takes thousands of steps.
@@ -133,3 +133,23 @@ def test_nan_ends_a_search_at_its_start():
     assert np.isnan(found["gradient_norm"])
     np.testing.assert_array_equal(found["position"], np.zeros(SIZE))
     assert found["num_iterations"] == 0
+
+
+def test_single_precision_ends_where_a_valley_begins():
+    search = Search("fit_map", 5000, 1e-6)
+    assert search.rough(10_000, 400).max_iterations == plain_steps(10_000, 400)
+    # Where no matrix fits into memory, steps in single precision are the cheapest there are.
+    assert search.rough(10_000, MANY_WEIGHTS + 1).max_iterations == 3750
+    assert Search("fit_map", 100, 1e-6).rough(10_000, 400).max_iterations == 75
+
+
+@pytest.mark.slow
+def test_a_valley_of_many_rows_is_left_to_the_matrix():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(10_000, 10))
+    y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] / 2 + 0.3 * rng.normal(size=10_000)
+    bnn = wp.BNN(wp.mlp(10, hidden=(32,)), wp.Gaussian())
+    fit = wp.fit_map(bnn, x, y, prior=wp.normal_prior(bnn), num_restarts=1, log_likelihood=False)
+    assert fit["restarts"]["converged"].all()
+    # With 3,750 steps in single precision first it took 4,596.
+    assert fit["restarts"]["num_iterations"].item() < 3750
