@@ -11,6 +11,7 @@ pytest.importorskip("palmerpenguins")
 matplotlib.use("Agg")
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+HELPER, MAX_LINES = "experiments.py", 80
 
 
 @pytest.fixture
@@ -29,6 +30,35 @@ def is_png(path):
     return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
 
 
+def said(capsys):
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_scripts_are_short():
+    scripts = [path for path in EXAMPLES.glob("*.py") if path.name != HELPER]
+    lengths = {path.name: len(path.read_text().splitlines()) for path in scripts}
+    assert len(lengths) > 4
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+@pytest.mark.slow
+def test_compare_priors(run, capsys):
+    table, folder = run("compare_priors", 1.0)
+    centers = ("zero", "random", "learned")
+    rows = [f"{method}[{center}]" for method in ("MAP", "posterior") for center in centers]
+    assert table.index.tolist() == ["flat MAP", *rows]
+    assert table.loc["MAP[zero]", "test_diff"] == 0
+    assert table.loc["flat MAP", "scale"] == "flat"
+    assert np.isfinite(table[["lpd_train", "lpd_test", "test_diff", "rmse"]]).all(axis=None)
+    # The random point is as far from zero as the learned weights.
+    assert table.loc["MAP[random]", "loc"] == table.loc["MAP[learned]", "loc"]
+    for name in ("comparison", "weights", "predictions"):
+        assert is_png(folder / f"{name}.png")
+    assert {path.stem for path in folder.glob("*.nc")} == {"flat_MAP", "MAP", "posterior"}
+    assert (folder / "table.csv").exists()
+    assert "posterior[learned] against posterior[zero]" in said(capsys)
+
+
 @pytest.mark.slow
 def test_same_width_other_center(run, capsys):
     table, folder = run("same_width_other_center", 2)
@@ -38,19 +68,23 @@ def test_same_width_other_center(run, capsys):
         assert table.loc[key].index.tolist() == centers
         assert table.loc[(*key, "zero"), "gain"] == 0
     assert np.isfinite(table[["elpd", "elpd_se", "gain", "gap"]]).all(axis=None)
-    assert is_png(folder / "other_centers.png")
-    assert is_png(folder / "center_path.png")
-    assert "nats per row" in capsys.readouterr().out
+    assert (folder / "same_width_other_center.csv").exists()
+    assert is_png(folder / "same_width_other_center.png")
+    assert "posterior, of 2 networks against zero: reference" in said(capsys)
 
 
 @pytest.mark.slow
 def test_centered_at_truth(run, capsys):
     table, folder = run("centered_at_truth", 2)
-    assert table.index.tolist() == [10, 20]
+    assert table.index.unique("rows").tolist() == [10, 20]
     assert np.isfinite(table).all(axis=None)
-    np.testing.assert_allclose(table["truth_gain"], table["truth"] - table["zero"], rtol=1e-6)
+    assert (table.loc["zero", "gain"] == 0).all()
+    for center in ("truth", "random"):
+        gain = table.loc[center, "elpd"] - table.loc["zero", "elpd"]
+        np.testing.assert_allclose(table.loc[center, "gain"], gain, rtol=1e-6)
+    assert (folder / "centered_at_truth.csv").exists()
     assert is_png(folder / "centered_at_truth.png")
-    assert "the prior centred at the truth" in " ".join(capsys.readouterr().out.split())
+    assert "the prior centred at the truth" in said(capsys)
 
 
 @pytest.mark.slow
@@ -63,7 +97,8 @@ def test_transfer(run, capsys):
     # Without rows of the target, their number cannot matter.
     assert table.loc[("penguins", "source only"), "elpd"].nunique() == 1
     assert is_png(folder / "transfer.png")
-    assert "L2-SP against L2" in " ".join(capsys.readouterr().out.split())
+    assert (folder / "transfer.csv").exists()
+    assert "L2-SP against L2" in said(capsys)
 
 
 @pytest.mark.slow
@@ -75,4 +110,5 @@ def test_posterior_worth(run, capsys):
     assert np.isfinite(table[["elpd", "elpd_se", "error", "calibration_error"]]).all(axis=None)
     assert ways.loc["MAP, wide", "scale"] >= ways.loc["MAP, cv", "scale"]
     assert is_png(folder / "posterior_worth.png")
-    assert "'posterior, cv' against 'MAP, cv'" in " ".join(capsys.readouterr().out.split())
+    assert (folder / "posterior_worth.csv").exists()
+    assert "'posterior, cv' against 'MAP, cv'" in said(capsys)

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from datasets import REAL, standardised
-from many_fits import optima
+from experiments import REAL, optima, standardised
 from sklearn.linear_model import LogisticRegression, Ridge
 
 import weightprior as wp

@@ -1,21 +1,22 @@
-"""What the study is judged by: one network, fitted under priors of several widths and centres.
+"""Numbers that the study judges: a network, fitted under priors of several widths and centres.
 
-Rows are split as in the script on centres: some for a reference, forty to fit, the rest to test on;
-of a teacher the reference is the truth. Priors are around zero in several widths, and around other
-centres in one of them. Every mechanism is measured at the rows that were fitted.
+Forty rows teach a reference, some are fitted, and the rest is to test on. A teacher's reference is
+its own weights. Priors are around zero in several widths, and in one of them around other centres.
+Every mechanism is measured at the rows that were fitted.
 """
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from many_fits import held_out, largest_rhat, optima, short_chains, spread
-from same_width_other_center import of_real, of_teacher
+from experiments import case, held_out, largest_rhat, optima, perceptron, short_chains, spread
 
 import weightprior as wp
+from study.residual import residual
 
-__all__ = ["CENTERS", "CHAINS", "GAIN", "GAINS", "LADDER", "of_split"]
+__all__ = ["CENTERS", "CHAINS", "GAIN", "GAINS", "LADDER", "Size", "of_split"]
 
 # Widths, as gains: the scale of a weight is its gain over the root of the number of inputs.
 GAINS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -27,20 +28,28 @@ LADDER = {"num_temperatures": 16, "num_samples": 50, "num_chains": 8}
 NUM_RELIED = 25  # draws of a chain for which units are removed
 
 
+class Size(NamedTuple):
+    """Hidden units, and rows that are fitted."""
+
+    hidden: int = 8
+    rows: int = 40
+
+
 def priors_of(bnn: wp.BNN, reference, seed: int) -> dict[tuple[str, float], wp.NormalPrior]:
-    """Priors by centre and gain."""
+    """Make the priors, by centre and gain."""
     zero = {("zero", g): wp.normal_prior(bnn, scale=wp.fan_in_scale(bnn, g)) for g in GAINS}
     scale = wp.fan_in_scale(bnn, GAIN)
     matched = wp.matched_centers(bnn, reference, scale=scale, rng_key=seed)
     return zero | {(center, GAIN): matched[center] for center in CENTERS}
 
 
-def of_split(name: str, units: str, seed: int, chains=CHAINS, ladder=LADDER) -> pd.DataFrame:
-    """All numbers of one data set, kind of units and split; by fit, centre and gain."""
-    given = (units, GAIN, seed)
-    bnn, reference, fitted, test = (
-        of_teacher(*given) if name == "teacher" else of_real(name, *given)
-    )
+def of_split(
+    name: str, units: str, seed: int, size: Size, chains=CHAINS, ladder=LADDER
+) -> pd.DataFrame:
+    """Measure one data set, kind of units and split; by fit, centre and gain."""
+    is_residual = units == "residual"
+    network = residual(size.hidden) if is_residual else perceptron(units, (size.hidden,))
+    bnn, reference, fitted, test = case(name, network, GAIN, seed, size.rows)
     priors = priors_of(bnn, reference, seed)
     stack = wp.stack_priors({f"{center}, {gain:g}": p for (center, gain), p in priors.items()})
     fits = {
@@ -48,7 +57,8 @@ def of_split(name: str, units: str, seed: int, chains=CHAINS, ladder=LADDER) -> 
         "posterior": short_chains(bnn, fitted.x, fitted.y, prior=stack, rng_key=seed, **chains),
     }
     tables = {method: of_fit(bnn, fit, fitted, test) for method, fit in fits.items()}
-    tables["posterior"] |= evidence(bnn, fitted, stack, seed, ladder)
+    if ladder is not None:
+        tables["posterior"] |= evidence(bnn, fitted, stack, seed, ladder)
     # Rows that do not count leave the prior: what networks are like before the data.
     nothing = np.zeros(len(fitted.y))
     unseen = short_chains(
@@ -64,7 +74,7 @@ def of_split(name: str, units: str, seed: int, chains=CHAINS, ladder=LADDER) -> 
 
 
 def of_fit(bnn: wp.BNN, fit: xr.DataTree, fitted, test) -> dict[str, np.ndarray]:
-    """Scores, capacity and mechanisms under every prior: means over draws."""
+    """Measure scores, capacity and mechanisms under every prior: means over draws."""
     train, tested = (held_out(bnn, fit, rows.x, rows.y) for rows in (fitted, test))
     counted = wp.diagnostics.effective_parameters(bnn, fit, fitted.x, fitted.y)
     several = fit["posterior"].sizes["draw"] > 1
@@ -87,7 +97,7 @@ def of_fit(bnn: wp.BNN, fit: xr.DataTree, fitted, test) -> dict[str, np.ndarray]
 
 
 def mechanisms(bnn: wp.BNN, fit: xr.DataTree, x) -> dict[str, np.ndarray]:
-    """How units and function behave at the inputs."""
+    """Measure the behaviour of units and function at the inputs."""
     flat = wp.diagnostics.saturation(bnn, fit, x)
     bent = wp.diagnostics.nonlinearity(bnn, fit, x)
     return {
@@ -100,7 +110,7 @@ def mechanisms(bnn: wp.BNN, fit: xr.DataTree, x) -> dict[str, np.ndarray]:
 
 
 def evidence(bnn: wp.BNN, fitted, stack: wp.NormalPrior, seed: int, ladder) -> dict:
-    """The evidence of every prior, in bits, and whether it can be relied on."""
+    """Compute the evidence of every prior, in bits, and if it can be relied on."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fit_tempered: ")  # `reliable` is for the table
         fit = spread(wp.fit_tempered)(
@@ -112,7 +122,7 @@ def evidence(bnn: wp.BNN, fitted, stack: wp.NormalPrior, seed: int, ladder) -> d
 
 
 def of_linear(bnn: wp.BNN, fitted, test, seed: int) -> pd.DataFrame:
-    """Scores of a linear model under the same priors around zero."""
+    """Score a linear model under the same priors around zero."""
     network = bnn.network
     linear = wp.BNN(
         wp.mlp(network.feature_names, hidden=(), num_outputs=network.num_outputs), bnn.likelihood
@@ -126,6 +136,6 @@ def of_linear(bnn: wp.BNN, fitted, test, seed: int) -> pd.DataFrame:
 
 
 def mean(values: xr.DataArray) -> np.ndarray:
-    """Mean over all but the priors."""
+    """Average over all but the priors."""
     others = [dim for dim in values.dims if dim != "prior"]
     return values.mean(others).to_numpy()

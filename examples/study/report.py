@@ -1,5 +1,6 @@
 """Tables, figures and verdicts of the study, as files that its page reads."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,13 +9,14 @@ import pandas as pd
 
 from study.claims import CLAIMS, Claim
 from study.measure import CENTERS, GAINS
-from study.verdicts import differences, sentence, table, verdict
+from study.verdicts import Question, differences, sentence, table, verdict
 
 # Of kinds of units: Okabe and Ito's colours, a marker, a line.
 STYLES = {
     "tanh": ("#0072B2", "o", "-"),
     "sigmoid": ("#D55E00", "s", "--"),
     "relu": ("#009E73", "^", ":"),
+    "residual": ("#CC79A7", "D", "-."),
 }
 # Weights that two programs share to so many digits are the same.
 SAME = 1e-5
@@ -24,63 +26,69 @@ def write(
     folder: Path,
     measured: pd.DataFrame,
     identity: pd.DataFrame,
-    again: pd.DataFrame | None = None,
+    others: Mapping[str, pd.DataFrame],
 ) -> pd.DataFrame:
     """Write a file per claim, its figure, and the verdicts of all; return these.
 
-    `again` is the same of other splits, whose verdicts stand beside.
+    `others` are other runs by name. Their verdicts stand beside.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [write_identity(folder, identity)]
+    rows = [write_identity(folder, identity) | dict.fromkeys(others, "")]
     for claim in CLAIMS:
-        rows += write_claim(folder, claim, measured, again)
+        rows += write_claim(folder, claim, measured, others)
         draw(folder / f"{claim.name}.png", claim, measured)
-    verdicts = pd.DataFrame(rows, columns=["claim", "question", "verdict", "again"])
-    told = "" if again is None else compare(verdicts, measured, again)
+    verdicts = pd.DataFrame(rows)
+    told = "\n".join(compare(name, verdicts, measured, other) for name, other in others.items())
     write_verdicts(folder / "verdicts.md", verdicts, told)
     write_fits(folder / "fits.md", measured)
-    return verdicts.dropna(axis="columns", how="all")
+    return verdicts
 
 
-def write_verdicts(path: Path, verdicts: pd.DataFrame, told: str = "") -> None:
-    """All questions and what they came to, a claim named once; `told` of other splits."""
-    heads, rules = "| claim | in numbers | verdict |", "| --- | --- | --- |"
-    if told:
-        heads, rules = heads + " other splits |", rules + " --- |"
-    lines, before = [heads, rules], ""
-    for claim, question, word, other in verdicts.itertuples(index=False):
+def write_verdicts(path: Path, verdicts: pd.DataFrame, told: str) -> None:
+    """Write all questions and their verdicts, a claim named once; and `told` of other runs."""
+    heads = ["claim", "in numbers", *verdicts.columns[2:]]
+    lines, before = [_line(heads), _line(["---"] * len(heads))], ""
+    for claim, question, word, *others in verdicts.itertuples(index=False):
         named = f"[{claim}](#{anchor(claim)})" if claim != before else ""
-        line = f"| {named} | {question} | **{word}** |"
-        lines.append(line + (f" {other if isinstance(other, str) else ''} |" if told else ""))
+        lines.append(_line([named, question, f"**{word}**", *others]))
         before = claim
     path.write_text("\n".join([*lines, "", told] if told else lines) + "\n")
 
 
-def compare(verdicts: pd.DataFrame, measured: pd.DataFrame, again: pd.DataFrame) -> str:
-    """What came out the same on other splits: of verdicts, and of the networks behind them."""
-    known = verdicts.dropna()
-    same = (known["verdict"] == known["again"]).sum()
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def compare(name: str, verdicts: pd.DataFrame, measured: pd.DataFrame, other: pd.DataFrame) -> str:
+    """Count the verdicts that came out the same, and the networks' answers behind them."""
+    known = verdicts[verdicts[name] != ""]
+    same = (known["verdict"] == known[name]).sum()
     asked = [question for claim in CLAIMS for question in claim.questions]
-    answers = [
-        pd.concat([differences(m, q)["says"] for m in (measured, again)], axis=1, join="inner")
-        for q in asked
-    ]
-    first, second = pd.concat(answers).to_numpy().T
+    answers = pd.concat([_answers(measured, other, question) for question in asked])
+    first, second = answers.to_numpy().T
     turned = int((first * second < 0).sum())
+    counted = (
+        f", and {turned or 'none'} of {len(first)} answers of networks turned from ✓ to ✗ or back"
+    )
     return (
-        f"Of {len(known)} verdicts, {same} came out the same on other splits. Of {len(first)} "
-        f"answers of networks behind them, {int((first == second).sum())} did, and "
-        f"{turned or 'none'} turned from ✓ to ✗ or back; the others have a mark in one of the two."
+        f"- {name[0].upper()}{name[1:]}: {same} of {len(known)} verdicts are the same"
+        f"{counted if len(first) else ''}."
     )
 
 
+def _answers(measured: pd.DataFrame, other: pd.DataFrame, asked: Question) -> pd.DataFrame:
+    """Pair the answers of both runs for the networks that both have."""
+    both = [differences(run, asked)["says"] for run in (measured, other)]
+    return pd.concat(both, axis=1, join="inner")
+
+
 def anchor(claim: str) -> str:
-    """Of the page's section, whose heading is the claim."""
+    """Write the anchor of the page's section that has the claim as its heading."""
     return "".join(c for c in claim.lower().replace(" ", "-") if c.isalnum() or c == "-")
 
 
-def write_identity(folder: Path, found: pd.DataFrame) -> tuple[str, str, str, None]:
-    """The claim that is exact."""
+def write_identity(folder: Path, found: pd.DataFrame) -> dict[str, str]:
+    """Write the table of the claim that is exact, and return its verdict."""
     asked = "The MAP has scikit-learn's weights."
     largest = found.to_numpy().max()
     word = "confirmed" if largest < SAME else "refuted"
@@ -92,11 +100,12 @@ def write_identity(folder: Path, found: pd.DataFrame) -> tuple[str, str, str, No
     share = f"the largest difference is {largest:.0e} of the largest weight"
     text = f"**{asked}** {word.capitalize()}: {share}."
     (folder / "identity.md").write_text(text + "\n\n" + "\n".join(lines) + "\n")
-    return "L2 is a prior that puts the weights near zero", asked, word, None
+    title = "L2 is a prior that puts the weights near zero"
+    return {"claim": title, "question": asked, "verdict": word}
 
 
 def write_fits(path: Path, measured: pd.DataFrame) -> None:
-    """How far the fits themselves can be relied on."""
+    """Tell how reliable the fits themselves are."""
     rhat, reliable = measured["rhat"].dropna(), measured["reliable"].dropna()
     reached = measured["converged"].dropna().groupby(level=["units", "gain"], sort=False).mean()
     path.write_text(
@@ -108,7 +117,7 @@ def write_fits(path: Path, measured: pd.DataFrame) -> None:
 
 
 def shares(found: pd.DataFrame) -> str:
-    """Shares as a Markdown table."""
+    """Format shares as a Markdown table."""
     heads = " | ".join(f"gain {gain:g}" for gain in found.columns)
     lines = [f"| | {heads} |", "| --- |" + " ---: |" * found.shape[1]]
     for name, row in zip(found.index, found.to_numpy(), strict=True):
@@ -117,24 +126,26 @@ def shares(found: pd.DataFrame) -> str:
 
 
 def write_claim(
-    folder: Path, claim: Claim, measured: pd.DataFrame, again: pd.DataFrame | None
-) -> list[tuple[str, str, str, str | None]]:
-    """What each question of a claim came to."""
+    folder: Path, claim: Claim, measured: pd.DataFrame, others: Mapping[str, pd.DataFrame]
+) -> list[dict[str, str]]:
+    """Write the answers to each question of a claim, and return their verdicts."""
     texts, rows = [], []
     for asked in claim.questions:
         cells = differences(measured, asked)
         word = verdict(cells)
-        texts.append(
-            f"**{asked.says}** {word.capitalize()}. {sentence(cells, asked)}\n\n{table(cells)}\n"
-        )
-        other = None if again is None else verdict(differences(again, asked))
-        rows.append((claim.title, asked.says, word, other))
+        if word:
+            texts.append(
+                f"**{asked.says}** {word.capitalize()}. {sentence(cells, asked)}\n\n"
+                f"{table(cells)}\n"
+            )
+        beside = {name: verdict(differences(other, asked)) for name, other in others.items()}
+        rows.append({"claim": claim.title, "question": asked.says, "verdict": word} | beside)
     (folder / f"{claim.name}.md").write_text("\n".join(texts))
     return rows
 
 
 def draw(path: Path, claim: Claim, measured: pd.DataFrame) -> None:
-    """The claim's number over widths, and at one width over centres; a row per data set."""
+    """Draw the claim's number over widths, and at one width over centres; a row per data set."""
     kept = measured[claim.column].dropna()
     fits = [fit for fit in ("MAP", "posterior") if fit in kept.index.unique("fit")]
     names = kept.index.unique("data")

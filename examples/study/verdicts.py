@@ -10,7 +10,7 @@ from scipy import stats
 LEVEL, MOST = 0.95, 0.75
 # Of what a width changes: what a centre may change and still be called the same.
 NEGLIGIBLE = 0.1
-# Beside a number: it bears the claim out, contradicts it, or does neither.
+# Beside a number: it supports the claim, contradicts it, or does neither.
 _MARKS = {1: "\N{NO-BREAK SPACE}✓", -1: "\N{NO-BREAK SPACE}✗", 0: ""}
 
 
@@ -24,17 +24,17 @@ class Question(NamedTuple):
     column : str
         The number.
     more, less : tuple of str and float
-        Centre and gain at which it is to be larger, and at which smaller; than nought where there
-        is no second.
+        Centre and gain of the number that should be larger, and of the one that should be smaller.
+        Without the second, the number should be above 0.
     fits : tuple of str
-        Of which fits it is asked.
+        Fits that the question is about.
     units, data : tuple of str
-        Of which networks; all by default.
+        Networks that it is about; all by default.
     against : str, optional
-        The fit that the second number is of, where it is another one.
+        Fit of the second number, if it is another one.
     span : tuple of (str, float), optional
-        Where the claim is that the two numbers are the same: they are if they differ, the whole
-        interval, by no more than a tenth of what the means at these span.
+        Given if the claim is that the two numbers are equal. They are if the interval of their
+        difference stays within a tenth of the range of the means at these.
     """
 
     says: str
@@ -49,12 +49,20 @@ class Question(NamedTuple):
 
 
 def differences(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
-    """Mean over splits of each network's difference, its standard error, and what that says."""
-    chosen = measured[asked.column]
+    """Average each network's difference over splits, with its standard error and its sign."""
     names = ("data", "units")
+    nothing = pd.DataFrame(
+        columns=["mean", "error", "says"],
+        index=pd.MultiIndex.from_arrays([[]] * 3, names=[*names, "fit"]),
+    )
+    if asked.column not in measured:
+        return nothing
+    chosen = measured[asked.column]
     for name, wanted in zip(names, (asked.data, asked.units), strict=True):
         if wanted:
             chosen = chosen[chosen.index.get_level_values(name).isin(wanted)]
+    if chosen.empty:
+        return nothing
     rows = []
     for fit in asked.fits:
         paired = _paired(chosen, fit, asked.more, asked.against or fit, asked.less)
@@ -73,7 +81,7 @@ def differences(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
 
 
 def _paired(chosen: pd.Series, fit: str, more: Any, other_fit: str, less: Any) -> Any:
-    """Differences of every split, by network."""
+    """Take the differences of every split, by network."""
     levels = ("fit", "center", "gain")
     found = chosen.xs((fit, *more), level=levels)
     if less is not None:
@@ -82,25 +90,27 @@ def _paired(chosen: pd.Series, fit: str, more: Any, other_fit: str, less: Any) -
 
 
 def _span(chosen: pd.Series, fit: str, among: tuple[Any, ...]) -> pd.Series:
-    """How far apart the means over splits are, by network."""
+    """Measure the range of the means over splits, by network."""
     means = [_paired(chosen, fit, one, fit, None).mean() for one in among]
     return pd.concat(means, axis="columns").agg(np.ptp, axis="columns")
 
 
 def verdict(cells: pd.DataFrame) -> str:
-    """One word for a claim, by how many networks bear it out and how many contradict it."""
-    borne_out, contradicted = (cells["says"] == 1).mean(), (cells["says"] == -1).mean()
-    if borne_out >= MOST and contradicted <= 1 - MOST:
+    """Judge a claim by the networks for it and against it; nothing where none was asked."""
+    if not len(cells):
+        return ""
+    support, contradict = (cells["says"] == 1).mean(), (cells["says"] == -1).mean()
+    if support >= MOST and contradict <= 1 - MOST:
         return "confirmed"
-    if borne_out <= 1 - MOST and contradicted >= borne_out:
-        return "refuted" if contradicted >= MOST else "not confirmed"
+    if support <= 1 - MOST and contradict >= support:
+        return "refuted" if contradict >= MOST else "not confirmed"
     return "depends"
 
 
 def sentence(cells: pd.DataFrame, asked: Question) -> str:
-    """The counts behind a verdict, and which groups differ."""
+    """Tell the counts behind a verdict, and the groups that differ."""
     counts = [int((cells["says"] == sign).sum()) for sign in (1, -1, 0)]
-    words = ("bear it out", "contradict it", "do neither")
+    words = ("support it", "contradict it", "do neither")
     told = ", ".join(f"{n} {word}" for n, word in zip(counts, words, strict=True))
     said = f"Of {len(cells)} networks, by {100 * LEVEL:.0f} % intervals over splits, {told}."
     if verdict(cells) != "depends":
@@ -116,12 +126,12 @@ def sentence(cells: pd.DataFrame, asked: Question) -> str:
 
 
 def _means(cells: pd.DataFrame, level: str) -> pd.Series:
-    """How far each group bears a claim out: from minus one to one."""
+    """Average the answers of each group: 1 where all support a claim, -1 where all contradict."""
     return cells["says"].groupby(level=level, sort=False).mean()
 
 
 def table(cells: pd.DataFrame) -> str:
-    """Differences as a Markdown table: a row per fit and data set, a column per kind of units."""
+    """Format differences as a Markdown table, a row per fit and data set, a column per units."""
     numbers = zip(cells["mean"], cells["error"], cells["says"], strict=True)
     texts = [_estimate(m, e) + _MARKS[says] for m, e, says in numbers]
     wide = pd.Series(texts, cells.index).unstack("units", sort=False).fillna("")
@@ -140,7 +150,7 @@ def _line(cells: Any) -> str:
 
 
 def _estimate(mean: float, error: float) -> str:
-    """A mean and its error, to two digits of the latter and three decimals at most."""
+    """Write a mean and its error, to two digits of the latter and three decimals at most."""
     if np.isnan(error):  # a single split has the number
         return f"{mean:.3f}"
     decimals = 3 if error == 0 else int(np.clip(1 - np.floor(np.log10(error)), 0, 3))
