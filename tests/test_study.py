@@ -114,14 +114,15 @@ QUICK = (
 )
 
 
-@pytest.mark.slow
-def test_it_runs(monkeypatch, tmp_path):
+@pytest.fixture
+def runs(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    runs, size = (
-        importlib.import_module("study.runs"),
-        importlib.import_module("study.measure").Size,
-    )
-    given = range(2), size(), ("tanh", "relu"), ("penguins", "teacher"), QUICK
+    return importlib.import_module("study.runs")
+
+
+@pytest.mark.slow
+def test_it_runs(runs, monkeypatch, tmp_path):
+    given = range(2), runs.Size(), ("tanh", "relu"), ("penguins", "teacher"), QUICK
     runs.measure(tmp_path, *given)
     found = runs.judge(tmp_path, {})
     assert found["verdict"].isin(["confirmed", "refuted", "not confirmed", "depends"]).all()
@@ -139,13 +140,8 @@ def test_it_runs(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_other_sizes_and_a_network_from_elsewhere_run(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    runs, size = (
-        importlib.import_module("study.runs"),
-        importlib.import_module("study.measure").Size,
-    )
-    runs.measure(tmp_path, range(2), size(4, 60), ("residual",), ("penguins",), QUICK)
+def test_other_sizes_and_a_network_from_elsewhere_run(runs, tmp_path):
+    runs.measure(tmp_path, range(2), runs.Size(4, 60), ("residual",), ("penguins",), QUICK)
     found = runs.judge(tmp_path, {}).set_index("question")["verdict"]
     of_relu = found.index.str.contains("kink|linear at gain|linear under a narrow")
     assert (found[of_relu] == "").all()
