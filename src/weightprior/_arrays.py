@@ -81,7 +81,7 @@ def own(tree: Any) -> Any:
         if not isinstance(leaf, np.ndarray):
             return leaf
         if id(leaf) not in copies:
-            copies[id(leaf)] = leaf.copy()
+            copies[id(leaf)] = _aligned(leaf, leaf.dtype)
         return copies[id(leaf)]
 
     return jax.tree.map(copied, tree)
@@ -109,7 +109,7 @@ def numbers(argument: str, values: Any) -> np.ndarray:
         if values is None or array.dtype.kind == "c":
             raise TypeError(f"dtype {array.dtype}")
         with np.errstate(over="ignore"):  # beyond float64: `finite` raises for these
-            return _aligned(array)
+            return _aligned(array, np.dtype(np.float64))
     except (TypeError, ValueError, OverflowError) as error:
         if str(error).startswith(f"{argument}: "):
             raise
@@ -119,12 +119,11 @@ def numbers(argument: str, values: Any) -> np.ndarray:
         ) from None
 
 
-def _aligned(array: np.ndarray) -> np.ndarray:
-    """Copy numbers to an aligned float64 array, which JAX on a CPU uses without another copy."""
-    size = array.size * np.dtype(np.float64).itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
+def _aligned(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Copy numbers to an aligned array, which JAX on a CPU uses without another copy."""
+    memory = np.empty(array.size * dtype.itemsize + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    copy = memory[start : start + size].view(np.float64).reshape(array.shape)
+    copy = memory[start : len(memory) - _ALIGNMENT + start].view(dtype).reshape(array.shape)
     copy[...] = array
     return copy
 

@@ -1,5 +1,7 @@
 """Laplace's approximation: exact where the posterior is normal, refused where meaningless."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,7 @@ PRIORS = {
     "around a centre per weight": LINEAR.prior(loc=CENTRE, scale={"weight": 0.3, "bias": 2.0}),
 }
 STACK = wp.stack_priors(PRIORS)
+STACK_OF_NET = wp.stack_priors({"wide": NET.prior(), "narrow": NET.prior(scale=0.5)})
 
 
 def fit(problem, prior, **options):
@@ -146,8 +149,7 @@ def test_the_hessian_is_that_of_the_density():
 
 @pytest.fixture(scope="module")
 def net():
-    priors = {"wide": NET.prior(), "narrow": NET.prior(scale=0.5)}
-    return fit(NET, wp.stack_priors(priors), num_samples=2000)
+    return fit(NET, STACK_OF_NET, num_samples=2000)
 
 
 def test_draws_have_the_density_that_they_are_said_to_have(net):
@@ -156,6 +158,24 @@ def test_draws_have_the_density_that_they_are_said_to_have(net):
     at_the_mode = (found["laplace"]["log_joint"] - found["laplace"]["log_evidence"]).item()
     # Of a normal distribution of d dimensions: minus half of a chi-squared one.
     assert stats.kstest(2 * (at_the_mode - log_q), "chi2", (13,)).pvalue > 1e-6
+
+
+def test_around_a_fit_it_takes_no_further_step(net):
+    found = fit(NET, STACK_OF_NET, init=net, num_restarts=1, max_iterations=1, num_samples=2000)
+    assert (found["restarts"]["num_iterations"] == 0).all()
+    # Weights are rounded once more between their units and those of the prior.
+    evidence = net["laplace"]["log_evidence"]
+    np.testing.assert_allclose(found["laplace"]["log_evidence"], evidence, rtol=1e-12)
+
+
+def test_weights_of_ones_own_choose_the_mode(net):
+    """A search from draws would take the best one."""
+    restarts = wp.unstack_fit(net)["wide"]["restarts"]
+    second = {name: restarts[name].to_numpy()[1] for name in NET.bnn.sites}
+    found = fit(NET, NET.prior(), init=second, num_restarts=1, max_iterations=1, num_samples=2000)
+    ended = found["restarts"]["output.weight"].to_numpy()[0]
+    np.testing.assert_allclose(ended, second["output.weight"], rtol=1e-12)
+    assert json.loads(found.attrs["options"])["init"] == "weights"
 
 
 def test_predictions_are_those_of_the_tangent(net):

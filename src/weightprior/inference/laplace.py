@@ -23,6 +23,7 @@ from weightprior.inference._optima import optima
 from weightprior.inference._optima.advice import SMOOTH, advise, warn_exact
 from weightprior.inference._optima.optima import Found
 from weightprior.inference._optima.search import Search
+from weightprior.inference._starts import kind_of
 from weightprior.model.bnn import BNN
 from weightprior.model.network import head_of
 from weightprior.model.priors.base import Prior
@@ -52,6 +53,7 @@ def fit_laplace(
     num_restarts: int = 8,
     max_iterations: int = 5000,
     tolerance: float = 1e-6,
+    init: Any = None,
     row_weights: Any = None,
     log_likelihood: bool = True,
     progress_bar: bool = True,
@@ -82,8 +84,10 @@ def fit_laplace(
     structure : {"full", "diagonal", "last_layer"}
         Structure of the covariance: over all weights, of each weight by itself, or over the output
         layer alone (and the noise), with all others fixed at the MAP.
-    num_restarts, max_iterations, tolerance
-        Options of the search for the MAP, as in `fit_map`.
+    num_restarts, max_iterations, tolerance, init
+        Options of the search for the MAP, as in `fit_map`. With ``init=fit, num_restarts=1`` it
+        starts where `fit_map` ended, and takes no step if that has converged. `init` may also be a
+        network that was trained elsewhere.
     <options>
 
     Returns
@@ -142,10 +146,10 @@ def fit_laplace(
     num_restarts = _checks.integer("num_restarts", num_restarts, 1)
     search = Search.checked("fit_laplace", max_iterations, tolerance)
 
-    found = optima.find(problem, search, num_restarts)
+    found = optima.find(problem, search, num_restarts, init)
     outcome = _outcome(problem, search, found, (curvature, structure, num_samples))
     options = {"num_samples": num_samples, "curvature": curvature, "structure": structure}
-    options |= {"num_restarts": num_restarts, **search.options}
+    options |= {"num_restarts": num_restarts, "init": kind_of(init), **search.options}
     fit = build(
         problem,
         outcome,

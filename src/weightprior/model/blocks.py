@@ -60,7 +60,11 @@ def _on_every_device(of_rows: Callable[..., Any], rows: tuple[jax.Array, ...]) -
 
 
 def fold_rows(
-    add: Callable[..., Any], total: Any, rows: tuple[jax.Array, ...], at_once: int
+    add: Callable[..., Any],
+    total: Any,
+    rows: tuple[jax.Array, ...],
+    at_once: int,
+    join: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Add blocks of rows to a total, one after the other.
 
@@ -75,6 +79,8 @@ def fold_rows(
         is 0 in one of them.
     at_once : int
         Rows of a block at the most.
+    join : callable, optional
+        Makes one total of those of all devices, which are in front; by default their sum.
     """
 
     def of_rows(*rows: jax.Array) -> Any:
@@ -86,7 +92,8 @@ def fold_rows(
         )[0]
 
     with jax.enable_x64(True):
-        return jax.tree.map(_total, _on_every_device(of_rows, rows))
+        found = _on_every_device(of_rows, rows)
+        return jax.tree.map(_total, found) if join is None else join(found)
 
 
 def sum_rows(

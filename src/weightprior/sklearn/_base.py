@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -24,18 +24,31 @@ from weightprior.sklearn._standardization import Standardization, moved
 
 __all__ = ["BayesianMLP"]
 
-# Methods, with true for those that rest on joint optima of all unknowns, noise included.
+
+class _Method(NamedTuple):
+    """Facts about a fit function that the estimators need.
+
+    Attributes
+    ----------
+    at_optimum : bool
+        True if it rests on joint optima of all unknowns, noise included.
+    tells_evidence : bool
+        True if it estimates the evidence; for others Laplace's approximation does.
+    """
+
+    at_optimum: bool
+    tells_evidence: bool
+
+
 METHODS = {
-    "map": True,
-    "mcmc": False,
-    "laplace": True,
-    "vi": False,
-    "tempered": False,
-    "ensemble": True,
+    "map": _Method(at_optimum=True, tells_evidence=False),
+    "mcmc": _Method(at_optimum=False, tells_evidence=False),
+    "laplace": _Method(at_optimum=True, tells_evidence=True),
+    "vi": _Method(at_optimum=False, tells_evidence=True),
+    "tempered": _Method(at_optimum=False, tells_evidence=True),
+    "ensemble": _Method(at_optimum=True, tells_evidence=False),
 }
 SCALES = (0.3, 0.6, 1.2, 2.4, 4.8)
-# Methods with an estimate of the evidence; the others use Laplace's approximation.
-_TELL_EVIDENCE = ("laplace", "tempered", "vi")
 # Options of fit functions that the estimators set themselves.
 _GIVEN = {"prior": "loc and scale", "rng_key": "random_state", "row_weights": "sample_weight"}
 # Numbers of a prediction held at once.
@@ -136,7 +149,7 @@ class BayesianMLP(BaseEstimator):
     def _scales(self) -> list[float]:
         """Return the scales to choose from."""
         _checks.one_of("method", self.method, METHODS)
-        default = self.scales_of_optima if METHODS[self.method] else SCALES
+        default = self.scales_of_optima if METHODS[self.method].at_optimum else SCALES
         scale = default if self.scale is None else self.scale
         given = (scale,) if np.ndim(scale) == 0 else tuple(scale)
         if not given:
@@ -170,7 +183,7 @@ class BayesianMLP(BaseEstimator):
     def _selection(self, data: Padded, prior: wp.NormalPrior, seed: int) -> xr.Dataset:
         _checks.one_of("select", self.select, CRITERIA)
         fit = self._fit_function(seed)
-        tells = self.method in _TELL_EVIDENCE
+        tells = METHODS[self.method].tells_evidence
         evidence_fit = fit if tells else partial(wp.fit_laplace, rng_key=seed, progress_bar=False)
         return selection(self.select, self.bnn_, data, prior, fit, evidence_fit, seed)
 

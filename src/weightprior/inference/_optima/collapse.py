@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from weightprior.model import density
+from weightprior.model.blocks import fold_rows, rows_at_once
 from weightprior.model.bnn import BNN
 from weightprior.model.sites import Weights
 
@@ -22,6 +23,10 @@ _NEXT_TO_NONE = 1e-3
 # determine the noise; and the noise, as a share of the spread of the targets, below which a warning
 # is given.
 _MET, _SMALL = 1e-2, 0.05
+
+
+# Least noise as a share of the spread, and squared residuals in units of it, of every target.
+type _Total = tuple[jax.Array, jax.Array]
 
 
 class Collapse(NamedTuple):
@@ -48,17 +53,32 @@ class Collapse(NamedTuple):
 
 def measure(bnn: BNN, weights: Weights, x: Any, y: Any, row_weights: Any) -> Collapse:
     """Measure a learned noise, and the distance of the targets from the outputs."""
-    output = density.outputs(bnn, weights, x)
-    scale = bnn.likelihood.learned_scale(output, weights)
-    if scale is None:
+    of_one = density.outputs(bnn, weights, x[:1])
+    if bnn.likelihood.learned_scale(of_one, weights) is None:
         return Collapse(jnp.full((), jnp.inf), jnp.ones(()))
-    targets = jnp.reshape(y, (len(y), -1))
-    scale, mean = (a.reshape(targets.shape) for a in (scale, bnn.likelihood.mean(output, weights)))
-    counts = row_weights[:, None]
-    relative = jnp.where(counts > 0, scale / spread(y, row_weights), jnp.inf).min(axis=0)
-    squares = jnp.where(counts > 0, counts * ((targets - mean) / scale) ** 2, 0.0)
+    sd = spread(y, row_weights)
+
+    def add(total: _Total, x: jax.Array, y: jax.Array, row_weights: jax.Array) -> _Total:
+        targets, counts = jnp.reshape(y, (len(y), -1)), row_weights[:, None]
+        output = density.outputs(bnn, weights, x.astype(sd.dtype))
+        learned: Any = bnn.likelihood.learned_scale(output, weights)
+        mean = bnn.likelihood.mean(output, weights)
+        scale, mean = (a.reshape(targets.shape) for a in (learned, mean))
+        relative = jnp.where(counts > 0, scale / sd, jnp.inf).min(axis=0)
+        squares = jnp.where(counts > 0, counts * ((targets - mean) / scale) ** 2, 0.0)
+        return jnp.minimum(total[0], relative), total[1] + squares.sum(axis=0)
+
+    rows, begun = (x, y, row_weights), (jnp.full_like(sd, jnp.inf), jnp.zeros_like(sd))
+    at_once = rows_at_once(bnn.network, len(x))
+    many = len(x) > at_once
+    relative, squares = fold_rows(add, begun, rows, at_once, _join) if many else add(begun, *rows)
     which = jnp.argmin(relative)
-    return Collapse(relative[which], squares.sum(axis=0)[which] / counts.sum())
+    return Collapse(relative[which], squares[which] / row_weights.sum())
+
+
+def _join(of_devices: _Total) -> _Total:
+    relative, squares = of_devices
+    return relative.min(axis=0), squares.sum(axis=0)
 
 
 def is_hopeless(noise: Collapse, row_weights: jax.Array, tolerance) -> jax.Array:
