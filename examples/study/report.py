@@ -169,6 +169,7 @@ def draw(path: Path, claim: Claim, measured: pd.DataFrame) -> None:
     figure.suptitle(title + note, fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.align_ylabels(axes[:, 0])
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
