@@ -110,9 +110,9 @@ def verdict(cells: pd.DataFrame) -> str:
 def sentence(cells: pd.DataFrame, asked: Question) -> str:
     """Tell the counts behind a verdict, and the groups that differ."""
     counts = [int((cells["says"] == sign).sum()) for sign in (1, -1, 0)]
-    words = ("support it", "contradict it", "do neither")
+    words = ("for it", "against it", "undecided")
     told = ", ".join(f"{n} {word}" for n, word in zip(counts, words, strict=True))
-    said = f"Of {len(cells)} networks, by {100 * LEVEL:.0f} % intervals over splits, {told}."
+    said = f"Of {len(cells)} networks, by {100 * LEVEL:.0f} % intervals over splits: {told}."
     if verdict(cells) != "depends":
         return said
     level = max(cells.index.names, key=lambda name: np.ptp(_means(cells, name)))

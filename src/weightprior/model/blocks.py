@@ -80,7 +80,7 @@ def fold_rows(
     at_once : int
         Rows of a block at the most.
     join : callable, optional
-        Makes one total of those of all devices, which are in front; by default their sum.
+        Joins the totals of all devices, which are in front, to one; by default it is their sum.
     """
 
     def of_rows(*rows: jax.Array) -> Any:
