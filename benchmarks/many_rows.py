@@ -55,11 +55,8 @@ def fit_map_from_disk(bnn, x, y, prior):
 
 
 def fit_laplace(bnn, x, y, prior):
-    """Around the end of a short search: a tolerance so large takes it for an optimum.
-
-    More steps hold no more memory.
-    """
-    options = {"num_restarts": 1, "tolerance": len(x) / 100, "num_samples": 100}
+    """Around the end of a short search: a tolerance so large takes it for an optimum."""
+    options = {"num_restarts": 1, "tolerance": len(x), "num_samples": 100}
     return wp.fit_laplace(bnn, x, y, prior=prior, **options, **LEAN)
 
 
