@@ -159,26 +159,35 @@ def _of_part(problem: Problem, part: Part) -> str:
 def _predict(problem: Problem, part: Part) -> _Predicted:
     """Predict the rows that count, by draws that are evenly spread."""
     bnn, counted = problem.bnn, part.row_weights > 0
-    y, weights = problem.y[counted], part.row_weights[counted]
+    y, weights = (_data.select_rows(one, counted) for one in (problem.y, part.row_weights))
     if bnn.likelihood.columns:  # counts of outcomes: the share of the first in so many trials
         weights, y = weights * y.sum(axis=1), y[:, 0] / y.sum(axis=1)
     rows, x = Rows(weights), problem.x
     draws = _some(part.weights, _MAX_PREDICTIONS // (len(x) * bnn.network.num_outputs))
-    alike = varying = _means(bnn, part.model, draws, x)[:, counted]
+    alike = varying = _means(bnn, part.model, draws, x, counted)
     if (offset := offset_of(bnn.network)) is not None:
         # Outputs that vary by the offset alone say nothing about the inputs.
         level = x.copy()
         level[:, offset] = rows.mean(x[counted, offset])
-        alike = _means(bnn, part.model, draws, level)[:, counted]
+        alike = _means(bnn, part.model, draws, level, counted)
     spread = np.sqrt(np.mean([np.square(_sd(one, rows)) for one in alike]))
-    error, mean = 0.0, varying.mean(axis=0)
-    if len(varying) > 1:
-        error = rows.mean(varying.var(axis=0, ddof=1).sum(axis=1)) / len(varying)
+    mean = varying.mean(axis=0)
+    error = _error_of(mean, varying, rows)
     if bnn.likelihood.has_classes:
         targets = y.reshape(len(y), -1).astype(int)
         y = np.eye(mean.shape[1] // targets.shape[1])[targets]
     x = _data.select_rows(x, counted)
     return _Predicted(x, y.reshape(mean.shape), mean, float(spread), error, rows)
+
+
+def _error_of(mean: np.ndarray, draws: np.ndarray, rows: Rows) -> float:
+    """Return the squared standard error of a mean of draws, of all columns, averaged over rows."""
+    if len(draws) == 1:
+        return 0.0
+    # One draw at a time: the deviations of all would take the memory of the draws once more.
+    squares = sum((np.square(one - mean) for one in draws), np.zeros(1))
+    variances = squares / (len(draws) - 1)
+    return rows.mean(variances.sum(axis=1)) / len(draws)
 
 
 def _some(weights: Draws, affordable: int) -> dict[str, np.ndarray]:
@@ -189,12 +198,15 @@ def _some(weights: Draws, affordable: int) -> dict[str, np.ndarray]:
     return {n: w.reshape(count, *w.shape[2:])[None, chosen] for n, w in weights.items()}
 
 
-def _means(bnn: BNN, model: BNN, draws: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Return the mean under every draw, (draws, rows, columns)."""
+def _means(
+    bnn: BNN, model: BNN, draws: dict[str, np.ndarray], x: np.ndarray, counted: np.ndarray
+) -> np.ndarray:
+    """Return the mean of the rows that count under every draw, (draws, rows, columns)."""
     found = evaluate(_mean_of_draw, model, draws, x)[0]
     if bnn.likelihood.has_classes:
         found = bnn.likelihood.class_probabilities(found)
-    return found.reshape(*found.shape[:2], -1)
+    found = found.reshape(*found.shape[:2], -1)
+    return found if counted.all() else found[:, counted]
 
 
 def _mean_of_draw(bnn: BNN, weights: Any, x: Any) -> jax.Array:

@@ -3,6 +3,7 @@
 The program is compiled for one batch of draws: another number of draws compiles nothing new.
 """
 
+import threading
 from typing import Any
 
 import jax
@@ -56,25 +57,47 @@ def evaluate(function, bnn: BNN, draws: Any, *args: Any, at_once: int | None = N
         program = _program(function, shared, one, size, once=count == 1)
         program.wait()
 
-        def compute(start: int) -> Any:
+        results, starts = _Results(count), range(0, count, size)
+
+        def compute(start: int) -> None:
             # The last batch is filled up with the last draw: a remainder would be compiled.
             rows = np.minimum(np.arange(start, start + size), count - 1)
-            return jax.device_get(program(shared, jax.tree.map(lambda leaf: leaf[rows], flat)))
+            some = program(shared, jax.tree.map(lambda leaf: leaf[rows], flat))
+            results.put(start, jax.device_get(some))
 
-        pieces, starts = [], range(0, count, size)
         with counting(count, " draws", doing="evaluating") as done, held_back() as held:
             # Side by side if a draw is small: a large one uses all cores, and much memory.
             for some in [starts] if size > 1 else ([start] for start in starts):
-                pieces += call_in_threads(
+                call_in_threads(
                     compute,
                     some,
                     held,
                     lambda _: done.advance(size),
                     one_by_one=program.on_devices,
                 )
-    return jax.tree.map(
-        lambda *parts: np.concatenate(parts)[:count].reshape((*lead, *parts[0].shape[1:])), *pieces
-    )
+    return results.shaped(lead)
+
+
+class _Results:
+    """Results of all draws, from several threads, in arrays that hold them once."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._lock = count, threading.Lock()
+        self._arrays: Any = None
+
+    def put(self, start: int, some: Any) -> None:
+        """Take the results of draws from `start` on; those after the last draw are dropped."""
+        with self._lock:
+            if self._arrays is None:
+                self._arrays = jax.tree.map(
+                    lambda leaf: np.empty((self._count, *leaf.shape[1:]), leaf.dtype), some
+                )
+        for whole, part in zip(*map(jax.tree.leaves, (self._arrays, some)), strict=True):
+            whole[start : start + len(part)] = part[: self._count - start]
+
+    def shaped(self, lead: tuple[int, ...]) -> Any:
+        """Return the arrays, with these axes in front in place of the number of draws."""
+        return jax.tree.map(lambda leaf: leaf.reshape((*lead, *leaf.shape[1:])), self._arrays)
 
 
 def prepare(function, bnn: BNN, draw: Any, *args: Any, count: int) -> None:
