@@ -354,11 +354,18 @@ def show(title: str, table: pd.DataFrame) -> None:
     print("\n" + table.round(3).to_string(na_rep=""))
 
 
-def markdown(text: pd.DataFrame) -> str:
-    """Write a table as Markdown."""
-    rows = text.reset_index().astype(str).fillna("")
-    lines = [rows.columns, ["---"] * rows.shape[1], *rows.to_numpy()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def write_tables(path: Path, text: pd.DataFrame, by: list[str], title: str, sentences) -> None:
+    """Write every part of a table as a table in Markdown, with a title, and sentences below."""
+    parts = text.groupby(level=by, sort=False)
+    tables = [_table(part.droplevel(by), title.format(*key)) for key, part in parts]
+    path.write_text("\n".join([*tables, "".join(f"- {sentence}\n" for sentence in sentences)]))
+
+
+def _table(text: pd.DataFrame, title: str) -> str:
+    rows = text.reset_index(names=title)
+    lines = rows.to_csv(sep="|", float_format="%.3f", index=False).splitlines()
+    lines.insert(1, "|".join(["---", *["---:"] * (rows.shape[1] - 1)]))
+    return "".join(f"| {line.replace('|', ' | ')} |\n" for line in lines)
 
 
 def spread_out(table: pd.DataFrame, column: str, level: str) -> tuple[pd.DataFrame, pd.DataFrame]:

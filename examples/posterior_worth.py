@@ -27,18 +27,18 @@ def main(folder: Path, splits: int, seed: int, quick: bool = False) -> pd.DataFr
     chosen, scores = measured.xs("chosen", level="gain"), [*SIGNS, "coverage"]
     table = ex.summarise(chosen[scores].join(ex.gains(chosen[scores], "way", "MAP, cv")))
     by_way = chosen.groupby(level=table.index.names, sort=False)
-    table["scale"] = 2 ** by_way["log2_gain"].mean()
+    table = table.assign(scale=2 ** by_way["log2_gain"].mean(), gain=ex.cells(table, "elpd_gain"))
     table["seconds"] = by_way["seconds"].apply(lambda s: s.iloc[1:].median())  # the first compiles
     table = table.join(by_way.agg({"rhat": "max", "doubtful": "mean"}))
     table.to_csv(folder / "posterior_worth.csv")
-    text = {s: ex.cells(table, s, "") for s in scores} | {"elpd gain": ex.cells(table, "elpd_gain")}
-    text = pd.DataFrame(text).join(table[["scale", "seconds"]].round(2))
+    text = table[["scale", "elpd", "gain", *scores[1:], "seconds"]]
     ex.show(f"Scores of held-out rows ({ex.OVER_SPLITS}):", text)
-    (folder / "posterior_worth.md").write_text(ex.markdown(text))
+    told = [f"Largest R-hat {table.rhat.max():.3f}; evidence in doubt: {table.doubtful.max():.0%}."]
     for way, part in table.drop("MAP, cv", level="way").groupby(level="way", sort=False):
         said = [f"{s} {ex.tally(part, f'{s}_gain', sign)}" for s, sign in SIGNS.items()]
-        ex.say(f"'{way}' against 'MAP, cv', of {len(part)} cases: {'; '.join(said)}.")
-    ex.say(f"Largest R-hat {table.rhat.max():.3f}; evidence in doubt: {table.doubtful.max():.0%}.")
+        told.append(f"'{way}' against 'MAP, cv', of {len(part)} cases: {'; '.join(said)}.")
+    ex.say(*told)
+    ex.write_tables(folder / "posterior_worth.md", text, ["data", "rows"], "{}, {} rows", told)
     path = ex.summarise(measured[["elpd"]].drop("chosen", level="gain"))
     panels = ex.panels(path, "elpd", "way", ["data", "rows"], "{}, {} rows")
     ex.draw(folder / "posterior_worth.png", panels, ex.MAP_AND_POSTERIOR, "gain", depth=1.3)

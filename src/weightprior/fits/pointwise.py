@@ -18,8 +18,8 @@ from weightprior.model import density
 __all__ = ["blocks_of", "is_known", "log_predictive_densities", "loo_of"]
 
 _ELSEWHERE = "by a model that was written elsewhere"
-# Numbers held at once, rows times draws.
-_NUMBERS_AT_ONCE = 4_000_000
+# Rows times draws of a block. Leave-one-out takes about eight times the memory of these numbers.
+_NUMBERS_AT_ONCE = 1_000_000
 
 
 def is_known(part: Part) -> bool:
