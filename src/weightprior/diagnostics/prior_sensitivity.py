@@ -10,7 +10,7 @@ from arviz_stats.base.array import array_stats
 
 from weightprior import _checks
 from weightprior.fits.evaluate import evaluate
-from weightprior.fits.importance import pareto_smoothed
+from weightprior.fits.importance import largest_good_k, pareto_smoothed
 from weightprior.fits.inputs import new_inputs
 from weightprior.fits.layout import SAMPLE_DIMS, lay_out, prediction_coords
 from weightprior.fits.reading import Part, parts_of, prior_description
@@ -245,7 +245,7 @@ def _diagnose(prior: _Scaled, likelihood: _Scaled, num_draws: int) -> np.ndarray
     strong = prior.sensitivity >= _THRESHOLD
     informed = likelihood.sensitivity >= _THRESHOLD
     found = np.where(strong, np.where(informed, _CONFLICT, _STRONG), "-")
-    limit = min(1 - 1 / np.log10(num_draws), 0.7)
+    limit = largest_good_k(num_draws)
     # A component without a Pareto k has nothing to scale.
     doubtful = prior.pareto_k > limit or likelihood.pareto_k > limit
     return np.full_like(found, "unreliable") if doubtful else found

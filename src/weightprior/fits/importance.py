@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from arviz_stats.base.array import array_stats
 
-__all__ = ["MAX_PARETO_K", "pareto_smoothed"]
+__all__ = ["MAX_PARETO_K", "largest_good_k", "pareto_smoothed"]
 
 _stats: Any = array_stats  # its annotations are narrower than the types it accepts
 
@@ -52,3 +52,8 @@ def pareto_smoothed(
         return log_ratio - largest, np.inf
     # After an overflow there is no k. This must not pass for a small one.
     return np.asarray(smoothed), np.inf if np.isnan(k) else float(k)
+
+
+def largest_good_k(num_draws: int) -> float:
+    """Return the Pareto k above which so many draws are too few to be reliable."""
+    return min(1 - 1 / np.log10(num_draws), MAX_PARETO_K)

@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from arviz_stats.loo import loo as arviz_loo
+from arviz_stats.base.array import array_stats
 from arviz_stats.sampling_diagnostics import ess
 from scipy.special import logsumexp
 
-from weightprior.fits.importance import pareto_smoothed
+from weightprior.fits.importance import largest_good_k, pareto_smoothed
 from weightprior.fits.layout import SAMPLE_DIMS
 from weightprior.fits.rows import Rows
 
 __all__ = ["Loo", "leave_one_out"]
 
-_loo: Any = arviz_loo  # for these arguments it never returns a tuple
+_stats: Any = array_stats  # its annotations are narrower than the types it accepts
 # With fewer draws there is no tail to smooth.
 _MIN_DRAWS = 100
 _WITHOUT_DRAWS = {
@@ -79,16 +79,15 @@ def leave_one_out(
             return None, "fitted with log_likelihood=False"
         kept = fit["log_likelihood"].dataset["y"].transpose(*SAMPLE_DIMS, "obs_id").to_numpy()
         blocks = (terms for terms in [kept[..., counted]])
-    if posterior.sizes["chain"] * posterior.sizes["draw"] < _MIN_DRAWS:
+    num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+    if num_draws < _MIN_DRAWS:
         return None, f"fewer than {_MIN_DRAWS} draws"
     rows, efficiency, pieces, done = rows.take(counted), _relative_efficiency(posterior), [], 0
     for terms in blocks:
         weights = rows.weights[done : done + terms.shape[-1]]
-        pieces.append(_of_block(posterior, terms, weights, efficiency))
+        pieces.append(_of_block(terms, weights, efficiency))
         done += len(weights)
-    elpd_i, lpd_i, k = (
-        np.concatenate(of_blocks) for of_blocks in list(zip(*pieces, strict=True))[:3]
-    )
+    elpd_i, k, lpd_i = (np.concatenate(of_blocks) for of_blocks in zip(*pieces, strict=True))
     return Loo(
         float(rows.total(elpd_i)),
         rows.standard_error(elpd_i),
@@ -96,44 +95,40 @@ def leave_one_out(
         elpd_i,
         lpd_i,
         k,
-        pieces[0][3],
+        largest_good_k(num_draws),
         rows,
     ), ""
 
 
 def _of_block(
-    posterior: xr.Dataset, terms: np.ndarray, weights: np.ndarray, efficiency: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return log densities of rows left out and kept in, Pareto k, and the largest good k."""
-    of_rows = xr.Dataset({"y": ((*SAMPLE_DIMS, "obs_id"), terms)})
-    tree = xr.DataTree.from_dict({"posterior": posterior, "log_likelihood": of_rows})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ArviZ would only warn of the Pareto k
-        once = np.all(weights == 1)
-        try:
-            given = {} if once else _importance(of_rows["y"], weights, efficiency)
-            found = _loo(tree, pointwise=True, reff=efficiency, **given)
-        except ValueError:  # draws that never vary have no tail
-            given = _importance(of_rows["y"], weights, efficiency)
-            found = _loo(tree, pointwise=True, reff=efficiency, **given)
-    k = found.pareto_k.to_numpy()
+    terms: np.ndarray, weights: np.ndarray, efficiency: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return log densities of rows left out, Pareto k, and log densities of rows kept in."""
     lpd_i = logsumexp(terms, axis=(0, 1)) - np.log(terms[..., 0].size)
+    if not np.all(weights == 1):
+        return *_by_rows(terms, weights, efficiency), lpd_i
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of densities that overflow
+            # By arrays: trees would hold the block in memory until Python collects circles.
+            elpd_i, k, _ = _stats.loo(terms, chain_axis=0, draw_axis=1, r_eff=efficiency)
+    except ValueError:  # draws that never vary have no tail
+        return *_by_rows(terms, weights, efficiency), lpd_i
     # NaN is the k of a row with a density of 0, or one that overflows.
-    k = np.where(np.isnan(k), np.inf, k)
-    return found.elpd_i.to_numpy(), lpd_i, k, float(found.good_k)
+    return elpd_i, np.where(np.isnan(k), np.inf, k), lpd_i
 
 
-def _importance(
-    terms: xr.DataArray, weights: np.ndarray, efficiency: float
-) -> dict[str, xr.DataArray]:
-    """Smooth log weights of draws for each row, left out as often as it counts; with Pareto k."""
-    ratios = (-weights * terms.to_numpy()).reshape(-1, len(weights))
-    smoothed, k = zip(*(pareto_smoothed(ratio, efficiency) for ratio in ratios.T), strict=True)
-    log_weights = np.stack([one - logsumexp(one) for one in smoothed], axis=-1)
-    return {
-        "log_weights": terms.copy(data=log_weights.reshape(terms.shape)),
-        "pareto_k": terms.isel(chain=0, draw=0, drop=True).copy(data=np.array(k)),
-    }
+def _by_rows(
+    terms: np.ndarray, weights: np.ndarray, efficiency: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log densities of rows, left out as often as each counts, and Pareto k."""
+    elpd_i, k = np.empty(len(weights)), np.empty(len(weights))
+    for row, (weight, of_row) in enumerate(
+        zip(weights, terms.reshape(-1, len(weights)).T, strict=True)
+    ):
+        log_weights, k[row] = pareto_smoothed(-weight * of_row, efficiency)
+        elpd_i[row] = logsumexp(log_weights - logsumexp(log_weights) + of_row)
+    return elpd_i, k
 
 
 def _relative_efficiency(posterior: xr.Dataset) -> float:
