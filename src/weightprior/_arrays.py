@@ -133,7 +133,9 @@ def entries(argument: str, values: Any) -> np.ndarray:
     # As objects: next to text, numpy would turn numbers and missing entries into text as well.
     check_container(argument, values, masks=False)
     try:
-        found = np.array(values, dtype=object)
+        # A table on a disk does not make objects of its entries itself.
+        read = np.asarray(values) if hasattr(values, "chunks") else values
+        found = np.array(read, dtype=object)
     except (TypeError, ValueError) as error:
         reason = str(error).rstrip(".")
         raise TypeError(

@@ -89,7 +89,8 @@ def inputs(x: Any, feature_names: tuple[Any, ...]) -> np.ndarray:
 
 def _check_room(x: Any) -> None:
     """Raise if a table and a copy of it do not fit into memory."""
-    needed, have = 16 * int(x.shape[0]) * int(x.shape[1]), memory()
+    rows, columns = _known_shape("x", x)
+    needed, have = 16 * rows * columns, memory()
     if needed > have:
         raise MemoryError(
             f"x: expected a table that fits into {have / 1e9:.0f} GB of memory twice; got "
@@ -102,7 +103,8 @@ def _check_room(x: Any) -> None:
 def readable(x: Any, feature_names: tuple[Any, ...]) -> Any:
     """Return inputs for reading rows block by block, checked as by `inputs`.
 
-    For a table that is not in memory, this is its reader. A plain array needs no copy.
+    For a table that is not in memory, this is its reader, which checks numbers as it reads them. A
+    plain array needs no copy.
     """
     if not is_stored(x):
         return x if _is_fine(x, len(feature_names)) else inputs(x, feature_names)
@@ -200,6 +202,16 @@ def is_stored(values: Any) -> bool:
     return values.chunks is not None or not hasattr(values, "coords")
 
 
+def _known_shape(argument: str, array: Any) -> tuple[int, int]:
+    """Return the shape of a table, or raise if dask has not counted its rows."""
+    if not all(isinstance(size, int | np.integer) for size in array.shape):
+        raise ValueError(
+            f"{argument}: expected a known number of rows; got shape {array.shape}. Call "
+            f"{argument}.compute_chunk_sizes() first."
+        )
+    return int(array.shape[0]), int(array.shape[1])
+
+
 # Rows that are read together if a table has no chunks, and largest size of a chunk that is read
 # whole.
 _TOGETHER, _LARGEST_CHUNK = 64, 2**25
@@ -220,12 +232,7 @@ class Stored:
 
     def __init__(self, argument: str, array: Any) -> None:
         self._argument, self._array = argument, array
-        if not all(isinstance(size, int | np.integer) for size in array.shape):
-            raise ValueError(
-                f"{argument}: expected a known number of rows; got shape {array.shape}. Call "
-                f"{argument}.compute_chunk_sizes() first."
-            )
-        self.shape: tuple[int, int] = tuple(int(size) for size in array.shape)  # pyright: ignore
+        self.shape = _known_shape(argument, array)
         self._numbers = np.arange(self.shape[0])
 
     def __len__(self) -> int:

@@ -121,11 +121,14 @@ def train(part: Part, terms: np.ndarray | None, notes: list[str]) -> dict[str, f
     if terms is None:
         notes.append("no train or gap: its log likelihood is not known")
         return {"lpd_train": np.nan}
+    if not terms.size:
+        notes.append("no train or gap: no row counts")
+        return {"lpd_train": np.nan}
     return {"lpd_train": float(np.average(terms, weights=part.row_weights[part.row_weights > 0]))}
 
 
 def _note_no_density(terms: np.ndarray, notes: list[str]) -> None:
-    if not (lowest := terms.min()) >= NO_DENSITY:  # true for NaN as well
+    if not (lowest := terms.min(initial=0.0)) >= NO_DENSITY:  # true for NaN as well
         notes.append(f"rows without a density (log {lowest:.1g}): standardise x and y")
 
 

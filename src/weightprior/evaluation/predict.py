@@ -96,10 +96,17 @@ def predict(
     """
     key = _checks.random_key(rng_key)
     parts = parts_of(bnn, fit)
+    elsewhere = any(not part.model.likelihood.is_known for part in parts)
+    if elsewhere and quantiles is not None:
+        raise ValueError(
+            f"quantiles: expected None for a fit whose targets follow a NumPyro model; got "
+            f"{quantiles!r}. Leave it out for the network's outputs, or draw targets with "
+            "numpyro.infer.Predictive."
+        )
     # If no draws are held, the rows need not be held at once either.
     inputs = (new_inputs if quantiles is None else new_rows)(bnn, fit, x)
     models = [in_trials(part.model, trials, len(inputs)) for part in parts]
-    if any(not part.model.likelihood.is_known for part in parts):
+    if elsewhere:
         return _outputs_alone(bnn, fit, x, parts, inputs)
     if quantiles is not None:
         levels = checked_levels(bnn, quantiles)

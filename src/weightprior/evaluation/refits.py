@@ -76,7 +76,8 @@ def grouped(argument: str, values: Any, x: Any) -> tuple[np.ndarray, np.ndarray]
 
     `argument` is the name of the groups in the plural.
     """
-    group, entries, num_obs = argument.removesuffix("s"), _arrays.entries(argument, values), len(x)
+    group, num_obs = argument.removesuffix("s"), _data.num_rows(x)
+    entries = _arrays.entries(argument, values)
     if entries.shape != (num_obs,):
         flat = entries.shape in ((num_obs, 1), (1, num_obs))
         raise ValueError(

@@ -23,6 +23,7 @@ from weightprior.fits.layout import lay_out, prediction_coords, row_coords
 from weightprior.fits.reading import Part, check_cross_validation, parts_of
 from weightprior.fits.rows import Rows
 from weightprior.model.bnn import BNN
+from weightprior.model.devices import collected
 from weightprior.model.priors.normal import NormalPrior
 
 __all__ = ["score"]
@@ -158,8 +159,8 @@ class Held(NamedTuple):
     @classmethod
     def checked(cls, bnn: BNN, inputs: Any, x: Any, y: Any, row_weights: Any = None) -> Self:
         """Check a user's data (`inputs` are checked already), and leave out rows of weight 0."""
-        targets = _data.targets(bnn, x, y)
-        rows = Rows.checked(row_weights, x)
+        targets = _data.targets(bnn, x, collected(y))
+        rows = Rows.checked(collected(row_weights), x)
         counted = rows.weights > 0
         coords = {"level": LEVELS, **row_coords(x, counted)}
         inputs, targets = (_data.select_rows(values, counted) for values in (inputs, targets))

@@ -201,7 +201,7 @@ def _blocks(x: Any, num_blocks: int, blocks: Any) -> tuple[np.ndarray, np.ndarra
     """Return the names of the blocks, in order, and the block of every row."""
     if blocks is not None:
         return grouped("blocks", blocks, x)
-    num_obs = len(x)
+    num_obs = _data.num_rows(x)
     num_blocks = _checks.integer("num_blocks", num_blocks, 2)
     if num_blocks > num_obs:
         raise ValueError(

@@ -7,18 +7,19 @@ import xarray as xr
 
 from weightprior import _data
 from weightprior.model.bnn import BNN
+from weightprior.model.devices import collected
 
 __all__ = ["holds_inputs", "inputs_of", "new_inputs", "new_rows"]
 
 
 def new_inputs(bnn: BNN, fit: xr.DataTree, x: Any) -> np.ndarray:
     """Return inputs as a float64 array; a data frame's columns must be those of the fit."""
-    return _data.inputs(x, _feature_names(bnn, fit))
+    return _data.inputs(collected(x), _feature_names(bnn, fit))
 
 
 def new_rows(bnn: BNN, fit: xr.DataTree, x: Any) -> Any:
     """Return inputs as `new_inputs` does; for a table that is not in memory, its reader."""
-    return _data.readable(x, _feature_names(bnn, fit))
+    return _data.readable(collected(x), _feature_names(bnn, fit))
 
 
 def _feature_names(bnn: BNN, fit: xr.DataTree) -> tuple[Any, ...]:

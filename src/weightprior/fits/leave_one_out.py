@@ -74,6 +74,8 @@ def leave_one_out(
         return None, reason
     posterior, rows = fit["posterior"].dataset, Rows.of(fit["constant_data"].dataset)
     counted = rows.weights > 0
+    if not counted.any():
+        return None, "no row counts"
     if blocks is None:
         if "log_likelihood" not in fit.children:
             return None, "fitted with log_likelihood=False"

@@ -38,7 +38,7 @@ def blocks_of(part: Part) -> Iterator[np.ndarray]:
     x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
     numbers = np.flatnonzero(counted)
     size = max(1, _NUMBERS_AT_ONCE // (part.weights.num_chains * part.weights.num_draws))
-    size = min(size, len(numbers))
+    size = max(1, min(size, len(numbers)))
     for start in range(0, len(numbers), size):
         # The last block is filled up with the last row: another shape would be compiled.
         rows = numbers[np.minimum(np.arange(start, start + size), len(numbers) - 1)]
@@ -50,7 +50,7 @@ def blocks_of(part: Part) -> Iterator[np.ndarray]:
 def log_predictive_densities(part: Part) -> np.ndarray:
     """Compute the log of the mean density over draws, for each row that counted."""
     num_draws = part.weights.num_chains * part.weights.num_draws
-    found = [logsumexp(terms, axis=(0, 1)) for terms in blocks_of(part)]
+    found = [np.zeros(0), *(logsumexp(terms, axis=(0, 1)) for terms in blocks_of(part))]
     return np.concatenate(found) - np.log(num_draws)
 
 

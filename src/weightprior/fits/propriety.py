@@ -45,25 +45,28 @@ class Open(NamedTuple):
         Reason why the density stays level without end: there is no proper posterior either.
     unique : bool
         True if all optima along a level direction give the same function of x.
+    certain : bool
+        False if only some of the rows are known to leave the directions open.
     """
 
     rises: str = ""
     level: str = ""
     unique: bool = True
+    certain: bool = True
 
     def by_some_rows(self, count: int) -> Self:
         """Return this finding, marked as based on only so many rows of a table."""
         rises, level = (
             reason and f"of {count:,} rows of the table, {reason}" for reason in self[:2]
         )
-        return self._replace(rises=rises, level=level)
+        return self._replace(rises=rises, level=level, certain=False)
 
 
 def open_ends(problem: Problem) -> list[Open]:
     """Find for every prior what the data leave open under it; empty if that is not known.
 
-    Only some thousand rows of a table on a disk are used: directions that they determine, all rows
-    determine.
+    Only some thousand rows of a table on a disk are used. Directions that they determine, all rows
+    determine; those that they leave open, other rows may determine.
 
     This is proven for three cases. The weights of a last layer without hidden units below it, and
     the biases of any last layer, multiply inputs that depend on no other weights. And as some
@@ -71,7 +74,7 @@ def open_ends(problem: Problem) -> list[Open]:
     """
     seen = problem.seen
     found = [_worse(_open_end(seen, t, None), _without_end(seen, t)) for t in seen.tasks]
-    return [one.by_some_rows(len(seen.x)) for one in found] if problem.digest else found
+    return _as_seen(problem, found)
 
 
 def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
@@ -86,7 +89,13 @@ def open_ends_at(problem: Problem, weights: Sequence[Weights]) -> list[Open]:
             _worse(_open_end(seen, task, ended), _adrift(seen, task, ended))
             for task, ended in zip(seen.tasks, weights, strict=True)
         ]
-    return [one.by_some_rows(len(seen.x)) for one in found] if problem.digest else found
+    return _as_seen(problem, found)
+
+
+def _as_seen(problem: Problem, found: list[Open]) -> list[Open]:
+    """Mark findings that rest on some of the rows."""
+    count = len(problem.seen.x)
+    return found if count == len(problem.x) else [one.by_some_rows(count) for one in found]
 
 
 def _worse(one: Open, other: Open) -> Open:
@@ -199,13 +208,16 @@ def warn_open(method: str, problem: Problem, found: Sequence[Open]) -> None:
     for label, one in zip(problem.labels, found, strict=True):
         where = under(label)
         if one.rises:
+            is_no, run = ("is", "run") if one.certain else ("may be", "may run")
             _checks.warn(
-                f"{method}: There is no finite optimum{where}: {one.rises}, where the prior is "
-                f"flat, and weights run off as long as the search goes on. To have one, {_REMEDY}."
+                f"{method}: There {is_no} no finite optimum{where}: {one.rises}, where the prior "
+                f"is flat, and weights {run} off as long as the search goes on. To have one, "
+                f"{_REMEDY}."
             )
         elif not one.unique:
+            verb = "is not" if one.certain else "may not be"
             _checks.warn(
-                f"{method}: The optimum is not unique{where}: {one.level}, where the prior is "
+                f"{method}: The optimum {verb} unique{where}: {one.level}, where the prior is "
                 f"flat. The starts decide which one is found. Drop columns, or {_REMEDY}."
             )
 
@@ -235,7 +247,7 @@ def warn_open_at_ends(
 def leave_unconverged(found: Sequence[Open], parts: Sequence[dict[str, Any]]) -> None:
     """Mark searches without a finite optimum as not converged: gradients vanish there as well."""
     for one, part in zip(found, parts, strict=True):
-        if one.rises:
+        if one.rises and one.certain:
             part["converged"] = np.zeros_like(part["converged"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from weightprior._running.interrupts import Held
 from weightprior._running.threads import stop_if
-from weightprior.fits.programs import Task, compiled, placed
+from weightprior.fits.programs import Program, Task, compiled, placed
 from weightprior.inference._batch import call_each
 
 __all__ = ["prepare", "run"]
@@ -19,7 +19,7 @@ def run(
     static: Any,
     shared: Any,
     items: Sequence[Any],
-    drive: Callable[[Callable[[Any], Any], Any], Any],
+    drive: Callable[[Callable[..., Any], Any], Any],
     given: Any,
     *,
     once: bool = True,
@@ -34,7 +34,7 @@ def run(
         For every item, the arrays that all its calls share.
     drive : callable
         ``drive(evaluate, item)``. Here ``evaluate(given)`` is ``task(static, shared, (item,
-        given))``.
+        given))``, or that of another program passed to it; an interrupt ends either.
     given : array or jax.ShapeDtypeStruct
         Array with the shape of those that the function passes to ``evaluate``.
     once : bool
@@ -51,9 +51,9 @@ def run(
     def call(item: Any, held: Held) -> Any:
         common = placed(item)
 
-        def evaluate(given: Any) -> Any:
+        def evaluate(given: Any, run: Program = program) -> Any:
             stop_if(held)
-            return program(shared, (common, given))
+            return run(shared, (common, given))
 
         return drive(evaluate, item)
 

@@ -49,7 +49,7 @@ def fit_map(
     init: Any = None,
     batch_size: int | None = None,
     num_epochs: int | None = None,
-    learning_rate: float = 0.03,
+    learning_rate: float | None = None,
     row_weights: Any = None,
     log_likelihood: bool = True,
     progress_bar: bool = True,
@@ -92,8 +92,9 @@ def fit_map(
         such batches; the prior counts once.
     num_epochs : int, optional
         Number of passes over all rows, each in a new random order: by default 20 with `batch_size`.
-    learning_rate : float
-        Length of Adam's first steps, in units of the prior's scale. It falls to 0 along a cosine.
+    learning_rate : float, optional
+        Length of Adam's first steps, in units of the prior's scale: by default 0.03 with
+        `batch_size`. It falls to 0 along a cosine.
     <options>
 
     Returns
@@ -175,7 +176,11 @@ def _warn(
     """Warn of best restarts that are no optima, or optima that say nothing about the data."""
     leave_unconverged(opened, restarts)
     found = list(zip(problem.labels, restarts, collapses, opened, strict=True))
-    late = [(label, r, c) for label, r, c, one in found if not (r["converged"][0] or one.rises)]
+    late = [
+        (label, r, c)
+        for label, r, c, one in found
+        if not (r["converged"][0] or (one.rises and one.certain))
+    ]
     if late:
         _warn_late(problem, search, late)
     warn_exact(problem, search, [(label, bool(r["converged"][0]), c) for label, r, c, _ in found])

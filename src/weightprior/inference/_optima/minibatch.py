@@ -23,7 +23,7 @@ from weightprior.model.bnn import BNN
 
 __all__ = ["Batches", "descend", "loss"]
 
-_NUM_EPOCHS = 20
+_NUM_EPOCHS, _LEARNING_RATE = 20, 0.03
 # Number of rows that are read at once, unless a batch has more.
 _MANY_ROWS = 2**16
 # Decays of both means, and a constant that keeps a step finite: the defaults of the source.
@@ -52,22 +52,26 @@ class Batches(NamedTuple):
     @classmethod
     def checked(cls, size: Any, num_epochs: Any, learning_rate: Any, num_rows: int) -> Self | None:
         """Check what a user passed to a fit function, or raise; None if there are no batches."""
+        given = {"num_epochs": num_epochs, "learning_rate": learning_rate}
+        given = {name: value for name, value in given.items() if value is not None}
         if size is None:
-            if num_epochs is not None:
+            for name, value in given.items():
                 raise ValueError(
-                    f"num_epochs: expected None without batch_size; got {num_epochs!r}. Pass "
-                    "batch_size, such as batch_size=1000."
+                    f"{name}: expected None without batch_size; got {value!r}. Leave it out, or "
+                    f"pass batch_size={min(1000, num_rows)} as well."
                 )
             return None
         if (rows := _checks.integer("batch_size", size, 1)) > num_rows:
+            without = "".join(f" and {name}" for name in given)
             raise ValueError(
-                f"batch_size: expected at most the {num_rows} rows of x; got {rows}. Leave it out: "
-                "all rows are then one batch."
+                f"batch_size: expected at most the {num_rows} rows of x; got {rows}. Pass "
+                f"batch_size={num_rows}, or leave out batch_size{without}: the only search is then "
+                "that with all rows."
             )
         return cls(
             rows,
-            _checks.integer("num_epochs", _NUM_EPOCHS if num_epochs is None else num_epochs, 1),
-            _checks.number("learning_rate", learning_rate, above=0),
+            _checks.integer("num_epochs", given.get("num_epochs", _NUM_EPOCHS), 1),
+            _checks.number("learning_rate", given.get("learning_rate", _LEARNING_RATE), above=0),
         )
 
     def windows(
@@ -118,7 +122,9 @@ def descend(
     D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, 2015.
     doi:10.48550/arXiv.1412.6980
     """
-    bnn, x, y = problem.data
+    # Rows of this process, since several restarts draw batches at once: from rows that are divided
+    # among devices every batch would be collected, by each process in an order of its own.
+    bnn, (x, y) = problem.bnn, problem.rows
     num_steps = batches.num_steps(len(x))
     together = x.together if problem.digest else 1
 
@@ -141,7 +147,7 @@ def descend(
         return np.asarray(state.position, np.float64)
 
     with jax.enable_x64(True), counting(num_steps * len(items), " steps") as count:
-        coordinates = [Standardised.of_first_row(*problem.data, t, np.float64) for t, _ in items]
+        coordinates = [Standardised.of_first_row(bnn, x, y, t, np.float64) for t, _ in items]
         begun = [_begin(of, start) for of, (_, start) in zip(coordinates, items, strict=True)]
         first = next(batches_of(items[0][0], [np.arange(batches.size)]))
         given = begun[0], first, _numbers(0, 1.0)

@@ -30,6 +30,7 @@ __all__ = [
 # Above this number of weights times rows, a search begins in single precision.
 _LARGE = 2_000_000
 OVERFLOW = "Standardise x and y, or give the prior smaller scales."
+_DIVERGED = "Lower learning_rate. If that does not help: "
 
 
 type Found = tuple[list[dict[str, np.ndarray]], list[Collapse]]
@@ -68,9 +69,12 @@ def find(
     if problem.digest:
         ended = stored.run(problem, items, search)
     else:
-        ended = run(Standardised, problem, items, search, meanwhile)
+        # Single precision would take a start near an optimum away from it.
+        near = init is not None and batches is None
+        ended = run(Standardised, problem, items, search, meanwhile, near=near)
     parts = [ended[i : i + num_restarts] for i in range(0, len(ended), num_restarts)]
-    restarts = [_best_first(part, search) for part in parts]
+    advice = OVERFLOW if batches is None else _DIVERGED + OVERFLOW[0].lower() + OVERFLOW[1:]
+    restarts = [_best_first(part, search, advice) for part in parts]
     best = [max(filter(usable, part), key=lambda r: r["lp"]) for part in parts]
     return restarts, [one["collapse"] for one in best]
 
@@ -86,6 +90,8 @@ def run(
     items: Sequence[tuple[Any, Any]],
     search: Search,
     meanwhile: Callable[[], Any] = lambda: None,
+    *,
+    near: bool = False,
 ) -> list[dict[str, Any]]:
     """Run to one optimum per item, from weights, or from a draw.
 
@@ -102,6 +108,8 @@ def run(
         Limits of the search.
     meanwhile : callable, optional
         Called once the programs have begun to compile.
+    near : bool
+        True if starts may be near an optimum: the search is then in double precision throughout.
 
     Returns
     -------
@@ -113,7 +121,7 @@ def run(
     begin = descent.begin
     with jax.enable_x64(True):
         num_rows, size = len(problem.x), _num_weights(problem)
-        if num_rows * size > _LARGE:
+        if num_rows * size > _LARGE and not near:
             rough = search.rough(num_rows, size)
             nears = _search(begin, np.float32, coordinates, problem, items, rough, meanwhile)
             places = [(near["position"], near["num_iterations"]) for near in nears]
@@ -151,12 +159,12 @@ def _num_weights(problem: Problem) -> int:
     return sum(math.prod(site.shape) for site in problem.bnn.sites.values())
 
 
-def _best_first(ended: list[dict[str, Any]], search: Search) -> dict[str, np.ndarray]:
+def _best_first(ended: list[dict[str, Any]], search: Search, advice: str) -> dict[str, np.ndarray]:
     """Stack one prior's restarts, the highest density first."""
     whole = [r for r in ended if usable(r)]
     if not whole:
         raise FloatingPointError(
-            f"{search.method}: every restart ended in NaN or infinity. {OVERFLOW}"
+            f"{search.method}: every restart ended in NaN or infinity. {advice}"
         )
     whole.sort(key=lambda r: -r["lp"])
     # The broken ones stay countable: they come last, unsorted.

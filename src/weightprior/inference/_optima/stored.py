@@ -79,7 +79,7 @@ def run(
         begun = [Standardised.of_first_row(bnn, x, y, task, np.float64) for task, _ in items]
         starts = [np.asarray(of.begin(s)) for of, (_, s) in zip(begun, items, strict=True)]
 
-        def drive(evaluate: Callable[[Any], Any], item: tuple[Any, Any]) -> dict[str, Any]:
+        def drive(evaluate: Callable[..., Any], item: tuple[Any, Any]) -> dict[str, Any]:
             number = int(item[1])
             rows = _Rows(problem, items[number][0], item, evaluate)
             end, num_iterations = _search(rows, starts[number], search)
@@ -129,8 +129,9 @@ class _Rows:
         """Compute the Gauss-Newton matrix of the loss."""
         bnn, total = self._problem.bnn, np.zeros((position.size,) * 2)
         for block in self.blocks():
-            item = self._item, (position, block)
-            total += np.asarray(compiled(_matrix_of_block, None, bnn, item, False)(bnn, item))
+            given = position, block
+            program = compiled(_matrix_of_block, None, bnn, (self._item, given), False)
+            total += np.asarray(self._evaluate(given, program))
         return total
 
     def weights(self, position: jax.Array) -> dict[str, jax.Array]:
