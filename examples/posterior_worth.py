@@ -27,11 +27,11 @@ def main(folder: Path, splits: int, seed: int, quick: bool = False) -> pd.DataFr
     chosen, scores = measured.xs("chosen", level="gain"), [*SIGNS, "coverage"]
     table = ex.summarise(chosen[scores].join(ex.gains(chosen[scores], "way", "MAP, cv")))
     by_way = chosen.groupby(level=table.index.names, sort=False)
-    table["scale"], table["difference"] = 2 ** by_way["log2_gain"].mean(), ex.cells(table, "elpd_gain")
+    table = table.assign(scale=2 ** by_way["log2_gain"].mean(), diff=ex.cells(table, "elpd_gain"))
     table["seconds"] = by_way["seconds"].apply(lambda s: s.iloc[1:].median())  # the first compiles
     table = table.join(by_way.agg({"rhat": "max", "doubtful": "mean"}))
     table.to_csv(folder / "posterior_worth.csv")
-    text = table[["scale", "elpd", "difference", *scores[1:], "seconds"]]
+    text = table[["scale", "elpd", "diff", *scores[1:], "seconds"]]
     ex.show(f"Scores of held-out rows ({ex.OVER_SPLITS}):", text)
     told = [f"Largest R-hat {table.rhat.max():.3f}; evidence in doubt: {table.doubtful.max():.0%}."]
     for way, part in table.drop("MAP, cv", level="way").groupby(level="way", sort=False):

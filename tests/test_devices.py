@@ -165,7 +165,16 @@ divided = jax.make_array_from_process_local_data(sharding, mine)
 fit = wp.fit_map(bnn, divided, y, prior=prior, num_restarts=2)
 chains = wp.fit_mcmc(bnn, divided, y, prior=prior, num_chains=2, num_warmup=50, num_samples=50)
 alone = wp.fit_map(bnn, x, y, prior=prior, num_restarts=2)
+# Every restart draws its batches at its own pace.
+batches = {"batch_size": 20, "num_epochs": 20, "num_restarts": 4}
+near, near_alone = (wp.fit_map(bnn, rows, y, prior=prior, **batches) for rows in (divided, x))
+quantiles = wp.predict(bnn, fit, divided, quantiles=(0.5,))["quantiles"]
 print(json.dumps({
+    "near weights": [
+        one["restarts"]["output.weight"].to_numpy().ravel().tolist() for one in (near, near_alone)
+    ],
+    "score": [wp.score(bnn, fit, rows, y)["elpd"].item() for rows in (divided, x)],
+    "quantiles": quantiles.shape,
     "lp": [one["sample_stats"]["lp"].item() for one in (fit, alone)],
     "chains": chains["posterior"]["output.weight"].to_numpy().ravel().tolist(),
     "converged": bool(fit["restarts"]["converged"].all()),
@@ -193,3 +202,6 @@ def test_two_processes_have_half_of_the_rows_each():
     assert first == second
     assert first["converged"]
     assert first["lp"][0] == pytest.approx(first["lp"][1], abs=1e-8)
+    np.testing.assert_allclose(*first["near weights"], atol=1e-6)
+    assert first["score"][0] == pytest.approx(first["score"][1], abs=1e-8)
+    assert first["quantiles"] == [400, 1]

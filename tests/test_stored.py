@@ -11,6 +11,7 @@ import weightprior as wp
 from shared_fits import FRAME, REGRESSION, drawn
 from weightprior._data import Stored, is_stored
 from weightprior.evaluation import _metrics, _quantiles
+from weightprior.evaluation.refits import grouped
 
 ROWS = 23
 X = np.random.default_rng(0).normal(size=(ROWS, 2))
@@ -149,5 +150,28 @@ def test_wrong_shapes_are_told():
         wp.score(REGRESSION, fit, dask.array.zeros((5, 3)), np.zeros(5))
     with pytest.raises(ValueError, match="y: expected shape"):
         wp.score(REGRESSION, fit, dask.array.zeros((5, 2)), np.zeros(6))
-    with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\) first"):
-        wp.score(REGRESSION, fit, dask.array.from_array(X)[dask.array.from_array(Y) > 0], Y)
+    unknown = dask.array.from_array(X)[dask.array.from_array(Y) > 0]
+    prior = wp.normal_prior(REGRESSION)
+    for call in (
+        lambda: wp.score(REGRESSION, fit, unknown, Y),
+        lambda: wp.predict(REGRESSION, fit, unknown),
+        lambda: wp.fit_laplace(REGRESSION, unknown, Y, prior=prior),
+    ):
+        with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\) first"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["HDF5", "Zarr", "dask"])
+def test_classes_and_groups_may_stand_beside_a_table(kind, tmp_path):
+    """Of whatever kind the labels are themselves."""
+    bnn = wp.BNN(wp.mlp(2, hidden=()), wp.Bernoulli())
+    x, classes = KINDS[kind](tmp_path), (Y > 0).astype(int)
+    if kind == "HDF5":
+        with h5py.File(tmp_path / "y.h5", "w") as file:
+            file.create_dataset("y", data=classes)
+    labels = h5py.File(tmp_path / "y.h5")["y"] if kind == "HDF5" else classes
+    np.testing.assert_array_equal(bnn.likelihood.check_target(labels, ROWS, 1), classes)
+    of_rows = np.arange(ROWS) % 3
+    names, groups = grouped("groups", of_rows, x)
+    assert names.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(groups, of_rows)

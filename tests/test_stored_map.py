@@ -174,12 +174,25 @@ def test_tables_of_comparisons_say_what_is_missing():
 
 
 @pytest.mark.slow
-def test_optima_that_cannot_be_are_told_by_the_rows_that_are_looked_at():
+def test_optima_that_cannot_be_are_told():
     bnn = wp.BNN(wp.mlp(3, hidden=()), wp.Bernoulli())
     flat = wp.normal_prior(bnn, scale=np.inf)
-    with pytest.warns(UserWarning, match=r"no finite optimum: of 203 rows of the table, "):
+    with pytest.warns(UserWarning, match=r"There is no finite optimum: the classes are separated"):
         fit = wp.fit_map(bnn, on_disk(X), X[:, 0] > 0, prior=flat, num_restarts=1, max_iterations=9)
     assert not fit["restarts"]["converged"].any()
+
+
+def test_what_some_of_the_rows_leave_open_is_only_possible(monkeypatch):
+    """The first and last rows are of one class; those between, which are not looked at, of both."""
+    monkeypatch.setattr(_data, "_STRETCHES", 2)
+    monkeypatch.setattr(_data, "_STRETCH", 20)
+    bnn = wp.BNN(wp.mlp(3, hidden=()), wp.Bernoulli())
+    flat = wp.normal_prior(bnn, scale=np.inf)
+    y = np.zeros(ROWS)
+    y[30:170:3] = 1
+    with pytest.warns(UserWarning, match=r"may be no finite optimum: of 40 rows of .* may run off"):
+        fit = wp.fit_map(bnn, on_disk(X), y, prior=flat, num_restarts=1)
+    assert fit["restarts"]["converged"].all()
 
 
 @pytest.mark.slow

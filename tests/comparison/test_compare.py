@@ -9,6 +9,7 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from scipy import stats
 
 import shared_fits as fits
@@ -303,6 +304,17 @@ class TestNotes:
         pd.testing.assert_series_equal(
             found.loc["with"], found.loc["without"], check_names=False, rtol=1e-9
         )
+
+    @pytest.mark.parametrize("log_likelihood", [True, False])
+    def test_a_fit_of_no_row_that_counts_says_so(self, log_likelihood):
+        fit = made("nuts").copy(deep=True)
+        fit["constant_data"]["row_weights"] = xr.DataArray(np.zeros(len(TARGET)), dims="obs_id")
+        if not log_likelihood:
+            del fit["log_likelihood"]
+        cells = wp.compare(REGRESSION, {"fit": fit}).loc["fit"]
+        assert np.isnan(cells["lpd_train"])
+        assert "no LOO: no row counts" in cells["note"]
+        assert "no train or gap: no row counts" in cells["note"]
 
     def test_one_held_out_row_has_no_standard_error(self):
         given = case("bernoulli")

@@ -131,6 +131,8 @@ def test_what_the_network_decides_alone_is_told(tmp_path):
         predicted["outputs"].to_numpy()[0, 3], NET.outputs(weights, X[:5]), rtol=1e-5, atol=1e-6
     )
     assert "y" not in predicted
+    with pytest.raises(ValueError, match=r"quantiles: expected None .* got \(0\.1, 0\.9\)\. Leave"):
+        wp.predict(NET, fit, X[:5], quantiles=(0.1, 0.9))
     table = wp.compare(NET, {"mixed": fit})
     assert "written elsewhere" in table["note"].item()
     terms = fit["log_likelihood"]["y"].to_numpy()[0]

@@ -20,6 +20,7 @@ from problems import (
     assert_moving_the_prior_moves_the_weights,
     exact,
 )
+from weightprior.inference._optima import optima
 from weightprior.inference.laplace import _check_curvature
 
 PRIORS = {
@@ -229,3 +230,17 @@ def test_a_saddle_is_refused(curvature, advice):
     message = rf"'{curvature}' under prior 'a' has 1 eigenvalues .* least -0.5: .*='{advice}'"
     with pytest.raises(ValueError, match=message):
         _check_curvature("a", np.array([-0.5, 1.0, 2.0]), curvature)
+
+
+def test_a_converged_fit_is_not_searched_again(monkeypatch):
+    """Nor with many rows: single precision would take its start away from the optimum."""
+    monkeypatch.setattr(optima, "_LARGE", 0)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    y = np.sin(x[:, 0]) + 0.3 * rng.normal(size=200)
+    bnn = wp.BNN(wp.mlp(3, hidden=(4,)), wp.Gaussian())
+    prior = wp.normal_prior(bnn)
+    found = wp.fit_map(bnn, x, y, prior=prior, num_restarts=2)
+    again = wp.fit_laplace(bnn, x, y, prior=prior, init=found, num_restarts=1, num_samples=10)
+    assert found["restarts"]["num_iterations"].to_numpy().min() > 0
+    assert again["restarts"]["num_iterations"].item() == 0

@@ -31,6 +31,8 @@ def is_known(part: Part) -> bool:
 def blocks_of(part: Part) -> Iterator[np.ndarray]:
     """Yield log densities of the rows that counted, (chain, draw, rows), block by block."""
     counted = part.row_weights > 0
+    if not counted.any():
+        return
     if "log_likelihood" in part.fit.children:
         kept = part.fit["log_likelihood"].dataset["y"].transpose(*SAMPLE_DIMS, "obs_id")
         yield kept.to_numpy()[..., counted]
@@ -38,7 +40,7 @@ def blocks_of(part: Part) -> Iterator[np.ndarray]:
     x, y = part.fit["constant_data"]["x"].to_numpy(), targets_of(part.fit)
     numbers = np.flatnonzero(counted)
     size = max(1, _NUMBERS_AT_ONCE // (part.weights.num_chains * part.weights.num_draws))
-    size = max(1, min(size, len(numbers)))
+    size = min(size, len(numbers))
     for start in range(0, len(numbers), size):
         # The last block is filled up with the last row: another shape would be compiled.
         rows = numbers[np.minimum(np.arange(start, start + size), len(numbers) - 1)]

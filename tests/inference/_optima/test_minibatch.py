@@ -85,7 +85,15 @@ def test_the_same_key_takes_the_same_batches():
     [
         ({"batch_size": 41}, "batch_size: expected at most the 40 rows of x; got 41"),
         ({"batch_size": 0}, "batch_size: expected"),
-        ({"num_epochs": 3}, "num_epochs: expected None without batch_size"),
+        (
+            {"batch_size": 41, "num_epochs": 3},
+            "batch_size=40, or leave out batch_size and num_epoc",
+        ),
+        (
+            {"num_epochs": 3},
+            "num_epochs: expected None without batch_size; .* batch_size=40 as well",
+        ),
+        ({"learning_rate": 0.1}, "learning_rate: expected None without batch_size"),
         ({"batch_size": 8, "num_epochs": 0}, "num_epochs: expected"),
         ({"batch_size": 8, "learning_rate": -1.0}, "learning_rate: expected"),
         ({"max_iterations": 0}, "max_iterations: expected"),
@@ -94,3 +102,10 @@ def test_the_same_key_takes_the_same_batches():
 def test_options_are_checked(options, told):
     with pytest.raises(ValueError, match=told):
         fitted(**options)
+
+
+def test_a_descent_that_diverges_is_told_how_to_get_near():
+    with pytest.raises(
+        FloatingPointError, match=r"Lower learning_rate\. If .* help: standardise x"
+    ):
+        fitted(batch_size=8, num_epochs=5, learning_rate=1e38)
