@@ -362,7 +362,7 @@ def write_tables(path: Path, text: pd.DataFrame, by: list[str], title: str, sent
 
 
 def _table(text: pd.DataFrame, title: str) -> str:
-    rows = text.reset_index(names=title)
+    rows = text.rename(columns=lambda name: name.replace("_", " ")).reset_index(names=title)
     lines = rows.to_csv(sep="|", float_format="%.3f", index=False).splitlines()
     lines.insert(1, "|".join(["---", *["---:"] * (rows.shape[1] - 1)]))
     return "".join(f"| {line.replace('|', ' | ')} |\n" for line in lines)
