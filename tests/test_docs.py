@@ -22,7 +22,7 @@ LONG = {
     *("arviz.md", "centers.md", "coming_from.md", "evidence.md", "in_a_pipeline.md", "l2.md"),
     *("many_machines.md", "many_rows.md", "methods.md"),
     *("inside_numpyro.md", "posterior.md", "start.md", "strength.md", "when_it_goes_wrong.md"),
-    "your_own_network.md",
+    *("study.md", "your_own_network.md"),
 }
 BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")

@@ -333,6 +333,11 @@ class TestWrongInput:
         with pytest.raises(TypeError, match=r"fits: expected a dict of name to fit.*got DataTree"):
             wp.compare(REGRESSION, made("map"))
 
+    @pytest.mark.parametrize("held_out", [(), HELD_OUT], ids=["fitted rows", "held-out rows"])
+    def test_what_is_no_fit(self, held_out):
+        with pytest.raises(TypeError, match=r"fit: expected the DataTree .* got dict"):
+            wp.compare(REGRESSION, {"weights": {"output.bias": np.zeros(1)}}, *held_out)
+
     @pytest.mark.parametrize(("given", "absent"), [("x", "y"), ("y", "x")])
     def test_only_one_of_x_and_y(self, given, absent):
         data = dict(zip("xy", HELD_OUT, strict=True))

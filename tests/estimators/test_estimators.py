@@ -93,6 +93,9 @@ class TestFit:
         assert log_density_scorer(fitted(), X, Y) == pytest.approx(
             scores["elpd"].item() / 30 - np.log(Y.std())
         )
+        np.testing.assert_array_equal(unit.targets(pd.Series(Y)), unit.targets(Y))
+        alone = make_pipeline(fitted())
+        assert log_density_scorer(alone, X, Y) == log_density_scorer(fitted(), X, Y)
 
     def test_a_row_of_weight_2_is_the_row_twice(self):
         counts = np.arange(30) % 3

@@ -148,9 +148,9 @@ def compare(
         if isinstance(fit, xr.Dataset):
             lines |= lines_of_cross_validation(bnn, name, fit)
             continue
+        parts = parts_of(bnn, fit)
         if held is not None:
             new_rows(bnn, fit, x)
-        parts = parts_of(bnn, fit)
         of_fit = [_line(bnn, part, held) for part in parts]
         if len(parts) > 1:
             note_open_ends(fit, parts, of_fit)

@@ -56,8 +56,9 @@ class Standardization(NamedTuple):
         """Standardise inputs."""
         return (x - self.x_mean) / self.x_scale
 
-    def targets(self, y: np.ndarray) -> np.ndarray:
+    def targets(self, y: Any) -> np.ndarray:
         """Standardise targets of shape (rows,) or (rows, targets)."""
+        y = np.asarray(y)
         return ((y.reshape(len(y), -1) - self.y_mean) / self.y_scale).reshape(y.shape)
 
     def locations(self, y: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -43,5 +43,7 @@ def log_density_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None
     """
     estimator = getattr(estimator, "best_estimator_", estimator)
     if hasattr(estimator, "steps"):
-        X, estimator = estimator[:-1].transform(X), estimator[-1]
+        # A pipeline of one step has nothing to transform with.
+        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+        estimator = estimator[-1]
     return float(np.average(estimator.log_density(X, y), weights=sample_weight))
