@@ -98,7 +98,8 @@ def test_the_matrix_of_a_round_is_that_of_all_rows():
     with jax.enable_x64(True):
         coordinates = Standardised(LINEAR, X, Y, task, np.float64)
         z = np.linspace(-1, 1, coordinates.size)
-        rows = stored._Rows(problem, task, (task.prior, np.int32(0)), None)
+        item = task.prior, np.int32(0)
+        rows = stored._Rows(problem, task, item, lambda given, run: run(LINEAR, (item, given)))
         found, expected = rows.precision(z), coordinates.precision(jnp.asarray(z))
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 

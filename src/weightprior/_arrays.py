@@ -133,8 +133,7 @@ def entries(argument: str, values: Any) -> np.ndarray:
     # As objects: next to text, numpy would turn numbers and missing entries into text as well.
     check_container(argument, values, masks=False)
     try:
-        # A table on a disk does not make objects of its entries itself.
-        read = np.asarray(values) if hasattr(values, "chunks") else values
+        read = np.asarray(values) if hasattr(values, "chunks") else values  # HDF5 makes no objects
         found = np.array(read, dtype=object)
     except (TypeError, ValueError) as error:
         reason = str(error).rstrip(".")

@@ -159,7 +159,9 @@ def _num_weights(problem: Problem) -> int:
     return sum(math.prod(site.shape) for site in problem.bnn.sites.values())
 
 
-def _best_first(ended: list[dict[str, Any]], search: Search, advice: str) -> dict[str, np.ndarray]:
+def _best_first(
+    ended: list[dict[str, Any]], search: Search, advice: str = OVERFLOW
+) -> dict[str, np.ndarray]:
     """Stack one prior's restarts, the highest density first."""
     whole = [r for r in ended if usable(r)]
     if not whole:
