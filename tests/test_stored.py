@@ -12,6 +12,7 @@ from shared_fits import FRAME, REGRESSION, drawn
 from weightprior._data import Stored, is_stored
 from weightprior.evaluation import _metrics, _quantiles
 from weightprior.evaluation.refits import grouped
+from weightprior.evidence.prequential import _blocks
 
 ROWS = 23
 X = np.random.default_rng(0).normal(size=(ROWS, 2))
@@ -175,3 +176,5 @@ def test_classes_and_groups_may_stand_beside_a_table(kind, tmp_path):
     names, groups = grouped("groups", of_rows, x)
     assert names.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(groups, of_rows)
+    _, blocks = _blocks(x, 3, None)
+    assert len(blocks) == ROWS
